@@ -1,0 +1,1 @@
+//! Parquet shards to documents, token ids, and packed sequences.

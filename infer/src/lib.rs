@@ -1,0 +1,1 @@
+//! The edge engine: GGUF, quantization, kernels, decoding.

@@ -1,0 +1,1 @@
+//! Configs, architectures as Burn modules, and Hugging Face checkpoint directories.

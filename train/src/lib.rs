@@ -1,0 +1,1 @@
+//! Recipe, devices, optimizer, schedule, training loop, checkpoints and metrics.
