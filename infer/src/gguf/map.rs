@@ -1,0 +1,39 @@
+//! The memory map: one of the two places with `unsafe`, so that weights are paged in by the system and shared
+//! between processes instead of being copied.
+#![allow(unsafe_code)] // mapping a file is unsafe by nature; the reason it is sound enough stands below
+
+use crate::{Error, Result};
+use std::fs::File;
+use std::path::Path;
+
+/// A file's bytes, read-only.
+pub(super) struct Map(Option<memmap2::Mmap>);
+
+impl Map {
+    /// Maps the whole file; an empty one becomes an empty slice.
+    pub fn open(path: &Path) -> Result<Map> {
+        let io = |source| Error::io(path, source);
+        let file = File::open(path).map_err(io)?;
+        let meta = file.metadata().map_err(io)?;
+        if !meta.is_file() {
+            return Err(Error::format(
+                path,
+                "is not a regular file; name a .gguf file",
+            ));
+        }
+        if meta.len() == 0 {
+            return Ok(Map(None));
+        }
+        // SAFETY: the map is private and read-only, and the bytes are only ever read as integers of any value, so
+        // another process writing the file can change results but break no invariant of ours. Should it truncate
+        // the file, the system ends this process on the next access past the end, as with every mapped model file;
+        // retort itself replaces files by renaming and never writes them in place.
+        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(io)?;
+        Ok(Map(Some(map)))
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.0.as_deref().unwrap_or(&[])
+    }
+}

@@ -1,0 +1,317 @@
+//! Writing GGUF version 3: metadata and tensor descriptions first, then the tensors' bytes as they come.
+//!
+//! The bytes go to a temporary file beside the target, which is synced and renamed by [`Writer::finish`]; a writer
+//! that is dropped before leaves nothing behind. Memory used is that of the metadata, whatever the model's size.
+
+use super::value::{Array, Value};
+use crate::quant::GgmlType;
+use crate::{Error, Result};
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+const ALIGNMENT: u64 = 32;
+
+/// A GGUF file being written: [`set`](Writer::set) and [`declare`](Writer::declare) everything, then
+/// [`write`](Writer::write) the tensors in the declared order, then [`finish`](Writer::finish).
+pub struct Writer {
+    target: PathBuf,
+    metadata: Vec<(String, Value)>,
+    tensors: Vec<Declared>,
+    output: Option<Output>,
+}
+
+struct Declared {
+    name: String,
+    dims: Vec<u64>,
+    ty: GgmlType,
+    length: u64,
+    offset: u64,
+}
+
+struct Output {
+    path: PathBuf,
+    file: BufWriter<File>,
+    /// The tensor that is being written and how many of its bytes have come.
+    tensor: usize,
+    written: u64,
+}
+
+impl Writer {
+    /// Starts a file that will appear at `path`, replacing what is there. Nothing is created yet.
+    pub fn new(path: &Path) -> Writer {
+        Writer {
+            target: path.to_owned(),
+            metadata: Vec::new(),
+            tensors: Vec::new(),
+            output: None,
+        }
+    }
+
+    /// Sets a metadata key; a second value for a key takes the first one's place.
+    pub fn set(&mut self, key: &str, value: impl Into<Value>) -> Result<()> {
+        if self.output.is_some() {
+            return Err(Error::metadata(
+                &self.target,
+                key,
+                "set after the first tensor was written",
+            ));
+        }
+        if key == "general.alignment" {
+            return Err(Error::metadata(
+                &self.target,
+                key,
+                "is chosen by the writer",
+            ));
+        }
+        let value = value.into();
+        match self.metadata.iter_mut().find(|(k, _)| k == key) {
+            Some((_, old)) => *old = value,
+            None => self.metadata.push((key.to_owned(), value)),
+        }
+        Ok(())
+    }
+
+    /// Declares the next tensor: sizes in GGUF's order, `dims[0]` being the length of a contiguous row.
+    pub fn declare(&mut self, name: &str, dims: &[u64], ty: GgmlType) -> Result<()> {
+        let refuse = |problem: String| Err(Error::tensor(&self.target, name, problem));
+        if self.output.is_some() {
+            return refuse("declared after the first tensor was written".into());
+        }
+        if name.len() >= 64 {
+            return refuse(format!(
+                "its name has {} bytes, GGUF readers take at most 63",
+                name.len()
+            ));
+        }
+        if self.tensors.iter().any(|t| t.name == name) {
+            return refuse("declared twice".into());
+        }
+        let length = || -> Option<u64> {
+            let row = ty.row_bytes(usize::try_from(*dims.first()?).ok()?)? as u64;
+            dims[1..]
+                .iter()
+                .try_fold(row, |n, &d| n.checked_mul(d))
+                .filter(|&n| n > 0 && dims.len() <= 4)
+        };
+        let end = self
+            .tensors
+            .last()
+            .map_or(0, |t| (t.offset + t.length).next_multiple_of(ALIGNMENT));
+        match length().filter(|n| end.checked_add(*n).is_some_and(|e| e < 1 << 62)) {
+            None => refuse(format!(
+                "sizes {dims:?} are impossible for {ty} (rows in blocks of {})",
+                ty.block_size()
+            )),
+            Some(length) => {
+                self.tensors.push(Declared {
+                    name: name.into(),
+                    dims: dims.into(),
+                    ty,
+                    length,
+                    offset: end,
+                });
+                Ok(())
+            }
+        }
+    }
+
+    /// Appends encoded bytes to tensor `name`: all of them, or the next part of them. Tensors come in the declared
+    /// order, each complete before the next begins.
+    pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        let refuse = |problem: String| Err(Error::tensor(&self.target, name, problem));
+        let (tensor, written) = self
+            .output
+            .as_ref()
+            .map_or((0, 0), |o| (o.tensor, o.written));
+        let Some(next) = self.tensors.get(tensor) else {
+            return refuse("written although all declared tensors are complete".into());
+        };
+        if next.name != name {
+            return refuse(format!(
+                "written while {} is due ({written} of {} bytes)",
+                next.name, next.length
+            ));
+        }
+        let due = next.length - written;
+        if bytes.len() as u64 > due {
+            return refuse(format!(
+                "{} bytes written where {due} are missing",
+                bytes.len()
+            ));
+        }
+        if self.output.is_none() {
+            self.output = Some(self.begin()?);
+        }
+        if let Some(output) = &mut self.output {
+            output.append(bytes, due, &self.target)?;
+        }
+        Ok(())
+    }
+
+    /// Syncs the file and gives it its name. Fails, leaving nothing, if a tensor is not complete.
+    pub fn finish(mut self) -> Result<()> {
+        if self.output.is_none() {
+            self.output = Some(self.begin()?);
+        }
+        let Some(output) = &mut self.output else {
+            return Ok(());
+        };
+        if let Some(t) = self.tensors.get(output.tensor) {
+            let problem = format!(
+                "{} of {} bytes written when the file was finished",
+                output.written, t.length
+            );
+            return Err(Error::tensor(&self.target, &t.name, problem));
+        }
+        let io = |source| Error::io(&self.target, source);
+        output.file.flush().map_err(io)?;
+        output.file.get_ref().sync_all().map_err(io)?;
+        std::fs::rename(&output.path, &self.target).map_err(io)?;
+        self.output = None;
+        // the new name is durable once its directory is; not every file system allows asking for that
+        if let Some(Ok(directory)) = self
+            .target
+            .parent()
+            .map(|p| {
+                if p == Path::new("") {
+                    Path::new(".")
+                } else {
+                    p
+                }
+            })
+            .map(File::open)
+        {
+            let _ = directory.sync_all();
+        }
+        Ok(())
+    }
+
+    /// Creates the temporary file and writes everything up to the first tensor.
+    fn begin(&self) -> Result<Output> {
+        let Some(name) = self.target.file_name() else {
+            return Err(Error::format(&self.target, "is no file name to write to"));
+        };
+        let path = self.target.with_file_name(format!(
+            ".{}.{}.tmp",
+            name.to_string_lossy(),
+            std::process::id()
+        ));
+        let file = OpenOptions::new().write(true).create_new(true).open(&path);
+        let file = file.map_err(|source| Error::io(&path, source))?;
+        let mut output = Output {
+            path,
+            file: BufWriter::with_capacity(1 << 20, file),
+            tensor: 0,
+            written: 0,
+        };
+        let mut header = self.header();
+        header.resize(header.len().next_multiple_of(ALIGNMENT as usize), 0);
+        output
+            .file
+            .write_all(&header)
+            .map_err(|source| Error::io(&self.target, source))?;
+        Ok(output)
+    }
+
+    fn header(&self) -> Vec<u8> {
+        let mut out = b"GGUF".to_vec();
+        out.extend(3u32.to_le_bytes());
+        out.extend((self.tensors.len() as u64).to_le_bytes());
+        out.extend((self.metadata.len() as u64).to_le_bytes());
+        for (key, value) in &self.metadata {
+            string(&mut out, key);
+            out.extend(value.id().to_le_bytes());
+            encode(&mut out, value);
+        }
+        for t in &self.tensors {
+            string(&mut out, &t.name);
+            out.extend((t.dims.len() as u32).to_le_bytes());
+            out.extend(t.dims.iter().flat_map(|d| d.to_le_bytes()));
+            out.extend(t.ty.id().to_le_bytes());
+            out.extend(t.offset.to_le_bytes());
+        }
+        out
+    }
+}
+
+impl Output {
+    /// Appends part of the tensor that is due, of which `due` bytes are missing; pads it when it is complete.
+    fn append(&mut self, bytes: &[u8], due: u64, target: &Path) -> Result<()> {
+        let io = |source| Error::io(target, source);
+        self.file.write_all(bytes).map_err(io)?;
+        self.written += bytes.len() as u64;
+        if bytes.len() as u64 == due {
+            let padding = self.written.next_multiple_of(ALIGNMENT) - self.written;
+            self.file
+                .write_all(&[0; ALIGNMENT as usize][..padding as usize])
+                .map_err(io)?;
+            (self.tensor, self.written) = (self.tensor + 1, 0);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if let Some(output) = &self.output {
+            let _ = std::fs::remove_file(&output.path);
+        }
+    }
+}
+
+fn string(out: &mut Vec<u8>, s: &str) {
+    out.extend((s.len() as u64).to_le_bytes());
+    out.extend(s.as_bytes());
+}
+
+fn encode(out: &mut Vec<u8>, value: &Value) {
+    match value {
+        Value::U8(v) => out.push(*v),
+        Value::I8(v) => out.push(*v as u8),
+        Value::U16(v) => out.extend(v.to_le_bytes()),
+        Value::I16(v) => out.extend(v.to_le_bytes()),
+        Value::U32(v) => out.extend(v.to_le_bytes()),
+        Value::I32(v) => out.extend(v.to_le_bytes()),
+        Value::F32(v) => out.extend(v.to_le_bytes()),
+        Value::Bool(v) => out.push(u8::from(*v)),
+        Value::Str(v) => string(out, v),
+        Value::U64(v) => out.extend(v.to_le_bytes()),
+        Value::I64(v) => out.extend(v.to_le_bytes()),
+        Value::F64(v) => out.extend(v.to_le_bytes()),
+        Value::Array(a) => encode_array(out, a),
+    }
+}
+
+fn encode_array(out: &mut Vec<u8>, array: &Array) {
+    let mut head = |id: u32| {
+        out.extend(id.to_le_bytes());
+        out.extend((array.len() as u64).to_le_bytes());
+    };
+    macro_rules! numbers {
+        ($id:literal, $a:ident) => {{
+            head($id);
+            out.extend($a.iter().flat_map(|v| v.to_le_bytes()));
+        }};
+    }
+    match array {
+        Array::U8(a) => numbers!(0, a),
+        Array::I8(a) => numbers!(1, a),
+        Array::U16(a) => numbers!(2, a),
+        Array::I16(a) => numbers!(3, a),
+        Array::U32(a) => numbers!(4, a),
+        Array::I32(a) => numbers!(5, a),
+        Array::F32(a) => numbers!(6, a),
+        Array::Bool(a) => {
+            head(7);
+            out.extend(a.iter().map(|&b| u8::from(b)));
+        }
+        Array::Str(a) => {
+            head(8);
+            a.iter().for_each(|s| string(out, s));
+        }
+        Array::U64(a) => numbers!(10, a),
+        Array::I64(a) => numbers!(11, a),
+        Array::F64(a) => numbers!(12, a),
+    }
+}

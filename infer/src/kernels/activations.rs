@@ -1,0 +1,148 @@
+//! The right-hand side of a matrix product: f32 activations together with their int8 form.
+//!
+//! Quantization is per block of 32 neighbouring values of one token: `d = max|x| / 127`, `q = round(x / d)` with
+//! halves to even, so `q` is in -127..=127, never -128 (which the sign tricks of some kernels rely on). A block with
+//! a NaN or an infinity gets `d = NaN`, so that the result shows it.
+
+use super::table::Kernels;
+use crate::{Error, Result};
+
+/// Values per activation block.
+pub(crate) const BLOCK: usize = 32;
+
+/// Activations `[n_tokens, cols]`, quantized once and used against several matrices. Buffers are kept between calls.
+#[derive(Debug, Default)]
+pub struct Activations {
+    n_tokens: usize,
+    cols: usize,
+    x: Vec<f32>,
+    q: Vec<i8>,
+    scales: Vec<Scale>,
+    halves: Vec<[i32; 2]>,
+}
+
+/// Scale of a block of 32 and the scaled sum of its integers, `[d, d Σq]`, which minima are multiplied with.
+pub(crate) type Scale = [f32; 2];
+
+/// One token's int8 activations.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Row<'a> {
+    /// `cols` integers.
+    pub q: &'a [i8],
+    /// `cols / 32` scales with sums.
+    pub scales: &'a [Scale],
+    /// `Σq` of the two halves of each block.
+    pub halves: &'a [[i32; 2]],
+}
+
+impl Activations {
+    /// Empty buffers.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes `x`, `[n_tokens, cols]` row by row, and quantizes it (if `cols` is a multiple of 32; otherwise only
+    /// float matrices can be multiplied with it).
+    pub fn quantize(&mut self, x: &[f32], n_tokens: usize, cols: usize) -> Result<()> {
+        self.quantize_with(super::active()?, x, n_tokens, cols)
+    }
+
+    /// [`quantize`](Self::quantize) with given kernels.
+    pub fn quantize_with(
+        &mut self,
+        kernels: &Kernels,
+        x: &[f32],
+        n_tokens: usize,
+        cols: usize,
+    ) -> Result<()> {
+        if n_tokens.checked_mul(cols) != Some(x.len()) {
+            let problem = format!("{} values are not {n_tokens} tokens of {cols}", x.len());
+            return Err(Error::shape("activations", problem));
+        }
+        (self.n_tokens, self.cols) = (n_tokens, cols);
+        self.x.clear();
+        self.x.extend_from_slice(x);
+        let blocks = if cols.is_multiple_of(BLOCK) {
+            x.len() / BLOCK
+        } else {
+            0
+        };
+        self.q.resize(blocks * BLOCK, 0);
+        self.scales.resize(blocks, [0.0; 2]);
+        self.halves.resize(blocks, [0; 2]);
+        if blocks > 0 {
+            kernels.quantize_blocks(x, &mut self.q, &mut self.scales, &mut self.halves);
+        }
+        Ok(())
+    }
+
+    /// The number of tokens.
+    pub fn n_tokens(&self) -> usize {
+        self.n_tokens
+    }
+
+    /// Values per token.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Token `t` in f32.
+    pub(crate) fn float_row(&self, t: usize) -> &[f32] {
+        &self.x[t * self.cols..(t + 1) * self.cols]
+    }
+
+    /// Token `t` in int8; empty if `cols` is no multiple of 32.
+    pub(crate) fn row(&self, t: usize) -> Row<'_> {
+        if !self.cols.is_multiple_of(BLOCK) {
+            return Row::default();
+        }
+        let blocks = self.cols / BLOCK;
+        let range = t * blocks..(t + 1) * blocks;
+        Row {
+            q: &self.q[t * self.cols..(t + 1) * self.cols],
+            scales: &self.scales[range.clone()],
+            halves: &self.halves[range],
+        }
+    }
+}
+
+/// The scalar form of the quantization, written so that it vectorises where it is inlined.
+#[inline(always)]
+pub(super) fn quantize_blocks(
+    x: &[f32],
+    q: &mut [i8],
+    scales: &mut [Scale],
+    halves: &mut [[i32; 2]],
+) {
+    // adding 1.5 × 2^23 leaves the integer, rounded to even, in the low bits of the float
+    const ROUND: f32 = 12_582_912.0;
+    let (x, _) = x.as_chunks::<BLOCK>();
+    let (q, _) = q.as_chunks_mut::<BLOCK>();
+    for (((x, q), scale), half) in x.iter().zip(q).zip(scales).zip(halves) {
+        let mut largest = [0u32; 8];
+        for x in x.as_chunks::<8>().0 {
+            for (l, x) in largest.iter_mut().zip(x) {
+                *l = (*l).max(x.to_bits() & 0x7fff_ffff);
+            }
+        }
+        let largest = f32::from_bits(largest.iter().copied().fold(0, u32::max));
+        let d = largest / 127.0;
+        // a subnormal scale has an infinite inverse; such a block is zero for every purpose
+        let inverse = if d >= f32::MIN_POSITIVE { 1.0 / d } else { 0.0 };
+        let (d, inverse) = if largest < f32::INFINITY {
+            (d, inverse)
+        } else {
+            (f32::NAN, 0.0)
+        };
+        let mut integers = [0i32; BLOCK];
+        for (i, x) in integers.iter_mut().zip(x) {
+            let x = if inverse == 0.0 { 0.0 } else { *x * inverse };
+            *i = ((x + ROUND).to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
+        }
+        for (q, i) in q.iter_mut().zip(&integers) {
+            *q = *i as i8;
+        }
+        *half = [integers[..16].iter().sum(), integers[16..].iter().sum()];
+        *scale = [d, d * (half[0] + half[1]) as f32];
+    }
+}

@@ -1,0 +1,293 @@
+//! `y [n_tokens, rows] = x [n_tokens, cols] · wᵀ [cols, rows]`: validation, blocking and threads.
+//!
+//! Threads take ranges of weight rows, so each weight is read by one thread only. Up to [`FEW`] tokens go one by one
+//! over rows in the file's layout; more tokens share panels of sixteen unpacked rows, and are themselves taken in
+//! blocks that fit the second-level cache.
+
+use super::activations::{Activations, Row};
+use super::panel::{Panel, ROWS, Unpacked};
+use super::table::{Kernels, TOKENS};
+use crate::gguf::TensorView;
+use crate::quant::GgmlType;
+use crate::{Error, Result};
+use rayon::prelude::*;
+
+/// A matrix of encoded weights, `[rows, cols]` with contiguous rows, borrowed from a file or a buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<'a> {
+    ty: GgmlType,
+    rows: usize,
+    cols: usize,
+    row_bytes: usize,
+    data: &'a [u8],
+}
+
+/// Up to this many tokens, rows are multiplied as they lie; above, unpacking them pays.
+const FEW: usize = 6;
+/// Bytes of int8 activations that are used against a panel before the next panel.
+const TOKEN_BLOCK_BYTES: usize = 256 << 10;
+/// Multiply-adds below which a second thread costs more than it saves.
+const SERIAL: usize = 1 << 18;
+
+impl<'a> Matrix<'a> {
+    /// Checks that `data` holds exactly `rows` rows of `cols` weights.
+    pub fn new(ty: GgmlType, rows: usize, cols: usize, data: &'a [u8]) -> Result<Self> {
+        let row_bytes = ty.row_bytes(cols).filter(|&b| b > 0);
+        match row_bytes {
+            Some(row_bytes) if row_bytes.checked_mul(rows) == Some(data.len()) => Ok(Matrix {
+                ty,
+                rows,
+                cols,
+                row_bytes,
+                data,
+            }),
+            _ => Err(Error::shape(
+                "matrix",
+                format!(
+                    "{rows} rows of {cols} weights of {ty} do not fit {} bytes",
+                    data.len()
+                ),
+            )),
+        }
+    }
+
+    /// A tensor as a matrix, its outer dimensions taken together.
+    pub fn from_tensor(t: TensorView<'a>) -> Result<Self> {
+        let (cols, rows) = t.shape();
+        Self::new(t.ty, rows, cols, t.data)
+    }
+
+    /// Element format.
+    pub fn ty(&self) -> GgmlType {
+        self.ty
+    }
+
+    /// The number of rows, which is the length of an output.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The length of a row, which is the length of an input.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// The encoded weights.
+    pub fn data(&self) -> &'a [u8] {
+        self.data
+    }
+
+    /// Decodes row `i` (an embedding) into `out`, which has `cols` elements.
+    pub fn row(&self, i: usize, out: &mut [f32]) -> Result<()> {
+        if i >= self.rows {
+            return Err(Error::shape("matrix", format!("row {i} of {}", self.rows)));
+        }
+        crate::quant::dequantize_row(self.ty, self.row_data(i, 1), out)
+    }
+
+    fn row_data(&self, first: usize, n: usize) -> &'a [u8] {
+        &self.data[first * self.row_bytes..(first + n) * self.row_bytes]
+    }
+}
+
+/// `y[t, r] = Σ_c w[r, c] x[t, c]` with the active kernels, on the current rayon pool.
+pub fn matmul(w: &Matrix, x: &Activations, y: &mut [f32]) -> Result<()> {
+    super::active()?.matmul(w, x, y)
+}
+
+impl Kernels {
+    /// [`matmul`] with these kernels.
+    pub fn matmul(&self, w: &Matrix, x: &Activations, y: &mut [f32]) -> Result<()> {
+        let n = x.n_tokens();
+        if x.cols() != w.cols || n.checked_mul(w.rows) != Some(y.len()) {
+            let problem = format!(
+                "[{n}, {}] times [{}, {}]ᵀ into {} values",
+                x.cols(),
+                w.rows,
+                w.cols,
+                y.len()
+            );
+            return Err(Error::shape("matmul", problem));
+        }
+        if n == 0 || w.rows == 0 {
+            return Ok(());
+        }
+        let threads = rayon::current_num_threads();
+        let work = w.rows.saturating_mul(w.cols).saturating_mul(n);
+        let output = Output {
+            y: y.as_mut_ptr(),
+            rows: w.rows,
+            n_tokens: n,
+        };
+        if threads == 1 || work < SERIAL {
+            return self.rows(w, x, 0, w.rows, &output);
+        }
+        // a few chunks per thread even out their speeds; whole panels keep padding at the end
+        let chunk = w.rows.div_ceil(threads * 4).next_multiple_of(ROWS);
+        (0..w.rows.div_ceil(chunk))
+            .into_par_iter()
+            .try_for_each(|i| {
+                let first = i * chunk;
+                self.rows(w, x, first, chunk.min(w.rows - first), &output)
+            })
+    }
+
+    /// The products of rows `first..first + n` with all tokens.
+    fn rows(
+        &self,
+        w: &Matrix,
+        x: &Activations,
+        first: usize,
+        n: usize,
+        output: &Output,
+    ) -> Result<()> {
+        if !w.ty.is_quantized() {
+            self.float_rows(w, x, first, n, output);
+            Ok(())
+        } else if x.n_tokens() <= FEW {
+            self.few_tokens(w, x, first, n, output)
+        } else {
+            self.many_tokens(w, x, first, n, output)
+        }
+    }
+
+    fn few_tokens(
+        &self,
+        w: &Matrix,
+        x: &Activations,
+        first: usize,
+        n: usize,
+        output: &Output,
+    ) -> Result<()> {
+        let Some(gemv) = self.gemv(w.ty) else {
+            return self.few_tokens_unpacked(w, x, first, n, output);
+        };
+        // a strip of rows stays in the first-level cache while the tokens pass over it
+        let strip = if x.n_tokens() == 1 {
+            n
+        } else {
+            (16 * 1024 / w.row_bytes).clamp(4, 64)
+        };
+        for r in (first..first + n).step_by(strip) {
+            let count = strip.min(first + n - r);
+            for t in 0..x.n_tokens() {
+                // SAFETY: the range of rows is this thread's own, and `y` is borrowed mutably for the whole call.
+                let y = unsafe { output.slice(t, r, count) };
+                // SAFETY: the table's features were detected; the matrix holds whole rows of `cols` weights, and
+                // the activations have as many columns (checked in `matmul`).
+                unsafe { gemv(w.row_data(r, count), x.row(t), y) };
+            }
+        }
+        Ok(())
+    }
+
+    fn few_tokens_unpacked(
+        &self,
+        w: &Matrix,
+        x: &Activations,
+        first: usize,
+        n: usize,
+        output: &Output,
+    ) -> Result<()> {
+        let dot = if w.ty.group_size() == 16 {
+            self.dot_unpacked_16
+        } else {
+            self.dot_unpacked_32
+        };
+        let mut row = Unpacked::default();
+        for r in first..first + n {
+            row.fill(w.ty, w.row_data(r, 1), w.cols)?;
+            for t in 0..x.n_tokens() {
+                // SAFETY: as above; `fill` has made the row as long as the activations, with one scale per group.
+                unsafe { output.slice(t, r, 1)[0] = dot(&row.q, &row.d, &row.m, x.row(t)) };
+            }
+        }
+        Ok(())
+    }
+
+    fn many_tokens(
+        &self,
+        w: &Matrix,
+        x: &Activations,
+        first: usize,
+        n: usize,
+        output: &Output,
+    ) -> Result<()> {
+        let mut panel = Panel::default();
+        let tokens = x.n_tokens();
+        let block = (TOKEN_BLOCK_BYTES / w.cols)
+            .max(32)
+            .next_multiple_of(TOKENS);
+        for t0 in (0..tokens).step_by(block) {
+            let t1 = (t0 + block).min(tokens);
+            for r in (first..first + n).step_by(ROWS) {
+                let count = ROWS.min(first + n - r);
+                panel.fill(w.ty, w.row_data(r, count), w.row_bytes, w.cols, self.bias)?;
+                for t in (t0..t1).step_by(TOKENS) {
+                    let x: [Row; TOKENS] = std::array::from_fn(|i| x.row((t + i).min(t1 - 1)));
+                    let mut out = [[0f32; ROWS]; TOKENS];
+                    // SAFETY: the table's features were detected; panel and activations have `cols` columns.
+                    unsafe { (self.tile)(&panel, &x, &mut out) };
+                    for (i, out) in out.iter().enumerate().take(t1 - t) {
+                        // SAFETY: the range of rows is this thread's own.
+                        unsafe { output.slice(t + i, r, count) }.copy_from_slice(&out[..count]);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn float_rows(&self, w: &Matrix, x: &Activations, first: usize, n: usize, output: &Output) {
+        // a strip of rows passes over all tokens, four at a time
+        const STRIP: usize = 16;
+        let tokens = x.n_tokens();
+        let whole = tokens - tokens % TOKENS;
+        for strip in (first..first + n).step_by(STRIP) {
+            let rows = strip..(strip + STRIP).min(first + n);
+            for t in (0..whole).step_by(TOKENS) {
+                let x: [&[f32]; TOKENS] = std::array::from_fn(|i| x.float_row(t + i));
+                for r in rows.clone() {
+                    // SAFETY: the table's features were detected; row and activations have `cols` columns.
+                    let dots = unsafe { (self.float_dot_4)(w.ty, w.row_data(r, 1), &x) };
+                    for (i, dot) in dots.into_iter().enumerate() {
+                        // SAFETY: the range of rows is this thread's own.
+                        unsafe { output.slice(t + i, r, 1)[0] = dot };
+                    }
+                }
+            }
+            for t in whole..tokens {
+                for r in rows.clone() {
+                    // SAFETY: as for four tokens.
+                    unsafe {
+                        let [dot] = (self.float_dot_1)(w.ty, w.row_data(r, 1), &[x.float_row(t)]);
+                        output.slice(t, r, 1)[0] = dot;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The output, written by several threads: each has its own rows, which lie apart in every token's part.
+struct Output {
+    y: *mut f32,
+    rows: usize,
+    n_tokens: usize,
+}
+
+// SAFETY: the pointer is only used through `slice`, whose callers keep to rows that are theirs alone.
+unsafe impl Sync for Output {}
+
+impl Output {
+    /// Outputs `first..first + n` of token `t`.
+    ///
+    /// # Safety
+    /// No other slice of these outputs may be alive, and the `y` that this was made from must be borrowed mutably.
+    #[allow(clippy::mut_from_ref)] // that is the point: disjoint parts for several threads
+    unsafe fn slice(&self, t: usize, first: usize, n: usize) -> &mut [f32] {
+        assert!(t < self.n_tokens && first + n <= self.rows, "output range");
+        // SAFETY: in range by the assertion (`y` has n_tokens × rows elements), exclusive by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.y.add(t * self.rows + first), n) }
+    }
+}

@@ -1,0 +1,148 @@
+//! The reference: every kernel in plain Rust, for machines without a faster one and for the others' tests.
+
+use super::activations::Row;
+use super::panel::{Panel, ROWS};
+use super::table::TOKENS;
+use crate::quant::GgmlType;
+use half::f16;
+
+/// `y[r] = Σ w[r] x` over rows in the file's layout, for formats of 32 weights to a block.
+fn gemv<const BYTES: usize>(
+    rows: &[u8],
+    x: Row,
+    y: &mut [f32],
+    block: impl Fn(&[u8; BYTES], &[i8; 32]) -> (f32, f32, i32),
+) {
+    let (blocks, _) = rows.as_chunks::<BYTES>();
+    let (q, _) = x.q.as_chunks::<32>();
+    for (row, y) in blocks.chunks_exact(q.len()).zip(y) {
+        let (mut sum, mut mins) = (0f32, 0f32);
+        for ((w, q), [d, s]) in row.iter().zip(q).zip(x.scales) {
+            let (scale, min, dot) = block(w, q);
+            sum += scale * d * dot as f32;
+            mins += min * s;
+        }
+        *y = sum + mins;
+    }
+}
+
+fn half_at<const N: usize>(block: &[u8; N], at: usize) -> f32 {
+    f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
+}
+
+fn nibble_dot(bytes: &[u8], q: &[i8; 32], offset: i32) -> i32 {
+    let pairs = bytes.iter().zip(q[..16].iter().zip(&q[16..]));
+    pairs
+        .map(|(b, (low, high))| {
+            (i32::from(b & 15) - offset) * i32::from(*low)
+                + (i32::from(b >> 4) - offset) * i32::from(*high)
+        })
+        .sum()
+}
+
+pub(super) fn gemv_q4_0(rows: &[u8], x: Row, y: &mut [f32]) {
+    gemv::<18>(rows, x, y, |w, q| {
+        (half_at(w, 0), 0.0, nibble_dot(&w[2..], q, 8))
+    });
+}
+
+pub(super) fn gemv_q4_1(rows: &[u8], x: Row, y: &mut [f32]) {
+    gemv::<20>(rows, x, y, |w, q| {
+        (half_at(w, 0), half_at(w, 2), nibble_dot(&w[4..], q, 0))
+    });
+}
+
+pub(super) fn gemv_q8_0(rows: &[u8], x: Row, y: &mut [f32]) {
+    gemv::<34>(rows, x, y, |w, q| {
+        let dot = w[2..]
+            .iter()
+            .zip(q)
+            .map(|(w, q)| i32::from(*w as i8) * i32::from(*q))
+            .sum();
+        (half_at(w, 0), 0.0, dot)
+    });
+}
+
+/// An unpacked row (`w = d q + m`, groups of `G`) times one token.
+pub(super) fn dot_unpacked<const G: usize>(q: &[i8], d: &[f32], m: &[f32], x: Row) -> f32 {
+    let mut sum = 0f32;
+    let (weights, _) = q.as_chunks::<G>();
+    let (values, _) = x.q.as_chunks::<G>();
+    for (g, (w, q)) in weights.iter().zip(values).enumerate() {
+        let [scale, s] = x.scales[g * G / 32];
+        let dot: i32 = w
+            .iter()
+            .zip(q)
+            .map(|(w, q)| i32::from(*w) * i32::from(*q))
+            .sum();
+        sum += d[g] * scale * dot as f32;
+        if G == 32 {
+            sum += m[g] * s; // formats with groups of 16 have no minima
+        }
+    }
+    sum
+}
+
+/// A panel times four tokens: `out[t][r]`.
+pub(super) fn tile(p: &Panel, x: &[Row; TOKENS], out: &mut [[f32; ROWS]; TOKENS]) {
+    let per_group = p.group / 4;
+    for (x, out) in x.iter().zip(out) {
+        *out = [0.0; ROWS];
+        let (values, _) = x.q.as_chunks::<4>();
+        for (g, (d, m)) in p.d.iter().zip(&p.m).enumerate() {
+            let mut dots = [0i32; ROWS];
+            let range = g * per_group..(g + 1) * per_group;
+            for (column, values) in p.q[range.clone()].iter().zip(&values[range]) {
+                for (dot, w) in dots.iter_mut().zip(column) {
+                    *dot += w
+                        .iter()
+                        .zip(values)
+                        .map(|(w, v)| i32::from(*w) * i32::from(*v))
+                        .sum::<i32>();
+                }
+            }
+            let [scale, s] = x.scales[g * p.group / 32];
+            for r in 0..ROWS {
+                out[r] += d[r] * scale * dots[r] as f32;
+                if p.has_min {
+                    out[r] += m[r] * s;
+                }
+            }
+        }
+    }
+}
+
+/// One row of float weights, in the file's encoding, times `T` tokens.
+pub(super) fn float_dot<const T: usize>(ty: GgmlType, w: &[u8], x: &[&[f32]; T]) -> [f32; T] {
+    match ty {
+        GgmlType::F16 => float_lanes(w.as_chunks::<2>().0, x, |b| f16::from_le_bytes(*b).to_f32()),
+        GgmlType::BF16 => float_lanes(w.as_chunks::<2>().0, x, |b| {
+            f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16)
+        }),
+        _ => float_lanes(w.as_chunks::<4>().0, x, |b| f32::from_le_bytes(*b)),
+    }
+}
+
+/// Sums in eight lanes, as the vector kernels do, so that rounding is comparable and LLVM can vectorise.
+#[inline(always)]
+fn float_lanes<W, const T: usize>(w: &[W], x: &[&[f32]; T], value: impl Fn(&W) -> f32) -> [f32; T] {
+    const LANES: usize = 8;
+    let mut sums = [[0f32; LANES]; T];
+    let (chunks, rest) = w.as_chunks::<LANES>();
+    for (i, w) in chunks.iter().enumerate() {
+        for (lane, w) in w.iter().enumerate() {
+            let w = value(w);
+            for (sum, x) in sums.iter_mut().zip(x) {
+                sum[lane] += w * x[i * LANES + lane];
+            }
+        }
+    }
+    let start = chunks.len() * LANES;
+    for (lane, w) in rest.iter().enumerate() {
+        let w = value(w);
+        for (sum, x) in sums.iter_mut().zip(x) {
+            sum[lane] += w * x[start + lane];
+        }
+    }
+    sums.map(|sum| sum.iter().sum())
+}

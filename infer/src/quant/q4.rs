@@ -1,0 +1,70 @@
+//! Q4_0 and Q4_1: 32 weights of 4 bits. Weight `i` is the low nibble of byte `i` for `i < 16`, the high nibble of
+//! byte `i - 16` above.
+//!
+//! ```text
+//! Q4_0: d f16 | 16 bytes           w = d (q - 8)
+//! Q4_1: d f16 | m f16 | 16 bytes   w = d q + m
+//! ```
+
+use super::half_at;
+use half::f16;
+
+/// Q4_0 in the common form: `q` in -8..=7.
+#[inline]
+pub(super) fn unpack_0(block: &[u8], q: &mut [i8], d: &mut [f32], m: &mut [f32]) {
+    d[0] = half_at(block, 0);
+    m[0] = 0.0;
+    nibbles(&block[2..18], q, 8);
+}
+
+/// Q4_1 in the common form: `q` in 0..=15.
+#[inline]
+pub(super) fn unpack_1(block: &[u8], q: &mut [i8], d: &mut [f32], m: &mut [f32]) {
+    d[0] = half_at(block, 0);
+    m[0] = half_at(block, 2);
+    nibbles(&block[4..20], q, 0);
+}
+
+#[inline]
+fn nibbles(bytes: &[u8], q: &mut [i8], offset: i8) {
+    let (low, high) = q[..32].split_at_mut(16);
+    for ((low, high), b) in low.iter_mut().zip(high).zip(bytes) {
+        *low = (b & 15) as i8 - offset;
+        *high = (b >> 4) as i8 - offset;
+    }
+}
+
+/// Encodes blocks of Q4_0: the value of largest magnitude maps to -8 exactly, ties go to the first.
+pub(super) fn encode_0(x: &[f32], out: &mut Vec<u8>) {
+    for x in x.chunks_exact(32) {
+        let (mut magnitude, mut signed) = (0f32, 0f32);
+        for &w in x {
+            if w.abs() > magnitude {
+                (magnitude, signed) = (w.abs(), w);
+            }
+        }
+        let d = signed / -8.0;
+        let inverse = if d != 0.0 { 1.0 / d } else { 0.0 };
+        out.extend(f16::from_f32(d).to_le_bytes());
+        pack(x, out, |w| w * inverse + 8.5);
+    }
+}
+
+/// Encodes blocks of Q4_1: the smallest value maps to 0, the largest to 15.
+pub(super) fn encode_1(x: &[f32], out: &mut Vec<u8>) {
+    for x in x.chunks_exact(32) {
+        let min = x.iter().copied().fold(f32::MAX, f32::min);
+        let max = x.iter().copied().fold(f32::MIN, f32::max);
+        let d = (max - min) / 15.0;
+        let inverse = if d != 0.0 { 1.0 / d } else { 0.0 };
+        out.extend(f16::from_f32(d).to_le_bytes());
+        out.extend(f16::from_f32(min).to_le_bytes());
+        pack(x, out, |w| (w - min) * inverse + 0.5);
+    }
+}
+
+/// Appends 16 bytes of nibbles, each `level(w)` cut to an integer and capped at 15.
+fn pack(x: &[f32], out: &mut Vec<u8>, level: impl Fn(f32) -> f32) {
+    let nibble = |w: f32| (level(w) as i8).min(15) as u8 & 15;
+    out.extend((0..16).map(|i| nibble(x[i]) | nibble(x[i + 16]) << 4));
+}

@@ -1,0 +1,24 @@
+//! Q8_0: 32 weights of 8 bits, `d f16 | 32 × i8`, `w = d q`.
+
+use super::half_at;
+use half::f16;
+
+/// Q8_0 in the common form; a file may hold -128, the encoder never writes it.
+#[inline]
+pub(super) fn unpack(block: &[u8], q: &mut [i8], d: &mut [f32], m: &mut [f32]) {
+    d[0] = half_at(block, 0);
+    m[0] = 0.0;
+    for (q, b) in q[..32].iter_mut().zip(&block[2..34]) {
+        *q = *b as i8;
+    }
+}
+
+/// Encodes blocks: the largest magnitude maps to 127, halves round away from zero.
+pub(super) fn encode(x: &[f32], out: &mut Vec<u8>) {
+    for x in x.chunks_exact(32) {
+        let d = x.iter().fold(0f32, |a, w| a.max(w.abs())) / 127.0;
+        let inverse = if d != 0.0 { 1.0 / d } else { 0.0 };
+        out.extend(f16::from_f32(d).to_le_bytes());
+        out.extend(x.iter().map(|w| (w * inverse).round() as i8 as u8));
+    }
+}

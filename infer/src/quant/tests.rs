@@ -1,0 +1,90 @@
+//! Known blocks, round trips within the formats' steps, and sizes that must be refused.
+
+use super::*;
+use proptest::prelude::*;
+
+fn encode(ty: GgmlType, x: &[f32]) -> Vec<u8> {
+    let mut out = Vec::new();
+    quantize_row(ty, x, &mut out).unwrap();
+    out
+}
+
+fn decode(ty: GgmlType, data: &[u8], cols: usize) -> Vec<f32> {
+    let mut out = vec![0.0; cols];
+    dequantize_row(ty, data, &mut out).unwrap();
+    out
+}
+
+#[test]
+fn ids_and_names_are_distinct() {
+    for a in GgmlType::ALL {
+        assert_eq!(GgmlType::from_id(a.id()), Some(a));
+        assert_eq!(
+            GgmlType::ALL
+                .iter()
+                .filter(|b| b.name() == a.name())
+                .count(),
+            1
+        );
+    }
+    assert_eq!(GgmlType::from_id(4), None);
+}
+
+#[test]
+fn q4_0_block_by_hand() {
+    // d = -16 / -8 = 2: -16 maps to nibble 0, 14 to 15, 0 to 8.
+    let mut x = [0f32; 32];
+    (x[0], x[1], x[16]) = (-16.0, 14.0, 2.0);
+    let block = encode(Q4_0, &x);
+    assert_eq!(block[..2], half::f16::from_f32(2.0).to_le_bytes());
+    assert_eq!(block[2..5], [0x90, 0x8f, 0x88]);
+    assert_eq!(decode(Q4_0, &block, 32), x);
+}
+
+#[test]
+fn k_scales_by_hand() {
+    // group 5: scale low nibble 0xA with top bits 0b10 (byte 1), minimum nibble 0x3 with top bits 0b01 (byte 5)
+    let mut s = [0u8; 12];
+    (s[9], s[1], s[5]) = (0x3A, 0b1000_0001, 0b0100_0010);
+    assert_eq!(k::scale_min(&s, 5), (0x2A, 0x13));
+    assert_eq!(k::scale_min(&s, 1), (1, 2));
+}
+
+#[test]
+fn wrong_sizes_are_refused() {
+    assert!(dequantize_row(Q4_0, &[0; 18], &mut [0.0; 31]).is_err());
+    assert!(dequantize_row(Q4_0, &[0; 17], &mut [0.0; 32]).is_err());
+    assert!(dequantize_row(Q6_K, &[0; 210], &mut [0.0; 32]).is_err());
+    assert!(quantize_row(Q8_0, &[0.0; 33], &mut Vec::new()).is_err());
+    assert!(quantize_row(Q4_K, &[0.0; 256], &mut Vec::new()).is_err());
+    assert!(unpack_row(F32, &[0; 4], &mut [0], &mut [], &mut []).is_err());
+    assert_eq!(Q8_0.row_bytes(usize::MAX / 32 * 32), None);
+}
+
+proptest! {
+    #[test]
+    fn round_trips_stay_within_a_step(x in prop::collection::vec(-100f32..100.0, 96)) {
+        for (ty, levels) in [(Q8_0, 254.0), (Q4_0, 8.0), (Q4_1, 15.0), (F16, 1024.0), (BF16, 128.0), (F32, 1e9)] {
+            let y = decode(ty, &encode(ty, &x), x.len());
+            for (x, y) in x.chunks(32).zip(y.chunks(32)) {
+                let span = x.iter().fold(0f32, |a, v| a.max(v.abs())) * if ty == Q4_1 { 2.0 } else { 1.0 };
+                for (x, y) in x.iter().zip(y) {
+                    prop_assert!((x - y).abs() <= span / levels * 1.01 + span * 1e-3 * f32::from(u8::from(levels < 1e3)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_decode(seed in any::<u64>()) {
+        let mut state = seed;
+        for ty in GgmlType::ALL {
+            let cols = 512;
+            let data: Vec<u8> = (0..ty.row_bytes(cols).unwrap()).map(|_| {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (state >> 33) as u8
+            }).collect();
+            decode(ty, &data, cols);
+        }
+    }
+}
