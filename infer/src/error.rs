@@ -136,3 +136,13 @@ impl Error {
         }
     }
 }
+
+/// Several problems in one line: the first few, and how many more there are.
+pub(crate) fn list(problems: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let mut line = problems[..problems.len().min(SHOWN)].join("; ");
+    if problems.len() > SHOWN {
+        line += &format!("; and {} more", problems.len() - SHOWN);
+    }
+    line
+}

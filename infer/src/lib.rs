@@ -1,8 +1,27 @@
-//! The edge engine: GGUF, quantization, kernels, decoding.
+//! The edge engine: GGUF files read and written, weights quantized, text generated on a CPU.
+//!
+//! ```text
+//! model.gguf ─► gguf ─┬─► tokenizer   text ↔ token ids
+//!                     └─► engine      token ids → logits, over kernels on quantized weights
+//!                             └─► sampling, generate, perplexity, bench
+//! Hugging Face directory ─► export ─► model.gguf
+//! ```
+//!
+//! This crate stands alone: it knows nothing of training or of Burn, and builds for aarch64 with a
+//! linker and nothing else. [`Model`] is the way in.
 
+pub mod bench;
+pub mod engine;
 pub mod error;
+pub mod export;
+pub mod generate;
 pub mod gguf;
 pub mod kernels;
+pub mod perplexity;
 pub mod quant;
+pub mod sampling;
+pub mod tokenizer;
 
 pub use error::{Error, Result};
+pub use generate::{Generation, Model};
+pub use quant::GgmlType;

@@ -1,0 +1,83 @@
+//! `retort-edge run`: text that follows a prompt, as it comes.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use retort_infer::Model;
+use retort_infer::sampling::Sampling;
+
+use crate::output;
+use crate::threads::Threads;
+
+/// Continue a prompt
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  retort-edge run model.gguf -p \"The capital of France is\" -n 16 --temperature 0"
+)]
+pub struct Args {
+    /// The model
+    #[arg(value_name = "FILE.gguf")]
+    file: PathBuf,
+    /// The text to continue; control tokens such as <|im_start|> may be written out
+    #[arg(short, long)]
+    prompt: String,
+    /// How many tokens to generate at most
+    #[arg(short, long = "tokens", value_name = "N", default_value_t = 128)]
+    n: usize,
+    /// Randomness: 0 always takes the most likely token
+    #[arg(long, default_value_t = 0.8, value_name = "X")]
+    temperature: f32,
+    /// Choose among this many of the most likely tokens; 0 means all
+    #[arg(long, default_value_t = 40, value_name = "K")]
+    top_k: usize,
+    /// Choose among the most likely tokens that together reach this probability
+    #[arg(long, default_value_t = 0.95, value_name = "P")]
+    top_p: f32,
+    /// Leave out tokens less likely than this share of the most likely one
+    #[arg(long, default_value_t = 0.0, value_name = "P")]
+    min_p: f32,
+    /// Seed of the random choice; the same seed gives the same text
+    #[arg(long, default_value_t = 0, value_name = "S")]
+    seed: u64,
+    #[command(flatten)]
+    threads: Threads,
+}
+
+/// Streams the text to standard output and the speed to standard error.
+pub fn run(args: Args) -> Result<()> {
+    let sampling = Sampling {
+        temperature: args.temperature,
+        top_k: args.top_k,
+        top_p: args.top_p,
+        min_p: args.min_p,
+        seed: args.seed,
+    };
+    let generation = args.threads.install(|| {
+        let model = Model::open(&args.file)?;
+        let mut written = Ok(());
+        let generation = model.generate(&args.prompt, args.n, &sampling, |text| {
+            written = output::print(text);
+            match written {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            }
+        })?;
+        written?;
+        Ok(generation)
+    })?;
+    output::print("\n")?;
+    let rate = |tokens: usize, seconds: f64| tokens as f64 / seconds.max(1e-9);
+    let (prefill, decode) = (
+        generation.prefill.as_secs_f64(),
+        generation.decode.as_secs_f64(),
+    );
+    eprintln!(
+        "prompt {} tokens, {:.1} tokens/s; generated {} tokens, {:.1} tokens/s",
+        generation.prompt_tokens,
+        rate(generation.prompt_tokens, prefill),
+        generation.tokens.len(),
+        rate(generation.decode_steps, decode),
+    );
+    Ok(())
+}

@@ -1,0 +1,259 @@
+//! The forward pass: token ids in, logits out, one sequence at a time.
+//!
+//! Shapes: a chunk of n tokens is x [n, hidden_size] on the residual stream; logits are rows of
+//! [vocab_size] f32. Prompts go through in chunks, so that every matrix is read once per chunk;
+//! chunks of one token are decoding. The result does not depend on how a text is cut.
+//! Architecture: Llama (arXiv 2302.13971) with grouped-query attention.
+
+use super::Engine;
+use super::cache::Cache;
+use super::weights::{Layer, Weight};
+use crate::kernels::{self, Activations, ops};
+use crate::{Error, Result};
+
+/// Tokens that go through the layers together.
+const CHUNK: usize = 128;
+/// Rows of logits computed together when every position is asked for.
+const LOGIT_ROWS: usize = 32;
+
+/// One sequence: its keys and values, and room to compute.
+#[derive(Debug)]
+pub struct Session<'e> {
+    engine: &'e Engine,
+    cache: Cache,
+    context: usize,
+    len: usize,
+    scratch: Scratch,
+    logits: Vec<f32>,
+}
+
+/// Intermediate results of a chunk, kept between chunks.
+#[derive(Debug, Default)]
+struct Scratch {
+    /// The residual stream [n, hidden_size].
+    x: Vec<f32>,
+    /// x after a norm [n, hidden_size].
+    normed: Vec<f32>,
+    /// Queries, and then what attention gathered [n, q_size].
+    q: Vec<f32>,
+    attended: Vec<f32>,
+    /// Keys and values [n, kv_size].
+    k: Vec<f32>,
+    v: Vec<f32>,
+    /// The MLP's two branches [n, intermediate_size].
+    gate: Vec<f32>,
+    up: Vec<f32>,
+    /// What the next matrices are multiplied with.
+    input: Activations,
+    /// What a sublayer adds to x [n, hidden_size].
+    update: Vec<f32>,
+}
+
+impl<'e> Session<'e> {
+    pub(super) fn new(engine: &'e Engine, context: usize) -> Result<Self> {
+        if context == 0 {
+            return Err(Error::Argument("the context must be at least 1".into()));
+        }
+        Ok(Self {
+            engine,
+            cache: Cache::new(&engine.config, context)?,
+            context,
+            len: 0,
+            scratch: Scratch::default(),
+            logits: Vec::new(),
+        })
+    }
+
+    /// The model.
+    pub fn engine(&self) -> &'e Engine {
+        self.engine
+    }
+
+    /// The number of positions seen.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing has been seen yet.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The number of positions there is room for.
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// Forgets every position from `len` on.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+        self.cache.truncate(self.len);
+    }
+
+    /// Takes `tokens` in and returns the logits [vocab_size] that follow the last of them.
+    pub fn forward(&mut self, tokens: &[u32]) -> Result<&[f32]> {
+        if tokens.is_empty() {
+            return Err(Error::Argument("there are no tokens to take in".into()));
+        }
+        self.check(tokens)?;
+        for chunk in tokens.chunks(CHUNK) {
+            self.layers(chunk)?;
+        }
+        let hidden = self.engine.config.hidden_size;
+        let rows = self.scratch.x.len() / hidden;
+        self.logits_of(rows - 1..rows)?;
+        Ok(&self.logits)
+    }
+
+    /// Takes `tokens` in and hands the logits of each of them from `from` on to `visit`, a few
+    /// rows at a time: the index of the first row's token, and rows [n, vocab_size].
+    pub fn forward_all(
+        &mut self,
+        tokens: &[u32],
+        from: usize,
+        mut visit: impl FnMut(usize, &[f32]),
+    ) -> Result<()> {
+        self.check(tokens)?;
+        let mut done = 0;
+        for chunk in tokens.chunks(CHUNK) {
+            self.layers(chunk)?;
+            let mut row = from.saturating_sub(done);
+            while row < chunk.len() {
+                let end = (row + LOGIT_ROWS).min(chunk.len());
+                self.logits_of(row..end)?;
+                visit(done + row, &self.logits);
+                row = end;
+            }
+            done += chunk.len();
+        }
+        Ok(())
+    }
+
+    fn check(&self, tokens: &[u32]) -> Result<()> {
+        if tokens.len() > self.context - self.len {
+            return Err(Error::Argument(format!(
+                "{} more tokens do not fit a context of {} with {} taken; choose a larger one",
+                tokens.len(),
+                self.context,
+                self.len
+            )));
+        }
+        let vocab_size = self.engine.config.vocab_size;
+        if let Some(id) = tokens.iter().find(|&&id| id as usize >= vocab_size) {
+            return Err(Error::Argument(format!(
+                "token {id} is outside the vocabulary of {vocab_size}"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Takes a chunk through all layers, leaving the residual stream in the scratch.
+    fn layers(&mut self, tokens: &[u32]) -> Result<()> {
+        self.cache.truncate(self.len);
+        self.embed(tokens)?;
+        let engine = self.engine;
+        let turns: Vec<_> = (self.len..self.len + tokens.len())
+            .map(|position| engine.rope.turns(position))
+            .collect();
+        for (index, layer) in engine.weights.layers.iter().enumerate() {
+            self.attention(index, layer, &turns)?;
+            self.mlp(layer)?;
+        }
+        self.len += tokens.len();
+        Ok(())
+    }
+
+    fn embed(&mut self, tokens: &[u32]) -> Result<()> {
+        let hidden = self.engine.config.hidden_size;
+        let table = self.engine.weights.token_embd.matrix(&self.engine.gguf)?;
+        let x = &mut self.scratch.x;
+        x.resize(tokens.len() * hidden, 0.0);
+        for (&token, row) in tokens.iter().zip(x.chunks_exact_mut(hidden)) {
+            table.row(token as usize, row)?;
+        }
+        Ok(())
+    }
+
+    fn attention(&mut self, index: usize, layer: &Layer, turns: &[Vec<(f32, f32)>]) -> Result<()> {
+        let engine = self.engine;
+        let config = &engine.config;
+        let s = &mut self.scratch;
+        let n = turns.len();
+        norm_rows(&s.x, &layer.attn_norm, config.rms_norm_eps, &mut s.normed);
+        s.input.quantize(&s.normed, n, config.hidden_size)?;
+        engine.project(&layer.q, &s.input, &mut s.q)?;
+        engine.project(&layer.k, &s.input, &mut s.k)?;
+        engine.project(&layer.v, &s.input, &mut s.v)?;
+        if let Some(biases) = &layer.qkv_bias {
+            for (rows, bias) in [&mut s.q, &mut s.k, &mut s.v].into_iter().zip(biases) {
+                for row in rows.chunks_exact_mut(bias.len()) {
+                    ops::axpy(1.0, bias, row);
+                }
+            }
+        }
+        if let Some(norms) = &layer.qk_norm {
+            for (rows, norm) in [&mut s.q, &mut s.k].into_iter().zip(norms) {
+                let heads = rows.clone();
+                norm_rows(&heads, norm, config.rms_norm_eps, rows);
+            }
+        }
+        for (rows, size) in [(&mut s.q, config.q_size()), (&mut s.k, config.kv_size())] {
+            for (row, turns) in rows.chunks_exact_mut(size).zip(turns) {
+                engine.rope.apply(row, turns);
+            }
+        }
+        self.cache.append(index, &s.k, &s.v);
+        s.attended.resize(s.q.len(), 0.0);
+        self.cache.attend(index, &s.q, &mut s.attended);
+        s.input.quantize(&s.attended, n, config.q_size())?;
+        engine.project(&layer.o, &s.input, &mut s.update)?;
+        ops::axpy(1.0, &s.update, &mut s.x);
+        Ok(())
+    }
+
+    fn mlp(&mut self, layer: &Layer) -> Result<()> {
+        let engine = self.engine;
+        let config = &engine.config;
+        let s = &mut self.scratch;
+        let n = s.x.len() / config.hidden_size;
+        norm_rows(&s.x, &layer.ffn_norm, config.rms_norm_eps, &mut s.normed);
+        s.input.quantize(&s.normed, n, config.hidden_size)?;
+        engine.project(&layer.gate, &s.input, &mut s.gate)?;
+        engine.project(&layer.up, &s.input, &mut s.up)?;
+        ops::swiglu(&mut s.gate, &s.up);
+        s.input.quantize(&s.gate, n, config.intermediate_size)?;
+        engine.project(&layer.down, &s.input, &mut s.update)?;
+        ops::axpy(1.0, &s.update, &mut s.x);
+        Ok(())
+    }
+
+    /// Logits of the chunk's rows `rows` into `self.logits`.
+    fn logits_of(&mut self, rows: std::ops::Range<usize>) -> Result<()> {
+        let engine = self.engine;
+        let config = &engine.config;
+        let s = &mut self.scratch;
+        let hidden = config.hidden_size;
+        let x = &s.x[rows.start * hidden..rows.end * hidden];
+        let weights = &engine.weights;
+        norm_rows(x, &weights.output_norm, config.rms_norm_eps, &mut s.normed);
+        s.input.quantize(&s.normed, rows.len(), hidden)?;
+        engine.project(&weights.output, &s.input, &mut self.logits)
+    }
+}
+
+impl Engine {
+    /// Multiplies `input` [n, cols] by `weight` [rows, cols] into `y` [n, rows].
+    fn project(&self, weight: &Weight, input: &Activations, y: &mut Vec<f32>) -> Result<()> {
+        y.resize(input.n_tokens() * weight.rows, 0.0);
+        kernels::matmul(&weight.matrix(&self.gguf)?, input, y)
+    }
+}
+
+/// RMSNorm of every row of `x` [n, weight.len()] into `y`.
+fn norm_rows(x: &[f32], weight: &[f32], eps: f32, y: &mut Vec<f32>) {
+    y.resize(x.len(), 0.0);
+    let width = weight.len();
+    for (x, y) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
+        ops::rms_norm(x, weight, eps, y);
+    }
+}

@@ -1,0 +1,126 @@
+//! Perplexity of a text, over the same windows as llama.cpp's llama-perplexity.
+//!
+//! The text is tokenized whole and cut into windows of `context` tokens without overlap, a rest
+//! shorter than a window left out. In each window the second half is scored: the tokens at
+//! positions context/2 + 1 to context - 1, each given all that stand before it in the window. If
+//! the model was trained with BOS before every text, BOS replaces each window's first token.
+//! The result is exp of the mean negative log likelihood, in nats per token.
+
+use rayon::prelude::*;
+
+use crate::engine::Session;
+use crate::generate::Model;
+use crate::{Error, Result};
+
+/// The perplexity of a text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Perplexity {
+    /// exp of the mean negative log likelihood.
+    pub perplexity: f64,
+    /// Its standard error.
+    pub standard_error: f64,
+    /// Tokens scored.
+    pub tokens: usize,
+    /// Windows scored.
+    pub windows: usize,
+}
+
+/// Scores `text` in windows of `context` tokens; `progress` gets windows done, windows in all and
+/// the perplexity so far.
+pub fn perplexity(
+    model: &Model,
+    text: &str,
+    context: usize,
+    mut progress: impl FnMut(usize, usize, f64),
+) -> Result<Perplexity> {
+    let trained = model.engine.config().context_length;
+    if context < 4 || context > trained {
+        return Err(Error::Argument(format!(
+            "the context must be between 4 and the model's {trained}, not {context}"
+        )));
+    }
+    let path = model.engine.gguf().path();
+    let bos = model.tokenizer.bos().filter(|_| model.tokenizer.add_bos());
+    let mut tokens: Vec<u32> = bos.into_iter().collect();
+    let encoded = model.tokenizer.encode(text, false);
+    tokens.extend(encoded.map_err(|problem| Error::tokenizer(path, problem))?);
+    let windows = tokens.len() / context;
+    if windows == 0 {
+        return Err(Error::Argument(format!(
+            "the text has {} tokens, less than one window of {context}; \
+             take a longer text or a smaller context",
+            tokens.len()
+        )));
+    }
+    let mut session = model.engine.session(context)?;
+    let mut sum = Sum::default();
+    for (index, window) in tokens.chunks_exact_mut(context).enumerate() {
+        if let Some(bos) = bos {
+            window[0] = bos;
+        }
+        session.truncate(0);
+        score_window(&mut session, window, &mut sum)?;
+        progress(index + 1, windows, sum.mean().exp());
+    }
+    let perplexity = sum.mean().exp();
+    Ok(Perplexity {
+        perplexity,
+        standard_error: perplexity * sum.standard_error_of_mean(),
+        tokens: sum.n,
+        windows,
+    })
+}
+
+/// Adds the second half of `window` to `sum`.
+fn score_window(session: &mut Session<'_>, window: &[u32], sum: &mut Sum) -> Result<()> {
+    let vocab_size = session.engine().config().vocab_size;
+    // The last token predicts nothing inside the window: it need not go through the model.
+    let inputs = &window[..window.len() - 1];
+    session.forward_all(inputs, window.len() / 2, |first, rows| {
+        let nlls: Vec<f64> = rows
+            .par_chunks_exact(vocab_size)
+            .zip(&window[first + 1..])
+            .map(|(logits, &target)| negative_log_likelihood(logits, target))
+            .collect();
+        sum.add_all(&nlls);
+    })
+}
+
+/// Running sum of negative log likelihoods.
+#[derive(Default)]
+struct Sum {
+    n: usize,
+    total: f64,
+    squares: f64,
+}
+
+impl Sum {
+    fn add_all(&mut self, nlls: &[f64]) {
+        for nll in nlls {
+            self.n += 1;
+            self.total += nll;
+            self.squares += nll * nll;
+        }
+    }
+
+    fn mean(&self) -> f64 {
+        self.total / self.n as f64
+    }
+
+    fn standard_error_of_mean(&self) -> f64 {
+        let mean = self.mean();
+        let variance = (self.squares / self.n as f64 - mean * mean).max(0.0);
+        (variance / (self.n as f64 - 1.0).max(1.0)).sqrt()
+    }
+}
+
+/// The negative log likelihood of `target` under the softmax of `logits`, in nats; NaN for a target
+/// outside them.
+pub fn negative_log_likelihood(logits: &[f32], target: u32) -> f64 {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|l| f64::from((l - max).exp())).sum();
+    let Some(logit) = logits.get(target as usize) else {
+        return f64::NAN;
+    };
+    sum.ln() + f64::from(max) - f64::from(*logit)
+}
