@@ -1,0 +1,129 @@
+//! What can go wrong between a source and a batch: each message names the file, the place in it,
+//! and what to do.
+
+use std::path::PathBuf;
+
+/// A result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything this crate reports.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The source names nothing that exists.
+    #[error("{source_text}: no such file or directory; give a parquet file, a glob or a directory")]
+    Missing {
+        /// The source as given.
+        source_text: String,
+    },
+    /// The source exists but holds no shard.
+    #[error("{source_text}: no parquet file here; {remedy}")]
+    NoShards {
+        /// The source as given.
+        source_text: String,
+        /// What to give instead.
+        remedy: String,
+    },
+    /// The source is of a kind that cannot be read.
+    #[error("{source_text}: {reason}")]
+    Source {
+        /// The source as given.
+        source_text: String,
+        /// Why not, and what to do.
+        reason: String,
+    },
+    /// A file could not be opened, read or written.
+    #[error("{}: cannot {action}: {cause}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was being done, as in "read".
+        action: &'static str,
+        /// What the system said.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// A shard is not readable parquet.
+    #[error("{}: {place}: {cause}; the file is damaged, truncated or not parquet: fetch it again or leave it out", path.display())]
+    Parquet {
+        /// The shard.
+        path: PathBuf,
+        /// "footer", or the row group and column.
+        place: String,
+        /// What the reader said.
+        cause: String,
+    },
+    /// A shard has no `text` column.
+    #[error("{}: no column `text`; it has {columns}: rename the one that holds the documents", path.display())]
+    NoText {
+        /// The shard.
+        path: PathBuf,
+        /// The columns it has, with their types.
+        columns: String,
+    },
+    /// The `text` column does not hold strings.
+    #[error("{}: column `text` is {kind}, not a string; the columns are {columns}", path.display())]
+    TextType {
+        /// The shard.
+        path: PathBuf,
+        /// The Arrow type found.
+        kind: String,
+        /// The columns, with their types.
+        columns: String,
+    },
+    /// A tokenizer could not be read, trained or used.
+    #[error("{}: {reason}", path.display())]
+    Tokenizer {
+        /// The tokenizer's file.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// A tokenizer could not be trained as asked.
+    #[error("tokenizer training: {0}")]
+    TokenizerTraining(String),
+    /// A document could not be tokenized, or ids could not be decoded.
+    #[error("tokenization: {0}")]
+    Tokenize(String),
+    /// A field of the data configuration has an impossible value.
+    #[error("data.{field}: {reason}")]
+    Config {
+        /// The field of `[data]`.
+        field: &'static str,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// A split holds fewer tokens than one row.
+    #[error(
+        "{tokens} tokens do not fill one row of seq_len {seq_len} (a row takes {seq_len} + 1 ids); \
+         lower data.seq_len or give more documents"
+    )]
+    TooSmall {
+        /// Ids in the split.
+        tokens: usize,
+        /// Inputs in a row.
+        seq_len: usize,
+    },
+    /// A cursor does not belong to this data.
+    #[error(
+        "cursor at row {row} of epoch {epoch}, but the data has {rows} rows: the data has changed \
+         since the cursor was saved; restore it or start a new run"
+    )]
+    Cursor {
+        /// The cursor's epoch.
+        epoch: u64,
+        /// The cursor's row.
+        row: u64,
+        /// Rows in the split.
+        rows: usize,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(path: &std::path::Path, action: &'static str, cause: std::io::Error) -> Self {
+        Self::Io {
+            path: path.to_owned(),
+            action,
+            cause,
+        }
+    }
+}
