@@ -147,10 +147,14 @@ fn impossible_counts_are_refused_before_allocating() {
 }
 
 fn sample_bytes() -> Vec<u8> {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("m.gguf");
-    sample(&path);
-    fs::read(path).unwrap()
+    static BYTES: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+    let write = || {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.gguf");
+        sample(&path);
+        fs::read(path).unwrap()
+    };
+    BYTES.get_or_init(write).clone()
 }
 
 #[test]

@@ -18,11 +18,15 @@ pub struct Activations {
     x: Vec<f32>,
     q: Vec<i8>,
     scales: Vec<Scale>,
-    halves: Vec<[i32; 2]>,
+    offsets: Vec<Offsets>,
 }
 
 /// Scale of a block of 32 and the scaled sum of its integers, `[d, d Σq]`, which minima are multiplied with.
 pub(crate) type Scale = [f32; 2];
+
+/// `-128 Σq` over the first half of a block, the second, and the whole of it: what a sum of products with weights
+/// that are 128 too large starts from. The fourth is padding.
+pub(crate) type Offsets = [i32; 4];
 
 /// One token's int8 activations.
 #[derive(Clone, Copy, Default)]
@@ -31,8 +35,8 @@ pub(crate) struct Row<'a> {
     pub q: &'a [i8],
     /// `cols / 32` scales with sums.
     pub scales: &'a [Scale],
-    /// `Σq` of the two halves of each block.
-    pub halves: &'a [[i32; 2]],
+    /// `cols / 32` corrections for kernels whose weights are offset by 128.
+    pub offsets: &'a [Offsets],
 }
 
 impl Activations {
@@ -69,9 +73,9 @@ impl Activations {
         };
         self.q.resize(blocks * BLOCK, 0);
         self.scales.resize(blocks, [0.0; 2]);
-        self.halves.resize(blocks, [0; 2]);
+        self.offsets.resize(blocks, [0; 4]);
         if blocks > 0 {
-            kernels.quantize_blocks(x, &mut self.q, &mut self.scales, &mut self.halves);
+            kernels.quantize_blocks(x, &mut self.q, &mut self.scales, &mut self.offsets);
         }
         Ok(())
     }
@@ -101,7 +105,7 @@ impl Activations {
         Row {
             q: &self.q[t * self.cols..(t + 1) * self.cols],
             scales: &self.scales[range.clone()],
-            halves: &self.halves[range],
+            offsets: &self.offsets[range],
         }
     }
 }
@@ -112,13 +116,13 @@ pub(super) fn quantize_blocks(
     x: &[f32],
     q: &mut [i8],
     scales: &mut [Scale],
-    halves: &mut [[i32; 2]],
+    offsets: &mut [Offsets],
 ) {
     // adding 1.5 × 2^23 leaves the integer, rounded to even, in the low bits of the float
     const ROUND: f32 = 12_582_912.0;
     let (x, _) = x.as_chunks::<BLOCK>();
     let (q, _) = q.as_chunks_mut::<BLOCK>();
-    for (((x, q), scale), half) in x.iter().zip(q).zip(scales).zip(halves) {
+    for (((x, q), scale), offsets) in x.iter().zip(q).zip(scales).zip(offsets) {
         let mut largest = [0u32; 8];
         for x in x.as_chunks::<8>().0 {
             for (l, x) in largest.iter_mut().zip(x) {
@@ -142,7 +146,9 @@ pub(super) fn quantize_blocks(
         for (q, i) in q.iter_mut().zip(&integers) {
             *q = *i as i8;
         }
-        *half = [integers[..16].iter().sum(), integers[16..].iter().sum()];
-        *scale = [d, d * (half[0] + half[1]) as f32];
+        let low: i32 = integers[..16].iter().sum();
+        let high: i32 = integers[16..].iter().sum();
+        *offsets = [-128 * low, -128 * high, -128 * (low + high), 0];
+        *scale = [d, d * (low + high) as f32];
     }
 }

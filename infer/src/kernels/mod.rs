@@ -16,10 +16,14 @@
 
 mod activations;
 mod matmul;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 pub mod ops;
 mod panel;
 mod scalar;
 mod table;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub use activations::Activations;
 pub use matmul::{Matrix, matmul};

@@ -10,12 +10,12 @@ use half::f16;
 
 /// The operations of one instruction set.
 pub(super) struct Table {
-    rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
-    softmax: unsafe fn(&mut [f32]),
-    swiglu: unsafe fn(&mut [f32], &[f32]),
-    axpy: unsafe fn(f32, &[f32], &mut [f32]),
-    axpy_f16: unsafe fn(f32, &[f16], &mut [f32]),
-    to_f16: unsafe fn(&[f32], &mut [f16]),
+    pub(super) rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
+    pub(super) softmax: unsafe fn(&mut [f32]),
+    pub(super) swiglu: unsafe fn(&mut [f32], &[f32]),
+    pub(super) axpy: unsafe fn(f32, &[f32], &mut [f32]),
+    pub(super) axpy_f16: unsafe fn(f32, &[f16], &mut [f32]),
+    pub(super) to_f16: unsafe fn(&[f32], &mut [f16]),
 }
 
 pub(super) const PORTABLE: Table = Table {
@@ -177,5 +177,110 @@ pub(super) mod body {
     pub fn to_f16(x: &[f32], out: &mut [f16]) {
         let n = x.len().min(out.len());
         out[..n].convert_from_f32_slice(&x[..n]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Kernels;
+    use super::*;
+
+    fn values(n: usize, scale: f32) -> Vec<f32> {
+        (0..n)
+            .map(|i| ((i * 7919 % 1009) as f32 / 504.5 - 1.0) * scale)
+            .collect()
+    }
+
+    fn close(got: f32, want: f64, relative: f64) {
+        assert!(
+            (f64::from(got) - want).abs() <= relative * want.abs() + 1e-37,
+            "{got} for {want}"
+        );
+    }
+
+    #[test]
+    fn exp_is_accurate() {
+        for i in -88_000..=88_000 {
+            let x = i as f32 / 1000.0;
+            let want = f64::from(x).exp();
+            close(body::exp(x), if x < -87.3 { 0.0 } else { want }, 2.5e-7);
+        }
+        assert_eq!(body::exp(0.0), 1.0);
+        assert_eq!(body::exp(f32::NEG_INFINITY), 0.0);
+        assert_eq!(body::exp(89.0), f32::INFINITY);
+        assert!(body::exp(f32::NAN).is_nan());
+    }
+
+    /// Calls every operation of every table and compares with f64.
+    #[test]
+    fn operations_agree_with_f64() {
+        for (k, n) in Kernels::available()
+            .into_iter()
+            .flat_map(|k| [1, 7, 16, 33, 576].map(|n| (k, n)))
+        {
+            let (x, w) = (values(n, 20.0), values(n + 3, 1.0));
+            let mut y = vec![0.0; n];
+            // SAFETY: the table is available, so its features were detected.
+            unsafe { (k.ops.rms_norm)(&x, &w, 1e-5, &mut y) };
+            let square: f64 = x.iter().map(|&x| f64::from(x).powi(2)).sum();
+            let scale = 1.0 / (square / n as f64 + 1e-5).sqrt();
+            x.iter()
+                .zip(&w)
+                .zip(&y)
+                .for_each(|((x, w), y)| close(*y, f64::from(*x) * scale * f64::from(*w), 1e-5));
+
+            let mut y = x.clone();
+            // SAFETY: as above.
+            unsafe { (k.ops.softmax)(&mut y) };
+            let largest = x.iter().copied().fold(f32::MIN, f32::max);
+            let total: f64 = x.iter().map(|x| f64::from(x - largest).exp()).sum();
+            x.iter()
+                .zip(&y)
+                .for_each(|(x, y)| close(*y, f64::from(x - largest).exp() / total, 1e-5));
+
+            let mut y = x.clone();
+            // SAFETY: as above.
+            unsafe { (k.ops.swiglu)(&mut y, &w) };
+            for ((x, w), y) in x.iter().zip(&w).zip(&y) {
+                close(
+                    *y,
+                    f64::from(*x) / (1.0 + (-f64::from(*x)).exp()) * f64::from(*w),
+                    1e-5,
+                );
+            }
+
+            let mut halves = vec![f16::ZERO; n];
+            let mut y = vec![1.0; n];
+            let mut z = vec![1.0; n];
+            // SAFETY: as above.
+            unsafe {
+                (k.ops.to_f16)(&x, &mut halves);
+                (k.ops.axpy_f16)(0.5, &halves, &mut y);
+                (k.ops.axpy)(0.5, &x, &mut z);
+            }
+            for i in 0..n {
+                assert_eq!(halves[i], f16::from_f32(x[i]), "{}", k.name);
+                close(y[i], 1.0 + 0.5 * f64::from(halves[i].to_f32()), 1e-6);
+                close(z[i], 1.0 + 0.5 * f64::from(x[i]), 1e-6);
+            }
+        }
+        let (x, w) = (values(77, 1.0), values(80, 1.0));
+        let halves: Vec<f16> = w.iter().map(|&w| f16::from_f32(w)).collect();
+        let sum = |w: &dyn Fn(usize) -> f32| {
+            (0..77)
+                .map(|i| f64::from(x[i]) * f64::from(w(i)))
+                .sum::<f64>()
+        };
+        assert!((f64::from(dot(&x, &w)) - sum(&|i| w[i])).abs() < 1e-4);
+        assert!((f64::from(dot_f16(&x, &halves)) - sum(&|i| halves[i].to_f32())).abs() < 1e-4);
+    }
+
+    #[test]
+    fn edges() {
+        softmax(&mut []);
+        let mut x = [0.0, f32::NEG_INFINITY, 0.0];
+        softmax(&mut x);
+        assert_eq!(x, [0.5, 0.0, 0.5]);
+        assert_eq!(dot(&[], &[]), 0.0);
     }
 }

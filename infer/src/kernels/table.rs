@@ -1,6 +1,6 @@
 //! Which kernels run: one table per instruction set, the best that the processor has chosen once.
 
-use super::activations::{self, Row, Scale};
+use super::activations::{self, Offsets, Row, Scale};
 use super::panel::{Panel, ROWS};
 use super::{ops, scalar};
 use crate::quant::GgmlType;
@@ -19,7 +19,7 @@ pub(super) type Tile = unsafe fn(p: &Panel, x: &[Row; TOKENS], out: &mut [[f32; 
 pub(super) type FloatDot<const T: usize> =
     unsafe fn(ty: GgmlType, w: &[u8], x: &[&[f32]; T]) -> [f32; T];
 pub(super) type QuantizeBlocks =
-    unsafe fn(x: &[f32], q: &mut [i8], scales: &mut [Scale], halves: &mut [[i32; 2]]);
+    unsafe fn(x: &[f32], q: &mut [i8], scales: &mut [Scale], offsets: &mut [Offsets]);
 
 /// A table of kernels for one instruction set. The only way to one is [`active`] or [`Kernels::available`], which
 /// check that the processor has what its functions need: that is what makes calling them sound.
@@ -62,6 +62,18 @@ pub(super) static SCALAR: Kernels = Kernels {
 };
 
 /// All tables of this architecture, the best last.
+#[cfg(target_arch = "x86_64")]
+static TABLES: &[&Kernels] = &[
+    &SCALAR,
+    &super::x86::AVX2,
+    &super::x86::VNNI,
+    &super::x86::AVX512,
+];
+/// All tables of this architecture, the best last.
+#[cfg(target_arch = "aarch64")]
+static TABLES: &[&Kernels] = &[&SCALAR, &super::neon::NEON, &super::neon::DOTPROD];
+/// All tables of this architecture, the best last.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 static TABLES: &[&Kernels] = &[&SCALAR];
 
 impl Kernels {
@@ -113,10 +125,10 @@ impl Kernels {
         x: &[f32],
         q: &mut [i8],
         scales: &mut [Scale],
-        halves: &mut [[i32; 2]],
+        offsets: &mut [Offsets],
     ) {
         // SAFETY: a table is only reachable after its features were detected; the function takes any slices.
-        unsafe { (self.quantize_blocks)(x, q, scales, halves) }
+        unsafe { (self.quantize_blocks)(x, q, scales, offsets) }
     }
 }
 

@@ -1,0 +1,125 @@
+//! Float weights times f32 activations, and the half-precision operations of the key-value cache.
+
+use crate::kernels::scalar;
+use crate::kernels::table::TOKENS;
+use crate::quant::GgmlType;
+use half::f16;
+use std::arch::aarch64::*;
+
+const F32: usize = 0;
+const F16: usize = 1;
+const BF16: usize = 2;
+
+/// Four weights starting with weight `i`.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn load<const F: usize>(w: *const u8, i: usize) -> float32x4_t {
+    // SAFETY: the caller has checked that four weights lie there; these loads need no alignment.
+    unsafe {
+        match F {
+            F32 => vreinterpretq_f32_u8(vld1q_u8(w.add(4 * i))),
+            F16 => vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(w.add(2 * i)))),
+            _ => vreinterpretq_f32_u32(vshll_n_u16::<16>(vreinterpret_u16_u8(vld1_u8(
+                w.add(2 * i),
+            )))),
+        }
+    }
+}
+
+/// `T` tokens in `C` chains of sums each; the tail of less than `4 C` weights goes to the scalar kernel.
+#[inline]
+#[target_feature(enable = "neon")]
+#[allow(clippy::needless_range_loop)] // `c` counts vectors, of the weights and of each token alike
+fn dot<const F: usize, const T: usize, const C: usize>(
+    ty: GgmlType,
+    w: &[u8],
+    x: &[&[f32]; T],
+) -> [f32; T] {
+    let size = if F == F32 { 4 } else { 2 };
+    let n = w.len() / size;
+    assert!(x.iter().all(|x| x.len() == n), "dot sizes");
+    let whole = n - n % (4 * C);
+    let mut sums = [[vdupq_n_f32(0.0); C]; T];
+    for i in (0..whole).step_by(4 * C) {
+        for c in 0..C {
+            // SAFETY: `i + 4 C <= n`, and every `x` has `n` values.
+            unsafe {
+                let w = load::<F>(w.as_ptr(), i + 4 * c);
+                for t in 0..T {
+                    sums[t][c] = vfmaq_f32(sums[t][c], w, vld1q_f32(x[t].as_ptr().add(i + 4 * c)));
+                }
+            }
+        }
+    }
+    let mut out = [0f32; T];
+    for (out, sums) in out.iter_mut().zip(sums) {
+        *out = vaddvq_f32(
+            sums.into_iter()
+                .reduce(|a, b| vaddq_f32(a, b))
+                .unwrap_or(vdupq_n_f32(0.0)),
+        );
+    }
+    if whole < n {
+        let rest = scalar::float_dot(ty, &w[whole * size..], &x.map(|x| &x[whole..]));
+        for (out, rest) in out.iter_mut().zip(rest) {
+            *out += rest;
+        }
+    }
+    out
+}
+
+/// One token.
+#[target_feature(enable = "neon")]
+pub(super) fn dot_1(ty: GgmlType, w: &[u8], x: &[&[f32]; 1]) -> [f32; 1] {
+    match ty {
+        GgmlType::F16 => dot::<F16, 1, 4>(ty, w, x),
+        GgmlType::BF16 => dot::<BF16, 1, 4>(ty, w, x),
+        _ => dot::<F32, 1, 4>(ty, w, x),
+    }
+}
+
+/// Four tokens.
+#[target_feature(enable = "neon")]
+pub(super) fn dot_4(ty: GgmlType, w: &[u8], x: &[&[f32]; TOKENS]) -> [f32; TOKENS] {
+    match ty {
+        GgmlType::F16 => dot::<F16, TOKENS, 2>(ty, w, x),
+        GgmlType::BF16 => dot::<BF16, TOKENS, 2>(ty, w, x),
+        _ => dot::<F32, TOKENS, 2>(ty, w, x),
+    }
+}
+
+/// `y += a x`.
+#[target_feature(enable = "neon")]
+pub(super) fn axpy_f16(a: f32, x: &[f16], y: &mut [f32]) {
+    let n = x.len().min(y.len());
+    let (x, x_rest) = x[..n].as_chunks::<4>();
+    let (y, y_rest) = y[..n].as_chunks_mut::<4>();
+    for (y, x) in y.iter_mut().zip(x) {
+        // SAFETY: both are references to four numbers.
+        unsafe {
+            let x = load::<F16>(x.as_ptr().cast(), 0);
+            vst1q_f32(y.as_mut_ptr(), vfmaq_n_f32(vld1q_f32(y.as_ptr()), x, a));
+        }
+    }
+    for (y, x) in y_rest.iter_mut().zip(x_rest) {
+        *y += a * x.to_f32();
+    }
+}
+
+/// Rounds to half precision, to nearest even.
+#[target_feature(enable = "neon")]
+pub(super) fn to_f16(x: &[f32], out: &mut [f16]) {
+    let n = x.len().min(out.len());
+    let (x, x_rest) = x[..n].as_chunks::<4>();
+    let (out, out_rest) = out[..n].as_chunks_mut::<4>();
+    for (out, x) in out.iter_mut().zip(x) {
+        // SAFETY: both are references to four numbers.
+        unsafe {
+            let halves = vreinterpret_u8_f16(vcvt_f16_f32(vld1q_f32(x.as_ptr())));
+            vst1_u8(out.as_mut_ptr().cast(), halves);
+        }
+    }
+    for (out, x) in out_rest.iter_mut().zip(x_rest) {
+        *out = f16::from_f32(*x);
+    }
+}

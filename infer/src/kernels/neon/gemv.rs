@@ -1,0 +1,187 @@
+//! One token times rows in the file's layout, four rows at a time.
+//!
+//! Per block of 32 weights each row gives an i32x4 of partial sums; pairwise additions turn the four rows' vectors
+//! into one with a lane per row, so the conversion to float and the multiply-add are shared by four rows and no
+//! horizontal sums are left at the end. Q4_0's nibbles become `16 (q - 8)` by flipping bit 3 and keeping them in the
+//! upper half of a byte; the factor 16 goes in the conversion.
+
+macro_rules! kernels {
+    ($name:ident, $features:literal, $doc:literal, |$acc:ident, $w:ident, $x:ident| $dot:expr) => {
+        #[doc = $doc]
+        pub(in super::super) mod $name {
+            use crate::kernels::activations::Row;
+            use std::arch::aarch64::*;
+
+            /// Adds 16 signed products to four sums.
+            #[inline]
+            #[target_feature(enable = $features)]
+            #[allow(unused_mut)] // the assembly form updates its accumulator in place
+            fn dot(mut $acc: int32x4_t, $w: int8x16_t, $x: int8x16_t) -> int32x4_t {
+                $dot
+            }
+
+            const Q4_0: usize = 0;
+            const Q4_1: usize = 1;
+            const Q8_0: usize = 2;
+
+            const fn bytes(format: usize) -> usize {
+                [18, 20, 34][format]
+            }
+
+            /// The partial sums of one block.
+            #[inline]
+            #[target_feature(enable = $features)]
+            unsafe fn block<const F: usize>(
+                p: *const u8,
+                low: int8x16_t,
+                high: int8x16_t,
+            ) -> int32x4_t {
+                // SAFETY: the caller's block has `bytes(F)` bytes.
+                let (a, b) = unsafe {
+                    match F {
+                        Q4_0 => {
+                            let bytes = veorq_u8(vld1q_u8(p.add(2)), vdupq_n_u8(0x88));
+                            (vshlq_n_u8::<4>(bytes), vandq_u8(bytes, vdupq_n_u8(0xf0)))
+                        }
+                        Q4_1 => {
+                            let bytes = vld1q_u8(p.add(4));
+                            (vandq_u8(bytes, vdupq_n_u8(15)), vshrq_n_u8::<4>(bytes))
+                        }
+                        _ => (vld1q_u8(p.add(2)), vld1q_u8(p.add(18))),
+                    }
+                };
+                let sums = dot(vdupq_n_s32(0), vreinterpretq_s8_u8(a), low);
+                dot(sums, vreinterpretq_s8_u8(b), high)
+            }
+
+            /// The half-precision numbers at `at` of four blocks.
+            #[inline]
+            #[target_feature(enable = $features)]
+            unsafe fn halves(w: [*const u8; 4], at: usize) -> float32x4_t {
+                // SAFETY: the caller's blocks have two bytes at `at`.
+                let half = |r: usize| unsafe { w[r].add(at).cast::<u16>().read_unaligned() };
+                let bits = [half(0), half(1), half(2), half(3)];
+                // SAFETY: four numbers.
+                vcvt_f32_f16(vreinterpret_f16_u16(unsafe { vld1_u16(bits.as_ptr()) }))
+            }
+
+            /// Four rows, wherever they lie.
+            #[inline]
+            #[target_feature(enable = $features)]
+            unsafe fn rows<const F: usize>(mut w: [*const u8; 4], x: Row) -> [f32; 4] {
+                let (mut sums, mut mins) = (vdupq_n_f32(0.0), vdupq_n_f32(0.0));
+                let mut q = x.q.as_ptr();
+                for &[scale, s] in x.scales {
+                    // SAFETY: the rows have as many blocks as `x` has scales, and `x` 32 values for each (see `gemv`).
+                    unsafe {
+                        let (low, high) = (vld1q_s8(q), vld1q_s8(q.add(16)));
+                        let a =
+                            vpaddq_s32(block::<F>(w[0], low, high), block::<F>(w[1], low, high));
+                        let b =
+                            vpaddq_s32(block::<F>(w[2], low, high), block::<F>(w[3], low, high));
+                        let ints = vpaddq_s32(a, b);
+                        let ints = if F == Q4_0 {
+                            vcvtq_n_f32_s32::<4>(ints)
+                        } else {
+                            vcvtq_f32_s32(ints)
+                        };
+                        sums = vfmaq_f32(sums, ints, vmulq_n_f32(halves(w, 0), scale));
+                        if F == Q4_1 {
+                            mins = vfmaq_n_f32(mins, halves(w, 2), s);
+                        }
+                        w = w.map(|w| w.add(bytes(F)));
+                        q = q.add(32);
+                    }
+                }
+                let mut out = [0f32; 4];
+                // SAFETY: four floats.
+                unsafe { vst1q_f32(out.as_mut_ptr(), vaddq_f32(sums, mins)) };
+                out
+            }
+
+            #[inline]
+            #[target_feature(enable = $features)]
+            fn gemv<const F: usize>(w: &[u8], x: Row, y: &mut [f32]) {
+                let stride = x.scales.len() * bytes(F);
+                assert!(
+                    x.q.len() == x.scales.len() * 32 && w.len() == y.len() * stride,
+                    "gemv sizes"
+                );
+                for (i, y) in y.chunks_mut(4).enumerate() {
+                    // fewer than four rows are filled up with the last one
+                    let row = |r: usize| w[(4 * i + r.min(y.len() - 1)) * stride..].as_ptr();
+                    // SAFETY: by the assertion each row has `stride` bytes, and there are 32 values per scale.
+                    let out = unsafe { rows::<F>([row(0), row(1), row(2), row(3)], x) };
+                    y.copy_from_slice(&out[..y.len()]);
+                }
+            }
+
+            #[target_feature(enable = $features)]
+            pub fn q4_0(w: &[u8], x: Row, y: &mut [f32]) {
+                gemv::<Q4_0>(w, x, y);
+            }
+
+            #[target_feature(enable = $features)]
+            pub fn q4_1(w: &[u8], x: Row, y: &mut [f32]) {
+                gemv::<Q4_1>(w, x, y);
+            }
+
+            #[target_feature(enable = $features)]
+            pub fn q8_0(w: &[u8], x: Row, y: &mut [f32]) {
+                gemv::<Q8_0>(w, x, y);
+            }
+
+            /// An unpacked row times one token; with groups of 16, each half of a block has its own scale.
+            #[target_feature(enable = $features)]
+            pub fn dot_unpacked<const G: usize>(q: &[i8], d: &[f32], m: &[f32], x: Row) -> f32 {
+                let (mut sums, mut min) = (vdupq_n_f32(0.0), 0f32);
+                let (weights, _) = q.as_chunks::<32>();
+                let (values, _) = x.q.as_chunks::<32>();
+                for (b, ((w, q), [scale, s])) in
+                    weights.iter().zip(values).zip(x.scales).enumerate()
+                {
+                    // SAFETY: both are references to 32 bytes.
+                    let (low, high) = unsafe {
+                        let low = dot(vdupq_n_s32(0), vld1q_s8(w.as_ptr()), vld1q_s8(q.as_ptr()));
+                        let start = if G == 16 { vdupq_n_s32(0) } else { low };
+                        (
+                            low,
+                            dot(
+                                start,
+                                vld1q_s8(w.as_ptr().add(16)),
+                                vld1q_s8(q.as_ptr().add(16)),
+                            ),
+                        )
+                    };
+                    if G == 16 {
+                        sums = vfmaq_n_f32(sums, vcvtq_f32_s32(low), d[2 * b] * scale);
+                        sums = vfmaq_n_f32(sums, vcvtq_f32_s32(high), d[2 * b + 1] * scale);
+                    } else {
+                        sums = vfmaq_n_f32(sums, vcvtq_f32_s32(high), d[b] * scale);
+                        min += m[b] * s;
+                    }
+                }
+                vaddvq_f32(sums) + min
+            }
+        }
+    };
+}
+
+kernels!(
+    neon,
+    "neon",
+    "Without the dot product instructions.",
+    |acc, w, x| {
+        let pairs = vmull_s8(vget_low_s8(w), vget_low_s8(x));
+        vpadalq_s16(acc, vmlal_high_s8(pairs, w, x))
+    }
+);
+
+kernels!(dotprod, "neon,dotprod", "With `sdot`.", |acc, w, x| {
+    // SAFETY: the enclosing function has the feature; the instruction touches these registers only.
+    unsafe {
+        std::arch::asm!("sdot {0:v}.4s, {1:v}.16b, {2:v}.16b", inout(vreg) acc, in(vreg) w, in(vreg) x,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    acc
+});

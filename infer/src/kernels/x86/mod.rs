@@ -1,0 +1,124 @@
+//! x86-64 kernels in three tables: AVX2, AVX2 with the VNNI dot product in its VEX form, and AVX-512 with VNNI.
+//!
+//! The int8 products differ in one instruction group only. `vpdpbusd` multiplies unsigned by signed bytes and adds
+//! four neighbours to an i32 lane; AVX2 alone does the same in two steps (`vpmaddubsw`, `vpmaddwd`), whose i16
+//! intermediate must not saturate: it holds two products, so unsigned × signed must stay below 2^14, which 4-bit
+//! weights (15 × 127) and magnitudes of int8 weights (128 × 127) do.
+
+mod float;
+mod gemv;
+mod tile;
+
+use super::activations::{self, Offsets, Scale};
+use super::ops;
+use super::table::Kernels;
+use half::f16;
+
+fn has_avx2() -> bool {
+    is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("f16c")
+}
+
+fn has_avx512() -> bool {
+    has_avx2()
+        && is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vnni")
+}
+
+pub(super) static AVX2: Kernels = Kernels {
+    name: "avx2",
+    needs: "AVX2, FMA and F16C",
+    detect: has_avx2,
+    gemv_q4_0: gemv::avx2::q4_0,
+    gemv_q4_1: gemv::avx2::q4_1,
+    gemv_q8_0: gemv::avx2::q8_0,
+    dot_unpacked_16: gemv::avx2::dot_unpacked::<16>,
+    dot_unpacked_32: gemv::avx2::dot_unpacked::<32>,
+    tile: tile::avx2,
+    bias: 0,
+    float_dot_1: float::dot_1,
+    float_dot_4: float::dot_4,
+    quantize_blocks,
+    ops: OPS,
+};
+
+pub(super) static VNNI: Kernels = Kernels {
+    name: "vnni",
+    needs: "AVX2, FMA, F16C and AVX-VNNI",
+    detect: || has_avx2() && is_x86_feature_detected!("avxvnni"),
+    gemv_q4_0: gemv::vnni::q4_0,
+    gemv_q4_1: gemv::vnni::q4_1,
+    gemv_q8_0: gemv::vnni::q8_0,
+    dot_unpacked_16: gemv::vnni::dot_unpacked::<16>,
+    dot_unpacked_32: gemv::vnni::dot_unpacked::<32>,
+    tile: tile::vnni,
+    bias: -128,
+    float_dot_1: float::dot_1,
+    float_dot_4: float::dot_4,
+    quantize_blocks,
+    ops: OPS,
+};
+
+pub(super) static AVX512: Kernels = Kernels {
+    name: "avx512",
+    needs: "AVX-512 F, BW, VL and VNNI",
+    detect: has_avx512,
+    gemv_q4_0: gemv::avx512::q4_0,
+    gemv_q4_1: gemv::avx512::q4_1,
+    gemv_q8_0: gemv::avx512::q8_0,
+    dot_unpacked_16: gemv::avx512::dot_unpacked::<16>,
+    dot_unpacked_32: gemv::avx512::dot_unpacked::<32>,
+    tile: tile::avx512,
+    bias: -128,
+    float_dot_1: float::dot_1,
+    float_dot_4: float::dot_4,
+    quantize_blocks,
+    ops: OPS,
+};
+
+const OPS: ops::Table = ops::Table {
+    rms_norm,
+    softmax,
+    swiglu,
+    axpy,
+    axpy_f16,
+    to_f16,
+};
+
+#[target_feature(enable = "avx2")]
+fn quantize_blocks(x: &[f32], q: &mut [i8], scales: &mut [Scale], offsets: &mut [Offsets]) {
+    activations::quantize_blocks(x, q, scales, offsets);
+}
+
+#[target_feature(enable = "avx2")]
+fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    ops::body::rms_norm(x, weight, eps, out);
+}
+
+#[target_feature(enable = "avx2")]
+fn softmax(x: &mut [f32]) {
+    ops::body::softmax(x);
+}
+
+#[target_feature(enable = "avx2")]
+fn swiglu(gate: &mut [f32], up: &[f32]) {
+    ops::body::swiglu(gate, up);
+}
+
+#[target_feature(enable = "avx2")]
+fn axpy(a: f32, x: &[f32], y: &mut [f32]) {
+    ops::body::axpy(a, x, y);
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn axpy_f16(a: f32, x: &[f16], y: &mut [f32]) {
+    float::axpy_f16(a, x, y);
+}
+
+#[target_feature(enable = "avx2,f16c")]
+fn to_f16(x: &[f32], out: &mut [f16]) {
+    float::to_f16(x, out);
+}

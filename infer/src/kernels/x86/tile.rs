@@ -1,0 +1,173 @@
+//! A panel of sixteen unpacked rows times four tokens (layout in `panel.rs`): each 4-byte lane is a row's next four
+//! weights, the token's four values are broadcast to all lanes, so lanes add up to rows.
+//!
+//! The VNNI kernels need unsigned weights and get them 128 too large; their sums start at `-128 Σx`, which the
+//! activations carry, so the integers come out exact. AVX2 alone multiplies magnitudes with values of moved signs.
+
+use crate::kernels::activations::Row;
+use crate::kernels::panel::{Panel, ROWS};
+use crate::kernels::table::TOKENS;
+use std::arch::x86_64::*;
+
+/// Checks that four tokens are as long as the panel, which is what makes the kernels' loads sound.
+fn check(p: &Panel, x: &[Row; TOKENS]) {
+    let groups = p.d.len();
+    let fits = |x: &Row| {
+        x.q.len() == p.q.len() * 4
+            && x.scales.len() * 32 == x.q.len()
+            && x.offsets.len() == x.scales.len()
+    };
+    assert!(
+        (p.group == 16 || p.group == 32)
+            && groups * p.group == p.q.len() * 4
+            && p.m.len() == groups
+            && x.iter().all(fits),
+        "tile sizes"
+    );
+}
+
+/// Where group `g`'s correction stands among a token's offsets: halves of a block for groups of 16, else the whole.
+#[inline]
+fn offset<const G: usize>(x: &Row, g: usize) -> i32 {
+    if G == 16 {
+        x.offsets[g / 2][g % 2]
+    } else {
+        x.offsets[g][2]
+    }
+}
+
+macro_rules! eight_rows {
+    ($tile:ident, $half:ident, $features:literal, |$x:ident, $g:ident| $start:expr, |$w:ident| $prepare:expr, |$sum:ident, $p:ident, $v:ident| $add:expr) => {
+        #[target_feature(enable = $features)]
+        pub(super) fn $tile(p: &Panel, x: &[Row; TOKENS], out: &mut [[f32; ROWS]; TOKENS]) {
+            check(p, x);
+            for half in 0..2 {
+                if p.group == 16 {
+                    $half::<16>(p, x, half, out);
+                } else {
+                    $half::<32>(p, x, half, out);
+                }
+            }
+        }
+
+        /// Rows `8 half .. 8 half + 8`.
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn $half<const G: usize>(
+            p: &Panel,
+            x: &[Row; TOKENS],
+            half: usize,
+            out: &mut [[f32; ROWS]; TOKENS],
+        ) {
+            let mut acc = [_mm256_setzero_ps(); TOKENS];
+            for (g, (d, m)) in p.d.iter().zip(&p.m).enumerate() {
+                let $g = g;
+                let mut sums: [__m256i; TOKENS] = std::array::from_fn(|t| {
+                    let $x = &x[t];
+                    $start
+                });
+                for k in g * (G / 4)..(g + 1) * (G / 4) {
+                    // SAFETY: `check`: there are `group / 4` vectors of 16 rows per group, 4 values per vector.
+                    unsafe {
+                        let $w =
+                            _mm256_loadu_si256(p.q.as_ptr().add(k).cast::<__m256i>().add(half));
+                        let $p = $prepare;
+                        for t in 0..TOKENS {
+                            let $v = _mm256_set1_epi32(
+                                x[t].q.as_ptr().cast::<i32>().add(k).read_unaligned(),
+                            );
+                            let $sum = sums[t];
+                            sums[t] = $add;
+                        }
+                    }
+                }
+                // SAFETY: both are arrays of 16 floats.
+                let (d, m) = unsafe {
+                    (
+                        _mm256_loadu_ps(d.as_ptr().add(8 * half)),
+                        _mm256_loadu_ps(m.as_ptr().add(8 * half)),
+                    )
+                };
+                for t in 0..TOKENS {
+                    let [scale, s] = x[t].scales[g * G / 32];
+                    let scales = _mm256_mul_ps(d, _mm256_set1_ps(scale));
+                    acc[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[t]), scales, acc[t]);
+                    if p.has_min {
+                        acc[t] = _mm256_fmadd_ps(m, _mm256_set1_ps(s), acc[t]);
+                    }
+                }
+            }
+            for (out, acc) in out.iter_mut().zip(acc) {
+                // SAFETY: 16 floats, of which this half's 8.
+                unsafe { _mm256_storeu_ps(out.as_mut_ptr().add(8 * half), acc) };
+            }
+        }
+    };
+}
+
+eight_rows!(
+    avx2,
+    avx2_half,
+    "avx2,fma",
+    |_x, _g| _mm256_setzero_si256(),
+    |w| (w, _mm256_abs_epi8(w)),
+    |sum, p, v| {
+        let pairs = _mm256_maddubs_epi16(p.1, _mm256_sign_epi8(v, p.0));
+        _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+    }
+);
+
+eight_rows!(
+    vnni,
+    vnni_half,
+    "avx2,fma,avxvnni",
+    |x, g| _mm256_set1_epi32(offset::<G>(x, g)),
+    |w| w,
+    |sum, p, v| _mm256_dpbusd_avx_epi32(sum, p, v)
+);
+
+/// All sixteen rows in one vector.
+#[target_feature(enable = "avx2,fma,avx512f,avx512vl,avx512vnni")]
+pub(super) fn avx512(p: &Panel, x: &[Row; TOKENS], out: &mut [[f32; ROWS]; TOKENS]) {
+    check(p, x);
+    if p.group == 16 {
+        avx512_groups::<16>(p, x, out);
+    } else {
+        avx512_groups::<32>(p, x, out);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,avx512f,avx512vl,avx512vnni")]
+fn avx512_groups<const G: usize>(p: &Panel, x: &[Row; TOKENS], out: &mut [[f32; ROWS]; TOKENS]) {
+    let mut acc = [_mm512_setzero_ps(); TOKENS];
+    for (g, (d, m)) in p.d.iter().zip(&p.m).enumerate() {
+        let mut sums: [__m512i; TOKENS] =
+            std::array::from_fn(|t| _mm512_set1_epi32(offset::<G>(&x[t], g)));
+        for k in g * (G / 4)..(g + 1) * (G / 4) {
+            // SAFETY: `check`: there are `group / 4` vectors of 16 rows per group, 4 values per vector.
+            unsafe {
+                let w = _mm512_loadu_si512(p.q.as_ptr().add(k).cast());
+                for t in 0..TOKENS {
+                    let v =
+                        _mm512_set1_epi32(x[t].q.as_ptr().cast::<i32>().add(k).read_unaligned());
+                    sums[t] = _mm512_dpbusd_epi32(sums[t], w, v);
+                }
+            }
+        }
+        // SAFETY: both are arrays of 16 floats.
+        let (d, m) = unsafe { (_mm512_loadu_ps(d.as_ptr()), _mm512_loadu_ps(m.as_ptr())) };
+        for t in 0..TOKENS {
+            let [scale, s] = x[t].scales[g * G / 32];
+            let scales = _mm512_mul_ps(d, _mm512_set1_ps(scale));
+            acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[t]), scales, acc[t]);
+            if p.has_min {
+                acc[t] = _mm512_fmadd_ps(m, _mm512_set1_ps(s), acc[t]);
+            }
+        }
+    }
+    for (out, acc) in out.iter_mut().zip(acc) {
+        // SAFETY: 16 floats.
+        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), acc) };
+    }
+}
