@@ -5,6 +5,7 @@
 
 #![allow(dead_code)] // each test binary uses its own part
 
+pub mod hf;
 pub mod reference;
 
 use std::path::Path;
