@@ -11,6 +11,8 @@
 //! document and cut into rows of `seq_len` inputs and `seq_len` next-token targets; an epoch is a
 //! permutation of the rows, and a [`Cursor`] names any place in the endless sequence of batches.
 //!
+//! [`stories`] generates a small corpus with a known entropy, for demonstrations and tests.
+//!
 //! This crate knows nothing of models and depends on no other crate of the workspace.
 
 mod batches;
@@ -24,6 +26,7 @@ mod load;
 mod packed;
 mod source;
 mod split;
+pub mod stories;
 mod tokenizer;
 mod train_tokenizer;
 
