@@ -222,7 +222,7 @@ impl Kernels {
             let t1 = (t0 + block).min(tokens);
             for r in (first..first + n).step_by(ROWS) {
                 let count = ROWS.min(first + n - r);
-                panel.fill(w.ty, w.row_data(r, count), w.row_bytes, w.cols, self.bias)?;
+                panel.fill(self, w.ty, w.row_data(r, count), w.row_bytes, w.cols)?;
                 for t in (t0..t1).step_by(TOKENS) {
                     let x: [Row; TOKENS] = std::array::from_fn(|i| x.row((t + i).min(t1 - 1)));
                     let mut out = [[0f32; ROWS]; TOKENS];

@@ -169,7 +169,7 @@ pub(super) mod body {
     #[inline(always)]
     pub fn axpy_f16(a: f32, x: &[f16], y: &mut [f32]) {
         for (y, x) in y.iter_mut().zip(x) {
-            *y += a * x.to_f32();
+            *y += a * crate::quant::half_to_f32(x.to_bits());
         }
     }
 

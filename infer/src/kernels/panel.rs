@@ -10,6 +10,7 @@
 //! m [cols / group][16 rows]  f32
 //! ```
 
+use super::table::Kernels;
 use crate::Result;
 use crate::quant::{GgmlType, unpack_row};
 
@@ -26,7 +27,9 @@ pub(crate) struct Panel {
     pub group: usize,
     /// Whether any `m` can differ from zero.
     pub has_min: bool,
-    row: Unpacked,
+    /// The integers of the rows one after another, before they are interleaved.
+    rows: Vec<i8>,
+    scales: Unpacked,
 }
 
 /// One row in the form `w = d q + m`.
@@ -49,41 +52,48 @@ impl Unpacked {
 }
 
 impl Panel {
-    /// Unpacks up to sixteen consecutive rows of `row_bytes` bytes each. `bias` is added to the integers, wrapping.
+    /// Unpacks up to sixteen consecutive rows of `row_bytes` bytes each, for these kernels.
     pub fn fill(
         &mut self,
+        kernels: &Kernels,
         ty: GgmlType,
         rows: &[u8],
         row_bytes: usize,
         cols: usize,
-        bias: i8,
     ) -> Result<()> {
         let groups = cols / ty.group_size();
         (self.group, self.has_min) = (ty.group_size(), ty.has_min());
         self.q.resize(cols / 4, [[0; 4]; ROWS]);
         self.d.resize(groups, [0.0; ROWS]);
         self.m.resize(groups, [0.0; ROWS]);
+        self.rows.resize(ROWS * cols, 0);
         let n = rows.len() / row_bytes;
-        for (r, row) in rows.chunks_exact(row_bytes).enumerate() {
-            self.row.fill(ty, row, cols)?;
-            for (to, from) in self.q.iter_mut().zip(self.row.q.as_chunks::<4>().0) {
-                to[r] = from.map(|q| q.wrapping_add(bias));
-            }
-            for ((d, m), (from_d, from_m)) in self
-                .d
+        let (d, m) = (&mut self.scales.d, &mut self.scales.m);
+        d.resize(groups, 0.0);
+        m.resize(groups, 0.0);
+        for (r, (row, q)) in rows
+            .chunks_exact(row_bytes)
+            .zip(self.rows.chunks_exact_mut(cols))
+            .enumerate()
+        {
+            unpack_row(ty, row, q, d, m)?;
+            self.d
                 .iter_mut()
-                .zip(&mut self.m)
-                .zip(self.row.d.iter().zip(&self.row.m))
-            {
-                (d[r], m[r]) = (*from_d, *from_m);
-            }
+                .zip(d.iter())
+                .for_each(|(to, d)| to[r] = *d);
+            self.m
+                .iter_mut()
+                .zip(m.iter())
+                .for_each(|(to, m)| to[r] = *m);
         }
         if n < ROWS {
-            // rows left from an earlier use; their sums are thrown away, but must not overflow or be NaN-slow
-            self.q.iter_mut().for_each(|q| q[n..].fill([0; 4]));
+            // what an earlier use left in the missing rows: their sums are thrown away, but must not overflow
+            self.rows[n * cols..].fill(0);
             self.d.iter_mut().for_each(|d| d[n..].fill(0.0));
             self.m.iter_mut().for_each(|m| m[n..].fill(0.0));
         }
+        // SAFETY: the table's features were detected; there are sixteen rows of `cols` integers.
+        unsafe { (kernels.interleave)(&self.rows, kernels.bias, &mut self.q) };
         Ok(())
     }
 }

@@ -3,8 +3,7 @@
 use super::activations::Row;
 use super::panel::{Panel, ROWS};
 use super::table::TOKENS;
-use crate::quant::GgmlType;
-use half::f16;
+use crate::quant::{GgmlType, half_to_f32};
 
 /// `y[r] = Σ w[r] x` over rows in the file's layout, for formats of 32 weights to a block.
 fn gemv<const BYTES: usize>(
@@ -27,7 +26,7 @@ fn gemv<const BYTES: usize>(
 }
 
 fn half_at<const N: usize>(block: &[u8; N], at: usize) -> f32 {
-    f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
+    half_to_f32(u16::from_le_bytes([block[at], block[at + 1]]))
 }
 
 fn nibble_dot(bytes: &[u8], q: &[i8; 32], offset: i32) -> i32 {
@@ -83,6 +82,15 @@ pub(super) fn dot_unpacked<const G: usize>(q: &[i8], d: &[f32], m: &[f32], x: Ro
     sum
 }
 
+/// Interleaves sixteen unpacked rows, `cols` integers each one after another, as a panel wants them, adding `bias`.
+pub(super) fn interleave(rows: &[i8], bias: i8, out: &mut [[[i8; 4]; ROWS]]) {
+    for (r, row) in rows.chunks_exact(out.len() * 4).enumerate().take(ROWS) {
+        for (out, from) in out.iter_mut().zip(row.as_chunks::<4>().0) {
+            out[r] = from.map(|q| q.wrapping_add(bias));
+        }
+    }
+}
+
 /// A panel times four tokens: `out[t][r]`.
 pub(super) fn tile(p: &Panel, x: &[Row; TOKENS], out: &mut [[f32; ROWS]; TOKENS]) {
     let per_group = p.group / 4;
@@ -115,7 +123,9 @@ pub(super) fn tile(p: &Panel, x: &[Row; TOKENS], out: &mut [[f32; ROWS]; TOKENS]
 /// One row of float weights, in the file's encoding, times `T` tokens.
 pub(super) fn float_dot<const T: usize>(ty: GgmlType, w: &[u8], x: &[&[f32]; T]) -> [f32; T] {
     match ty {
-        GgmlType::F16 => float_lanes(w.as_chunks::<2>().0, x, |b| f16::from_le_bytes(*b).to_f32()),
+        GgmlType::F16 => float_lanes(w.as_chunks::<2>().0, x, |b| {
+            half_to_f32(u16::from_le_bytes(*b))
+        }),
         GgmlType::BF16 => float_lanes(w.as_chunks::<2>().0, x, |b| {
             f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16)
         }),

@@ -16,6 +16,7 @@ const VARIABLE: &str = "RETORT_KERNELS";
 pub(super) type Gemv = unsafe fn(rows: &[u8], x: Row, y: &mut [f32]);
 pub(super) type DotUnpacked = unsafe fn(q: &[i8], d: &[f32], m: &[f32], x: Row) -> f32;
 pub(super) type Tile = unsafe fn(p: &Panel, x: &[Row; TOKENS], out: &mut [[f32; ROWS]; TOKENS]);
+pub(super) type Interleave = unsafe fn(rows: &[i8], bias: i8, out: &mut [[[i8; 4]; ROWS]]);
 pub(super) type FloatDot<const T: usize> =
     unsafe fn(ty: GgmlType, w: &[u8], x: &[&[f32]; T]) -> [f32; T];
 pub(super) type QuantizeBlocks =
@@ -36,6 +37,7 @@ pub struct Kernels {
     pub(super) dot_unpacked_16: DotUnpacked,
     pub(super) dot_unpacked_32: DotUnpacked,
     pub(super) tile: Tile,
+    pub(super) interleave: Interleave,
     /// Added to the integers of panels.
     pub(super) bias: i8,
     pub(super) float_dot_1: FloatDot<1>,
@@ -54,6 +56,7 @@ pub(super) static SCALAR: Kernels = Kernels {
     dot_unpacked_16: scalar::dot_unpacked::<16>,
     dot_unpacked_32: scalar::dot_unpacked::<32>,
     tile: scalar::tile,
+    interleave: scalar::interleave,
     bias: 0,
     float_dot_1: scalar::float_dot,
     float_dot_4: scalar::float_dot,

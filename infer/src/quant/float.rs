@@ -1,6 +1,6 @@
 //! F32, F16 and BF16 rows: plain little-endian numbers, rounded to nearest even when narrowed.
 
-use super::GgmlType;
+use super::{GgmlType, half_to_f32};
 use half::{bf16, f16};
 
 /// Decodes `out.len()` numbers.
@@ -8,7 +8,7 @@ pub(super) fn decode(ty: GgmlType, data: &[u8], out: &mut [f32]) {
     match ty {
         GgmlType::F16 => {
             for (w, b) in out.iter_mut().zip(data.chunks_exact(2)) {
-                *w = f16::from_le_bytes([b[0], b[1]]).to_f32();
+                *w = half_to_f32(u16::from_le_bytes([b[0], b[1]]));
             }
         }
         GgmlType::BF16 => {

@@ -42,6 +42,17 @@ fn q4_0_block_by_hand() {
 }
 
 #[test]
+fn every_half_converts() {
+    for bits in 0..=u16::MAX {
+        let (got, want) = (half_to_f32(bits), half::f16::from_bits(bits).to_f32());
+        assert!(
+            got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan(),
+            "{bits:#x}: {got} for {want}"
+        );
+    }
+}
+
+#[test]
 fn k_scales_by_hand() {
     // group 5: scale low nibble 0xA with top bits 0b10 (byte 1), minimum nibble 0x3 with top bits 0b01 (byte 5)
     let mut s = [0u8; 12];

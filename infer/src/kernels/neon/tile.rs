@@ -173,3 +173,40 @@ fn four_rows<const G: usize>(
         unsafe { vst1q_f32(out.as_mut_ptr().add(4 * quarter), acc) };
     }
 }
+
+/// Interleaves sixteen unpacked rows (see `scalar::interleave`): 4 × 4 transpositions of 4-byte units.
+#[target_feature(enable = "neon")]
+pub(super) fn interleave(rows: &[i8], bias: i8, out: &mut [[[i8; 4]; ROWS]]) {
+    let cols = out.len() * 4;
+    assert!(rows.len() == ROWS * cols, "interleave sizes");
+    let bias = vdupq_n_s8(bias);
+    let (vectors, rest) = out.as_chunks_mut::<4>();
+    for (i, out) in vectors.iter_mut().enumerate() {
+        for quarter in 0..4 {
+            // SAFETY: row `4 quarter + r` has 16 integers at `16 i`, as there are 16 rows of `cols`.
+            let row = |r: usize| unsafe {
+                let row = vld1q_s8(rows.as_ptr().add((4 * quarter + r) * cols + 16 * i));
+                vreinterpretq_s32_s8(vaddq_s8(row, bias))
+            };
+            let (a, b, c, d) = (row(0), row(1), row(2), row(3));
+            let even = |a, b| vreinterpretq_s64_s32(vtrn1q_s32(a, b));
+            let odd = |a, b| vreinterpretq_s64_s32(vtrn2q_s32(a, b));
+            let units = [
+                vtrn1q_s64(even(a, b), even(c, d)),
+                vtrn1q_s64(odd(a, b), odd(c, d)),
+                vtrn2q_s64(even(a, b), even(c, d)),
+                vtrn2q_s64(odd(a, b), odd(c, d)),
+            ];
+            for (out, unit) in out.iter_mut().zip(units) {
+                // SAFETY: `out` is 64 bytes, of which this quarter's 16.
+                unsafe {
+                    vst1q_s8(
+                        out.as_mut_ptr().cast::<i8>().add(16 * quarter),
+                        vreinterpretq_s8_s64(unit),
+                    )
+                };
+            }
+        }
+    }
+    assert!(rest.is_empty(), "formats have blocks of at least 32");
+}

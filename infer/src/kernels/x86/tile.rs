@@ -171,3 +171,57 @@ fn avx512_groups<const G: usize>(p: &Panel, x: &[Row; TOKENS], out: &mut [[f32; 
         unsafe { _mm512_storeu_ps(out.as_mut_ptr(), acc) };
     }
 }
+
+/// Interleaves sixteen unpacked rows (see `scalar::interleave`): 8 × 8 transpositions of 4-byte units.
+#[target_feature(enable = "avx2")]
+pub(super) fn interleave(rows: &[i8], bias: i8, out: &mut [[[i8; 4]; ROWS]]) {
+    let cols = out.len() * 4;
+    assert!(rows.len() == ROWS * cols, "interleave sizes");
+    let bias = _mm256_set1_epi8(bias);
+    let (vectors, rest) = out.as_chunks_mut::<8>();
+    for (i, out) in vectors.iter_mut().enumerate() {
+        for half in 0..2 {
+            // SAFETY: row `8 half + r` has 32 integers at `32 i`, as there are 16 rows of `cols`.
+            let row = |r: usize| unsafe {
+                let row =
+                    _mm256_loadu_si256(rows.as_ptr().add((8 * half + r) * cols + 32 * i).cast());
+                _mm256_add_epi8(row, bias)
+            };
+            // pairs of rows: units 0, 1 and 4, 5 (low), units 2, 3 and 6, 7 (high)
+            let pair = |r: usize| {
+                (
+                    _mm256_unpacklo_epi32(row(r), row(r + 1)),
+                    _mm256_unpackhi_epi32(row(r), row(r + 1)),
+                )
+            };
+            let (a, b, c, d) = (pair(0), pair(2), pair(4), pair(6));
+            // four rows: unit k of the low lane, unit k + 4 of the high one
+            let four = |a: (__m256i, __m256i), b: (__m256i, __m256i)| {
+                [
+                    _mm256_unpacklo_epi64(a.0, b.0),
+                    _mm256_unpackhi_epi64(a.0, b.0),
+                    _mm256_unpacklo_epi64(a.1, b.1),
+                    _mm256_unpackhi_epi64(a.1, b.1),
+                ]
+            };
+            let (upper, lower) = (four(a, b), four(c, d));
+            for k in 0..4 {
+                // SAFETY: `out[k]` is 64 bytes, of which this half's 32.
+                unsafe {
+                    let to = |k: usize, out: &mut [[[i8; 4]; ROWS]; 8]| {
+                        out[k].as_mut_ptr().cast::<__m256i>().add(half)
+                    };
+                    _mm256_storeu_si256(
+                        to(k, out),
+                        _mm256_permute2x128_si256::<0x20>(upper[k], lower[k]),
+                    );
+                    _mm256_storeu_si256(
+                        to(k + 4, out),
+                        _mm256_permute2x128_si256::<0x31>(upper[k], lower[k]),
+                    );
+                }
+            }
+        }
+    }
+    assert!(rest.is_empty(), "formats have blocks of at least 32");
+}
