@@ -184,7 +184,10 @@ pub fn dequantize_row(ty: GgmlType, data: &[u8], out: &mut [f32]) -> Result<()> 
                 unpack_block(ty, block, &mut q, &mut d, &mut m);
                 for (g, out) in out.chunks_exact_mut(group).enumerate() {
                     for (w, q) in out.iter_mut().zip(&q[g * group..]) {
-                        *w = d[g] * f32::from(*q) + m[g];
+                        *w = d[g] * f32::from(*q);
+                        if ty.has_min() {
+                            *w += m[g]; // adding zero would lose the sign of a zero
+                        }
                     }
                 }
             }

@@ -61,6 +61,48 @@ fn k_scales_by_hand() {
     assert_eq!(k::scale_min(&s, 1), (1, 2));
 }
 
+/// Pseudo-random rows of 1024 weights decode to the very bits that the `gguf` package (0.19, llama.cpp's own) gives.
+#[test]
+fn decoding_equals_the_reference() {
+    let golden = [
+        (F16, 0x2e5b_0f36_0a58_e000),
+        (BF16, 0xd786_f966_c9d5_0000),
+        (Q4_0, 0xf972_ca4a_a3db_7400),
+        (Q4_1, 0x7765_d707_2249_bd00),
+        (Q5_0, 0x25c2_bcb7_1379_5000),
+        (Q5_1, 0x43f2_6fc9_594b_f600),
+        (Q8_0, 0xc8a7_0160_a395_af80),
+        (Q4_K, 0x75c1_c800_6453_2838),
+        (Q5_K, 0x02ee_012b_cdae_5af4),
+        (Q6_K, 0x1113_8497_e225_bb60),
+    ];
+    for (ty, want) in golden {
+        let mut state = 1u64;
+        let mut data: Vec<u8> = (0..ty.row_bytes(1024).unwrap())
+            .map(|_| {
+                state = state
+                    .wrapping_mul(6364136223846793005)
+                    .wrapping_add(1442695040888963407);
+                (state >> 33) as u8
+            })
+            .collect();
+        for (b, block) in data.chunks_exact_mut(ty.bytes_per_block()).enumerate() {
+            // finite scales and minima, different in every block
+            match ty {
+                F16 | BF16 => block[1] &= 0xbf,
+                Q6_K => block[208..210].copy_from_slice(&[(37 * b) as u8, 0x2c]),
+                _ => block[..2].copy_from_slice(&[(37 * b) as u8, 0x2c]),
+            }
+            if ty.has_min() {
+                block[2..4].copy_from_slice(&[(37 * b) as u8, 0xa8]);
+            }
+        }
+        let hash = |h: u64, v: &f32| h.wrapping_mul(1_099_511_628_211) ^ u64::from(v.to_bits());
+        let got = decode(ty, &data, 1024).iter().fold(0, hash);
+        assert_eq!(got, want, "{ty}: {got:#x}");
+    }
+}
+
 #[test]
 fn wrong_sizes_are_refused() {
     assert!(dequantize_row(Q4_0, &[0; 18], &mut [0.0; 31]).is_err());
