@@ -1,0 +1,208 @@
+//! retort-edge from outside: what it prints, and the one line it fails with.
+
+mod common;
+
+use std::path::PathBuf;
+use std::process::{Command as Process, Stdio};
+
+use assert_cmd::Command;
+use common::{Shape, write_gguf, write_gguf_changed};
+use predicates::prelude::*;
+use predicates::str::contains;
+use retort_infer::GgmlType;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The program, through the emulator that cargo runs the tests with when they are cross-built.
+fn program() -> Process {
+    let path = env!("CARGO_BIN_EXE_retort-edge");
+    let arch = std::env::consts::ARCH.to_uppercase();
+    let runner = std::env::vars().find(|(name, _)| {
+        name.starts_with(&format!("CARGO_TARGET_{arch}_")) && name.ends_with("_RUNNER")
+    });
+    let Some((_, runner)) = runner else {
+        return Process::new(path);
+    };
+    let mut words = runner.split_whitespace();
+    let mut process = Process::new(words.next().unwrap());
+    process.args(words).arg(path);
+    process
+}
+
+fn retort_edge(args: &[&str]) -> Command {
+    let mut command = Command::from_std(program());
+    command.args(args);
+    command
+}
+
+/// A folder with one tiny model in it.
+fn model(shape: &Shape) -> (TempDir, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("model.gguf");
+    write_gguf(&path, shape);
+    let name = path.to_str().unwrap().to_owned();
+    (directory, name)
+}
+
+fn q4_0() -> Shape {
+    Shape {
+        ty: GgmlType::Q4_0,
+        ..Shape::default()
+    }
+}
+
+/// Fails with exactly one line on standard error that holds `words`, and prints nothing else.
+fn refused(args: &[&str], words: &[&str]) {
+    let assert = retort_edge(args).assert().failure().stdout("");
+    let line = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+    assert_eq!(line.lines().count(), 1, "{line}");
+    assert!(line.starts_with("error: "), "{line}");
+    for word in words {
+        assert!(line.contains(word), "{word:?} is not in: {line}");
+    }
+}
+
+fn stdout(args: &[&str]) -> String {
+    let assert = retort_edge(args).assert().success();
+    String::from_utf8_lossy(&assert.get_output().stdout).into_owned()
+}
+
+#[test]
+fn help_lists_what_works_and_gives_examples() {
+    let help = stdout(&["--help"]);
+    for command in ["run", "bench", "perplexity", "info"] {
+        assert!(help.contains(command));
+        assert!(stdout(&[command, "--help"]).contains(&format!("retort-edge {command} ")));
+    }
+}
+
+#[test]
+fn greedy_text_repeats_itself_and_seeds_choose() {
+    let (_directory, model) = model(&q4_0());
+    let run = |more: &[&str]| {
+        let args = [&["run", &model, "-p", "the sea", "-n", "24"], more].concat();
+        stdout(&args)
+    };
+    let greedy = run(&["--temperature", "0"]);
+    assert_eq!(greedy, run(&["--temperature", "0", "--threads", "1", "--seed", "9"]));
+    let drawn = run(&["--temperature", "2", "--seed", "1"]);
+    assert_eq!(drawn, run(&["--temperature", "2", "--seed", "1"]));
+    assert_ne!(drawn, run(&["--temperature", "2", "--seed", "2"]));
+}
+
+#[test]
+fn speed_goes_to_standard_error() {
+    let (_directory, model) = model(&q4_0());
+    retort_edge(&["run", &model, "-p", "the sea", "-n", "4"])
+        .assert()
+        .success()
+        .stderr(contains("tokens/s").and(contains("prompt 5 tokens")));
+}
+
+#[test]
+fn figures_have_their_names() {
+    let (directory, model) = model(&q4_0());
+    let args = ["bench", &model, "--prompt", "8", "--gen", "4", "--reps", "2", "--json"];
+    let figures: Value = serde_json::from_str(&stdout(&args)).unwrap();
+    for key in [
+        "prefill_tokens_per_second",
+        "decode_tokens_per_second",
+        "ttft_seconds",
+        "tpot_seconds",
+        "peak_rss_bytes",
+    ] {
+        assert!(figures[key].as_f64().unwrap() > 0.0, "{key}");
+    }
+    let text = directory.path().join("text");
+    std::fs::write(&text, "and the sea in the sand ".repeat(20)).unwrap();
+    let text = text.to_str().unwrap();
+    let args = ["perplexity", &model, "--text", text, "--ctx", "16", "--json"];
+    let figures: Value = serde_json::from_str(&stdout(&args)).unwrap();
+    assert!(figures["perplexity"].as_f64().unwrap() > 1.0);
+    assert_eq!(figures["tokens"].as_u64().unwrap() % 7, 0);
+}
+
+#[test]
+fn info_says_what_is_inside() {
+    let (_directory, model) = model(&q4_0());
+    let text = stdout(&["info", &model, "--ctx", "100"]);
+    for words in ["general.architecture", "Q4_0", "parameters", "kernels", "100 positions"] {
+        assert!(text.contains(words), "{words:?} is not in: {text}");
+    }
+}
+
+#[test]
+fn a_closed_pipe_ends_it_quietly() {
+    let (_directory, model) = model(&q4_0());
+    let mut child = program()
+        .args(["run", &model, "-p", "the", "-n", "400", "--temperature", "3"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{message}");
+    assert!(!message.contains("error"), "{message}");
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    for command in [&["run", "-p", "x"][..], &["bench"], &["info"]] {
+        let args = [command, &["no/such.gguf"]].concat();
+        refused(&args, &["no/such.gguf", "No such file"]);
+    }
+    let (_directory, model) = model(&q4_0());
+    refused(&["perplexity", &model, "--text", "no/text"], &["no/text", "No such file"]);
+}
+
+#[test]
+fn a_truncated_file_is_refused_wherever_it_ends() {
+    let (directory, model) = model(&q4_0());
+    let whole = std::fs::read(&model).unwrap();
+    let cut: PathBuf = directory.path().join("cut.gguf");
+    let name = cut.to_str().unwrap();
+    for len in [0, 3, 20, 200, whole.len() / 4, whole.len() / 2, whole.len() - 64] {
+        std::fs::write(&cut, &whole[..len]).unwrap();
+        refused(&["run", name, "-p", "x", "-n", "1"], &["cut.gguf"]);
+    }
+}
+
+#[test]
+fn what_is_not_supported_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("model.gguf");
+    let name = path.to_str().unwrap();
+    let refused_with = |key: &str, value: &str, words: &[&str]| {
+        write_gguf_changed(&path, &q4_0(), |writer| writer.set(key, value).unwrap());
+        refused(&["run", name, "-p", "x"], words);
+    };
+    refused_with("general.architecture", "mamba", &["mamba", "llama"]);
+    refused_with("tokenizer.ggml.model", "llama", &["llama", "gpt2"]);
+    refused_with("tokenizer.ggml.pre", "tekken", &["tekken", "smollm"]);
+}
+
+#[test]
+fn arguments_out_of_range_are_said() {
+    let (directory, model) = model(&q4_0());
+    let run = ["run", model.as_str(), "-p", "the"];
+    refused(&[&run[..], &["-n", "600"]].concat(), &["context of 512"]);
+    refused(&[&run[..], &["--temperature=-1"]].concat(), &["temperature"]);
+    refused(&[&run[..], &["--top-p", "0"]].concat(), &["top-p"]);
+    refused(&["bench", &model, "--reps", "0"], &["reps"]);
+    refused(&["bench", &model, "--prompt", "9999999999"], &["512"]);
+    let text = directory.path().join("short");
+    std::fs::write(&text, "the sea").unwrap();
+    let perplexity = ["perplexity", &model, "--text", text.to_str().unwrap()];
+    refused(&perplexity, &["5 tokens"]);
+    refused(&[&perplexity[..], &["--ctx", "513"]].concat(), &["512"]);
+}
+
+#[test]
+fn unknown_kernels_are_refused_at_once() {
+    let (_directory, model) = model(&q4_0());
+    let mut command = retort_edge(&["info", &model]);
+    command.env("RETORT_KERNELS", "abacus");
+    command.assert().failure().stderr(contains("abacus"));
+}
