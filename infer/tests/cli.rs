@@ -84,7 +84,10 @@ fn greedy_text_repeats_itself_and_seeds_choose() {
         stdout(&args)
     };
     let greedy = run(&["--temperature", "0"]);
-    assert_eq!(greedy, run(&["--temperature", "0", "--threads", "1", "--seed", "9"]));
+    assert_eq!(
+        greedy,
+        run(&["--temperature", "0", "--threads", "1", "--seed", "9"])
+    );
     let drawn = run(&["--temperature", "2", "--seed", "1"]);
     assert_eq!(drawn, run(&["--temperature", "2", "--seed", "1"]));
     assert_ne!(drawn, run(&["--temperature", "2", "--seed", "2"]));
@@ -102,7 +105,9 @@ fn speed_goes_to_standard_error() {
 #[test]
 fn figures_have_their_names() {
     let (directory, model) = model(&q4_0());
-    let args = ["bench", &model, "--prompt", "8", "--gen", "4", "--reps", "2", "--json"];
+    let args = [
+        "bench", &model, "--prompt", "8", "--gen", "4", "--reps", "2", "--json",
+    ];
     let figures: Value = serde_json::from_str(&stdout(&args)).unwrap();
     for key in [
         "prefill_tokens_per_second",
@@ -116,7 +121,15 @@ fn figures_have_their_names() {
     let text = directory.path().join("text");
     std::fs::write(&text, "and the sea in the sand ".repeat(20)).unwrap();
     let text = text.to_str().unwrap();
-    let args = ["perplexity", &model, "--text", text, "--ctx", "16", "--json"];
+    let args = [
+        "perplexity",
+        &model,
+        "--text",
+        text,
+        "--ctx",
+        "16",
+        "--json",
+    ];
     let figures: Value = serde_json::from_str(&stdout(&args)).unwrap();
     assert!(figures["perplexity"].as_f64().unwrap() > 1.0);
     assert_eq!(figures["tokens"].as_u64().unwrap() % 7, 0);
@@ -126,7 +139,13 @@ fn figures_have_their_names() {
 fn info_says_what_is_inside() {
     let (_directory, model) = model(&q4_0());
     let text = stdout(&["info", &model, "--ctx", "100"]);
-    for words in ["general.architecture", "Q4_0", "parameters", "kernels", "100 positions"] {
+    for words in [
+        "general.architecture",
+        "Q4_0",
+        "parameters",
+        "kernels",
+        "100 positions",
+    ] {
         assert!(text.contains(words), "{words:?} is not in: {text}");
     }
 }
@@ -135,7 +154,16 @@ fn info_says_what_is_inside() {
 fn a_closed_pipe_ends_it_quietly() {
     let (_directory, model) = model(&q4_0());
     let mut child = program()
-        .args(["run", &model, "-p", "the", "-n", "400", "--temperature", "3"])
+        .args([
+            "run",
+            &model,
+            "-p",
+            "the",
+            "-n",
+            "400",
+            "--temperature",
+            "3",
+        ])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -154,7 +182,10 @@ fn a_missing_file_is_named() {
         refused(&args, &["no/such.gguf", "No such file"]);
     }
     let (_directory, model) = model(&q4_0());
-    refused(&["perplexity", &model, "--text", "no/text"], &["no/text", "No such file"]);
+    refused(
+        &["perplexity", &model, "--text", "no/text"],
+        &["no/text", "No such file"],
+    );
 }
 
 #[test]
@@ -163,7 +194,15 @@ fn a_truncated_file_is_refused_wherever_it_ends() {
     let whole = std::fs::read(&model).unwrap();
     let cut: PathBuf = directory.path().join("cut.gguf");
     let name = cut.to_str().unwrap();
-    for len in [0, 3, 20, 200, whole.len() / 4, whole.len() / 2, whole.len() - 64] {
+    for len in [
+        0,
+        3,
+        20,
+        200,
+        whole.len() / 4,
+        whole.len() / 2,
+        whole.len() - 64,
+    ] {
         std::fs::write(&cut, &whole[..len]).unwrap();
         refused(&["run", name, "-p", "x", "-n", "1"], &["cut.gguf"]);
     }
@@ -188,7 +227,10 @@ fn arguments_out_of_range_are_said() {
     let (directory, model) = model(&q4_0());
     let run = ["run", model.as_str(), "-p", "the"];
     refused(&[&run[..], &["-n", "600"]].concat(), &["context of 512"]);
-    refused(&[&run[..], &["--temperature=-1"]].concat(), &["temperature"]);
+    refused(
+        &[&run[..], &["--temperature=-1"]].concat(),
+        &["temperature"],
+    );
     refused(&[&run[..], &["--top-p", "0"]].concat(), &["top-p"]);
     refused(&["bench", &model, "--reps", "0"], &["reps"]);
     refused(&["bench", &model, "--prompt", "9999999999"], &["512"]);

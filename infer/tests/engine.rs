@@ -45,38 +45,69 @@ fn holds_to_the_reference(shape: &Shape, tolerance: f64) {
 #[test]
 fn llama_is_the_reference() {
     holds_to_the_reference(&Shape::default(), 1e-5);
-    let tied = Shape { tied: true, ..Shape::default() };
+    let tied = Shape {
+        tied: true,
+        ..Shape::default()
+    };
     holds_to_the_reference(&tied, 1e-5);
 }
 
 #[test]
 fn rotary_scaling_is_the_reference() {
-    let divided = Shape { rope_freqs: true, ..Shape::default() };
+    let divided = Shape {
+        rope_freqs: true,
+        ..Shape::default()
+    };
     holds_to_the_reference(&divided, 1e-5);
-    let linear = Shape { rope_factor: Some(2.5), ..Shape::default() };
+    let linear = Shape {
+        rope_factor: Some(2.5),
+        ..Shape::default()
+    };
     holds_to_the_reference(&linear, 1e-5);
 }
 
 #[test]
 fn qwen_is_the_reference() {
-    let qwen2 = Shape { architecture: "qwen2", tied: true, ..Shape::default() };
+    let qwen2 = Shape {
+        architecture: "qwen2",
+        tied: true,
+        ..Shape::default()
+    };
     holds_to_the_reference(&qwen2, 1e-5);
-    let qwen3 = Shape { architecture: "qwen3", head_dim: 32, ..Shape::default() };
+    let qwen3 = Shape {
+        architecture: "qwen3",
+        head_dim: 32,
+        ..Shape::default()
+    };
     holds_to_the_reference(&qwen3, 1e-5);
 }
 
 #[test]
 fn rows_that_are_no_multiple_of_a_block_run_in_floats() {
-    let odd = Shape { hidden: 40, inner: 72, head_dim: 10, ..Shape::default() };
+    let odd = Shape {
+        hidden: 40,
+        inner: 72,
+        head_dim: 10,
+        ..Shape::default()
+    };
     holds_to_the_reference(&odd, 1e-5);
-    let half = Shape { ty: GgmlType::F16, ..odd };
+    let half = Shape {
+        ty: GgmlType::F16,
+        ..odd
+    };
     holds_to_the_reference(&half, 1e-5);
 }
 
 #[test]
 fn quantized_weights_differ_by_the_rounding_of_activations() {
     for ty in [GgmlType::Q8_0, GgmlType::Q4_0, GgmlType::Q4_1] {
-        holds_to_the_reference(&Shape { ty, ..Shape::default() }, 0.06);
+        holds_to_the_reference(
+            &Shape {
+                ty,
+                ..Shape::default()
+            },
+            0.06,
+        );
     }
 }
 
@@ -154,10 +185,15 @@ fn metadata_that_contradicts_the_tensors_is_an_error() {
     let path = directory.path().join("model.gguf");
     let wrong = |change: fn(&mut retort_infer::gguf::Writer)| {
         common::write_gguf_changed(&path, &Shape::default(), change);
-        Engine::new(Gguf::open(&path).unwrap()).unwrap_err().to_string()
+        Engine::new(Gguf::open(&path).unwrap())
+            .unwrap_err()
+            .to_string()
     };
     let message = wrong(|w| w.set("llama.embedding_length", 32u32).unwrap());
-    assert!(message.contains("has shape [64, 264], not [32, 264]"), "{message}");
+    assert!(
+        message.contains("has shape [64, 264], not [32, 264]"),
+        "{message}"
+    );
     let message = wrong(|w| w.set("llama.block_count", u32::MAX).unwrap());
     assert!(message.contains("llama.block_count"), "{message}");
     let message = wrong(|w| w.set("llama.attention.head_count", 0u32).unwrap());
@@ -171,5 +207,8 @@ fn metadata_that_contradicts_the_tensors_is_an_error() {
     let message = wrong(|w| w.set("llama.expert_count", 8u32).unwrap());
     assert!(message.contains("experts"), "{message}");
     let message = wrong(|w| w.set("general.architecture", "mamba").unwrap());
-    assert!(message.contains("architecture mamba is not supported"), "{message}");
+    assert!(
+        message.contains("architecture mamba is not supported"),
+        "{message}"
+    );
 }

@@ -91,11 +91,21 @@ fn written_by_hand(dir: &Path, shape: &Shape) -> Gguf {
 
 #[test]
 fn f32_export_is_the_file_written_by_hand() {
-    let qwen3 = Shape { architecture: "qwen3", head_dim: 32, ..Shape::default() };
+    let qwen3 = Shape {
+        architecture: "qwen3",
+        head_dim: 32,
+        ..Shape::default()
+    };
     let shapes = [
         Shape::default(),
-        Shape { tied: true, ..Shape::default() },
-        Shape { architecture: "qwen2", ..Shape::default() },
+        Shape {
+            tied: true,
+            ..Shape::default()
+        },
+        Shape {
+            architecture: "qwen2",
+            ..Shape::default()
+        },
         qwen3,
     ];
     for shape in shapes {
@@ -144,9 +154,7 @@ fn half_precision_shards_are_read() {
 #[test]
 fn every_quantization_runs() {
     let shape = Shape::default();
-    for (quant, matrices, embeddings) in
-        [(F16, F16, F16), (Q8_0, Q8_0, Q8_0), (Q4_0, Q4_0, Q8_0)]
-    {
+    for (quant, matrices, embeddings) in [(F16, F16, F16), (Q8_0, Q8_0, Q8_0), (Q4_0, Q4_0, Q8_0)] {
         let place = Place::new(&shape);
         assert!(place.export(quant).unwrap().is_empty());
         let model = Model::open(&place.out()).unwrap();
@@ -166,7 +174,10 @@ fn every_quantization_runs() {
 
 #[test]
 fn rows_that_are_no_multiple_of_a_block_stay_f16_with_a_notice() {
-    let shape = Shape { inner: 72, ..Shape::default() };
+    let shape = Shape {
+        inner: 72,
+        ..Shape::default()
+    };
     let place = Place::new(&shape);
     let notices = place.export(Q4_0).unwrap();
     assert_eq!(notices.len(), 2);
@@ -181,7 +192,10 @@ fn rows_that_are_no_multiple_of_a_block_stay_f16_with_a_notice() {
 fn rotary_settings_of_both_transformers_layouts_are_read() {
     let place = Place::new(&Shape::default());
     let parameters = json!({"rope_type": "default", "rope_theta": 5e5});
-    place.change("config.json", &json!({"rope_theta": null, "rope_parameters": parameters}));
+    place.change(
+        "config.json",
+        &json!({"rope_theta": null, "rope_parameters": parameters}),
+    );
     place.export(F32).unwrap();
     let gguf = Gguf::open(&place.out()).unwrap();
     assert_eq!(gguf.f32("llama.rope.freq_base").unwrap(), 5e5);
@@ -190,7 +204,10 @@ fn rotary_settings_of_both_transformers_layouts_are_read() {
         "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 64
     });
-    place.change("config.json", &json!({"rope_parameters": null, "rope_scaling": scaling}));
+    place.change(
+        "config.json",
+        &json!({"rope_parameters": null, "rope_scaling": scaling}),
+    );
     place.export(F32).unwrap();
     let gguf = Gguf::open(&place.out()).unwrap();
     let divisors = gguf.tensor("rope_freqs.weight").unwrap().to_f32().unwrap();
@@ -227,10 +244,20 @@ fn special_tokens_and_template_come_from_the_side_files() {
 fn another_architecture_is_refused() {
     let place = Place::new(&Shape::default());
     place.change("config.json", &json!({"model_type": "gpt_neox"}));
-    assert!(place.refused().contains("model_type gpt_neox cannot be exported"));
-    place.change("config.json", &json!({"model_type": "llama", "hidden_act": "gelu"}));
+    assert!(
+        place
+            .refused()
+            .contains("model_type gpt_neox cannot be exported")
+    );
+    place.change(
+        "config.json",
+        &json!({"model_type": "llama", "hidden_act": "gelu"}),
+    );
     assert!(place.refused().contains("hidden_act: gelu"));
-    place.change("config.json", &json!({"hidden_act": "silu", "attention_bias": true}));
+    place.change(
+        "config.json",
+        &json!({"hidden_act": "silu", "attention_bias": true}),
+    );
     assert!(place.refused().contains("attention_bias"));
 }
 
@@ -243,10 +270,22 @@ fn tensors_that_do_not_fit_are_named_together() {
     tensors.insert("lm_head.weight".into(), (vec![2, 64], vec![1.0; 128]));
     hf::write_safetensors(&place.file("model.safetensors"), &tensors, F32);
     let message = place.refused();
-    assert!(message.contains("model.norm.weight is missing"), "{message}");
-    assert!(message.contains("model.extra.weight has no place"), "{message}");
-    assert!(message.contains("lm_head.weight has shape [2, 64], not [264, 64]"), "{message}");
-    place.change("config.json", &json!({"num_hidden_layers": 4_000_000_000u32}));
+    assert!(
+        message.contains("model.norm.weight is missing"),
+        "{message}"
+    );
+    assert!(
+        message.contains("model.extra.weight has no place"),
+        "{message}"
+    );
+    assert!(
+        message.contains("lm_head.weight has shape [2, 64], not [264, 64]"),
+        "{message}"
+    );
+    place.change(
+        "config.json",
+        &json!({"num_hidden_layers": 4_000_000_000u32}),
+    );
     assert!(place.refused().contains("layers"));
 }
 
@@ -265,7 +304,10 @@ fn damaged_files_are_refused() {
     }
     hf::write_safetensors(&path, &tensors, F32);
     let message = place.refused();
-    assert!(message.contains("up_proj.weight") && message.contains("NaN"), "{message}");
+    assert!(
+        message.contains("up_proj.weight") && message.contains("NaN"),
+        "{message}"
+    );
     std::fs::remove_file(&path).unwrap();
     assert!(place.refused().contains("model.safetensors"));
 }

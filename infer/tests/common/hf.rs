@@ -41,7 +41,11 @@ pub fn tokenizer() -> Value {
         .enumerate()
         .map(|(id, token)| (token.as_str(), id))
         .collect();
-    let merges: Vec<_> = vocabulary.merges.iter().map(|(a, b)| json!([a, b])).collect();
+    let merges: Vec<_> = vocabulary
+        .merges
+        .iter()
+        .map(|(a, b)| json!([a, b]))
+        .collect();
     let byte_level = json!({
         "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true
     });

@@ -98,7 +98,10 @@ pub fn weights(name: &str, n: usize, scale: f32) -> Vec<f32> {
 pub fn tensors(shape: &Shape) -> Vec<(String, Vec<u64>, Vec<f32>)> {
     let mut tensors = Vec::new();
     let vocab = vocabulary().tokens.len();
-    let (q, kv) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
+    let (q, kv) = (
+        shape.heads * shape.head_dim,
+        shape.kv_heads * shape.head_dim,
+    );
     let mut matrix = |name: String, rows: usize, cols: usize| {
         let values = weights(&name, rows * cols, 2.0 / (cols as f32).sqrt());
         tensors.push((name, vec![cols as u64, rows as u64], values));
@@ -158,12 +161,7 @@ pub fn write_gguf_changed(path: &Path, shape: &Shape, change: impl Fn(&mut Write
     write(path, shape, |_| true, change);
 }
 
-fn write(
-    path: &Path,
-    shape: &Shape,
-    keep: impl Fn(&str) -> bool,
-    change: impl Fn(&mut Writer),
-) {
+fn write(path: &Path, shape: &Shape, keep: impl Fn(&str) -> bool, change: impl Fn(&mut Writer)) {
     let mut writer = Writer::new(path);
     write_metadata(&mut writer, shape);
     vocabulary().write(&mut writer).unwrap();
