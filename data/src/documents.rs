@@ -6,9 +6,11 @@
 //! <https://parquet.apache.org/docs/file-format/>, read by the `parquet` crate.
 
 use std::fs::File;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::AsArray;
+use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::{DataType, Schema};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
@@ -132,8 +134,9 @@ impl Reading {
                 self.batch = None;
             }
             if let Some(rows) = &mut self.rows {
-                if let Some(batch) = rows.next() {
-                    let batch = batch.map_err(|e| self.shard.damaged(self.row_group, e))?;
+                let batch = guarded(|| rows.next().transpose())
+                    .map_err(|e| self.shard.damaged(self.row_group, e))?;
+                if let Some(batch) = batch {
                     self.batch = Some(batch.column(0).clone());
                     self.next = 0;
                 } else {
@@ -180,13 +183,11 @@ impl Shard {
     /// [`Error::TextType`].
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|e| Error::io(path, "open it", e))?;
-        let metadata =
-            ArrowReaderMetadata::load(&file, ArrowReaderOptions::default()).map_err(|e| {
-                Error::Parquet {
-                    path: path.to_owned(),
-                    place: "footer".into(),
-                    cause: e.to_string(),
-                }
+        let metadata = guarded(|| ArrowReaderMetadata::load(&file, ArrowReaderOptions::default()))
+            .map_err(|cause| Error::Parquet {
+                path: path.to_owned(),
+                place: "footer".into(),
+                cause,
             })?;
         let schema = metadata.schema();
         let Some((text, field)) = schema.column_with_name("text") else {
@@ -219,25 +220,38 @@ impl Shard {
             .try_clone()
             .map_err(|e| Error::io(&self.path, "read it", e))?;
         let mask = ProjectionMask::roots(self.metadata.parquet_schema(), [self.text]);
-        ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
-            .with_row_groups(vec![index])
-            .with_projection(mask)
-            .with_batch_size(BATCH_ROWS)
-            .build()
-            .map_err(|e| self.damaged(index, e))
+        guarded(|| {
+            ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+                .with_row_groups(vec![index])
+                .with_projection(mask)
+                .with_batch_size(BATCH_ROWS)
+                .build()
+        })
+        .map_err(|cause| self.damaged(index, cause))
     }
 
-    fn damaged(&self, row_group: usize, cause: impl std::fmt::Display) -> Error {
+    fn damaged(&self, row_group: usize, cause: String) -> Error {
         Error::Parquet {
             path: self.path.clone(),
             place: format!("row group {row_group}, column `text`"),
-            cause: cause.to_string(),
+            cause,
         }
     }
 
     /// Rows in the shard, as its footer says.
     pub(crate) fn rows(&self) -> u64 {
         u64::try_from(self.metadata.metadata().file_metadata().num_rows()).unwrap_or(0)
+    }
+}
+
+/// Runs a step of the parquet reader and makes a panic in it an error: on some damaged pages the
+/// reader divides by zero or slices out of range. The reader is not used again afterwards.
+fn guarded<T, E: std::fmt::Display>(
+    step: impl FnOnce() -> std::result::Result<T, E>,
+) -> std::result::Result<T, String> {
+    match std::panic::catch_unwind(AssertUnwindSafe(step)) {
+        Ok(done) => done.map_err(|e| e.to_string()),
+        Err(_) => Err("the reader failed on malformed data".into()),
     }
 }
 
