@@ -35,7 +35,8 @@ pub(crate) struct Row<'a> {
     pub q: &'a [i8],
     /// `cols / 32` scales with sums.
     pub scales: &'a [Scale],
-    /// `cols / 32` corrections for kernels whose weights are offset by 128.
+    /// `cols / 32` corrections for kernels whose weights are offset by 128, which only x86-64 has.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub offsets: &'a [Offsets],
 }
 
