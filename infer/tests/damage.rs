@@ -1,0 +1,73 @@
+//! Damaged files end in an error or run all the same, but never in a panic.
+
+mod common;
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use common::{Shape, hf, write_gguf};
+use proptest::prelude::*;
+use retort_infer::export::export;
+use retort_infer::sampling::Sampling;
+use retort_infer::{GgmlType, Model};
+
+fn small() -> Shape {
+    Shape {
+        layers: 1,
+        hidden: 32,
+        inner: 32,
+        heads: 2,
+        kv_heads: 1,
+        ty: GgmlType::Q4_0,
+        ..Shape::default()
+    }
+}
+
+/// Opens and runs the file; what comes of it does not matter here.
+fn try_to_run(path: &Path) {
+    if let Ok(model) = Model::open(path) {
+        let on_text = |_: &str| ControlFlow::Continue(());
+        let _ = model.generate("the sea", 2, &Sampling::default(), on_text);
+    }
+}
+
+/// Puts `byte` at the same share of the way through `bytes` as `place` is through u32.
+fn damage(bytes: &mut [u8], changes: &[(u32, u8)]) {
+    for &(place, byte) in changes {
+        let at = u64::from(place) * bytes.len() as u64 >> 32;
+        bytes[at as usize] = byte;
+    }
+}
+
+proptest! {
+    #[test]
+    fn gguf_with_other_bytes(changes in prop::collection::vec(any::<(u32, u8)>(), 1..6), header: bool) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("model.gguf");
+        write_gguf(&path, &small());
+        let mut bytes = std::fs::read(&path).unwrap();
+        // the metadata before the long lists of tokens and merges
+        let end = if header { 700 } else { bytes.len() };
+        damage(&mut bytes[..end], &changes);
+        std::fs::write(&path, &bytes).unwrap();
+        try_to_run(&path);
+    }
+
+    #[test]
+    fn checkpoints_with_other_bytes(
+        changes in prop::collection::vec(any::<(u32, u8)>(), 1..4),
+        file in prop::sample::select(vec!["config.json", "tokenizer.json", "model.safetensors"]),
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        hf::write_directory(directory.path(), &small());
+        let path = directory.path().join(file);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let end = bytes.len().min(3000);
+        damage(&mut bytes[..end], &changes);
+        std::fs::write(&path, &bytes).unwrap();
+        let out = directory.path().join("model.gguf");
+        if export(directory.path(), &out, GgmlType::Q4_0, |_| {}).is_ok() {
+            try_to_run(&out);
+        }
+    }
+}
