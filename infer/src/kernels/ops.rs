@@ -14,7 +14,6 @@ pub(super) struct Table {
     pub(super) softmax: unsafe fn(&mut [f32]),
     pub(super) swiglu: unsafe fn(&mut [f32], &[f32]),
     pub(super) axpy: unsafe fn(f32, &[f32], &mut [f32]),
-    pub(super) weighted_sum: unsafe fn(&[f32], &[f32], &mut [f32]),
     pub(super) axpy_f16: unsafe fn(f32, &[f16], &mut [f32]),
     pub(super) to_f16: unsafe fn(&[f32], &mut [f16]),
 }
@@ -24,7 +23,6 @@ pub(super) const PORTABLE: Table = Table {
     softmax: body::softmax,
     swiglu: body::swiglu,
     axpy: body::axpy,
-    weighted_sum: body::weighted_sum,
     axpy_f16: body::axpy_f16,
     to_f16: body::to_f16,
 };
@@ -51,13 +49,6 @@ pub fn swiglu(gate: &mut [f32], up: &[f32]) {
 pub fn axpy(a: f32, x: &[f32], y: &mut [f32]) {
     // SAFETY: as in `rms_norm`.
     unsafe { (current().ops.axpy)(a, x, y) }
-}
-
-/// `out = Σ weights[i] rows[i]`, `rows` being consecutive rows as long as `out`: attention's sum over values, with the
-/// sums held in registers.
-pub fn weighted_sum(weights: &[f32], rows: &[f32], out: &mut [f32]) {
-    // SAFETY: as in `rms_norm`.
-    unsafe { (current().ops.weighted_sum)(weights, rows, out) }
 }
 
 /// `y += a x` with `x` in half precision.
@@ -176,30 +167,6 @@ pub(super) mod body {
     }
 
     #[inline(always)]
-    pub fn weighted_sum(weights: &[f32], rows: &[f32], out: &mut [f32]) {
-        const WIDTH: usize = 64;
-        let stride = out.len().max(1);
-        let rows = || weights.iter().zip(rows.chunks_exact(stride));
-        let (strips, rest) = out.as_chunks_mut::<WIDTH>();
-        let whole = strips.len() * WIDTH;
-        for (i, out) in strips.iter_mut().enumerate() {
-            let mut sums = [0f32; WIDTH];
-            for (weight, row) in rows() {
-                for (sum, x) in sums.iter_mut().zip(&row[i * WIDTH..]) {
-                    *sum += weight * x;
-                }
-            }
-            *out = sums;
-        }
-        rest.fill(0.0);
-        if !rest.is_empty() {
-            for (weight, row) in rows() {
-                axpy(*weight, &row[whole..], rest);
-            }
-        }
-    }
-
-    #[inline(always)]
     pub fn axpy_f16(a: f32, x: &[f16], y: &mut [f32]) {
         for (y, x) in y.iter_mut().zip(x) {
             *y += a * crate::quant::half_to_f32(x.to_bits());
@@ -295,24 +262,6 @@ mod tests {
                 assert_eq!(halves[i], f16::from_f32(x[i]), "{}", k.name);
                 close(y[i], 1.0 + 0.5 * f64::from(halves[i].to_f32()), 1e-6);
                 close(z[i], 1.0 + 0.5 * f64::from(x[i]), 1e-6);
-            }
-        }
-        for k in Kernels::available() {
-            for n in [3, 64, 80, 128] {
-                let (weights, rows) = (values(9, 1.0), values(9 * n, 2.0));
-                let mut out = vec![7.0; n];
-                // SAFETY: as above.
-                unsafe { (k.ops.weighted_sum)(&weights, &rows, &mut out) };
-                for (c, out) in out.iter().enumerate() {
-                    let want: f64 = (0..9)
-                        .map(|i| f64::from(weights[i]) * f64::from(rows[i * n + c]))
-                        .sum();
-                    assert!(
-                        (f64::from(*out) - want).abs() < 1e-5,
-                        "{} {n}: {out} for {want}",
-                        k.name
-                    );
-                }
             }
         }
         let (x, w) = (values(77, 1.0), values(80, 1.0));

@@ -87,7 +87,6 @@ const OPS: ops::Table = ops::Table {
     softmax,
     swiglu,
     axpy,
-    weighted_sum,
     axpy_f16,
     to_f16,
 };
@@ -115,11 +114,6 @@ fn swiglu(gate: &mut [f32], up: &[f32]) {
 #[target_feature(enable = "avx2")]
 fn axpy(a: f32, x: &[f32], y: &mut [f32]) {
     ops::body::axpy(a, x, y);
-}
-
-#[target_feature(enable = "avx2,fma")]
-fn weighted_sum(weights: &[f32], rows: &[f32], out: &mut [f32]) {
-    ops::body::weighted_sum(weights, rows, out);
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
