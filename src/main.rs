@@ -1,2 +1,73 @@
-//! The edge binary.
-fn main() {}
+//! `retort`: a large language model in, a small fast one out.
+//!
+//! One file per subcommand, each a thin call into the crates; what is shared is the
+//! progress shown on standard error. Results go to standard output.
+
+mod data;
+mod demo;
+mod distill;
+mod export;
+mod generate;
+mod progress;
+mod report;
+mod stop;
+mod tokenizer;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    version,
+    about = "Distil a large language model into a small one that answers fast on an Arm CPU",
+    after_help = "Example:\n  retort demo        the whole pipeline in about two minutes, nothing downloaded"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    #[command(subcommand, about = "Tokenizers")]
+    Tokenizer(tokenizer::Command),
+    #[command(subcommand, about = "Look at training data")]
+    Data(data::Command),
+    Train(train::Args),
+    Distill(distill::Args),
+    Generate(generate::Args),
+    Export(export::Args),
+    Report(report::Args),
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::builder()
+                .with_default_directive(tracing_subscriber::filter::LevelFilter::WARN.into())
+                .from_env_lossy(),
+        )
+        .without_time()
+        .init();
+    let outcome = match Cli::parse().command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Tokenizer(command) => tokenizer::run(&command),
+        Command::Data(command) => data::run(&command),
+        Command::Train(args) => train::run(&args),
+        Command::Distill(args) => distill::run(&args),
+        Command::Generate(args) => generate::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Report(args) => report::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Rotary position embedding, half-split as in Hugging Face's Llama and Qwen.
+//!
+//! In: queries or keys `[batch, heads, sequence, head_dim]`. Out: the same shape, where
+//! the pair (i, i + head_dim/2) at position p is turned by p · theta^(−2i/head_dim)
+//! radians (Su et al., arXiv 2104.09864, eq. 34; the pairing is Hugging Face's, Burn's
+//! own `RotaryEncoding` pairs neighbours).
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+/// Cosines and sines for positions `0..sequence`, each `[1, 1, sequence, head_dim / 2]`.
+#[derive(Clone, Debug)]
+pub struct Rotary {
+    cos: Tensor<4>,
+    sin: Tensor<4>,
+}
+
+impl Rotary {
+    /// Tables for one forward pass, in f32 rounded from f64.
+    pub fn new(sequence: usize, head_dim: usize, theta: f64, device: &Device) -> Self {
+        let half = head_dim / 2;
+        let angles = (0..sequence).flat_map(|p| {
+            (0..half).map(move |i| p as f64 * theta.powf(-2.0 * i as f64 / head_dim as f64))
+        });
+        let (cos, sin): (Vec<f32>, Vec<f32>) =
+            angles.map(|a| (a.cos() as f32, a.sin() as f32)).unzip();
+        let shape = [1, 1, sequence, half];
+        Self {
+            cos: Tensor::from_data(TensorData::new(cos, shape), device),
+            sin: Tensor::from_data(TensorData::new(sin, shape), device),
+        }
+    }
+
+    /// Turns `x` by its positions.
+    pub fn apply(&self, x: Tensor<4>) -> Tensor<4> {
+        let half = x.dims()[3] / 2;
+        let a = x.clone().narrow(3, 0, half);
+        let b = x.narrow(3, half, half);
+        let (cos, sin) = (self.cos.clone(), self.sin.clone());
+        Tensor::cat(
+            vec![
+                a.clone() * cos.clone() - b.clone() * sin.clone(),
+                b * cos + a * sin,
+            ],
+            3,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_the_half_split_pairs() {
+        let device = Device::flex();
+        let rotary = Rotary::new(3, 4, 100.0, &device);
+        let x = Tensor::from_data(
+            TensorData::new([1f32, 2.0, 3.0, 4.0].repeat(3), [1, 1, 3, 4]),
+            &device,
+        );
+        let y = rotary.apply(x).into_data().try_into_vec::<f32>().unwrap();
+        for p in 0..3 {
+            for (i, freq) in [1.0f64, 0.1].into_iter().enumerate() {
+                let (s, c) = (p as f64 * freq).sin_cos();
+                let (a, b) = ((i + 1) as f64, (i + 3) as f64);
+                assert!((y[4 * p + i] as f64 - (a * c - b * s)).abs() < 1e-6);
+                assert!((y[4 * p + i + 2] as f64 - (b * c + a * s)).abs() < 1e-6);
+            }
+        }
+    }
+}

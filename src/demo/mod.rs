@@ -1,0 +1,159 @@
+//! `retort demo`: the whole pipeline on text it generates, nothing downloaded.
+//!
+//! Stories → tokenizer → teacher → distilled student, and beside it the same student
+//! trained for the same time without a teacher → int4 → a table and three completions.
+
+mod corpus;
+mod runs;
+mod table;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use retort_data::Packed;
+use retort_infer::{GgmlType, Model, sampling::Sampling};
+
+use crate::progress;
+
+/// Run the whole pipeline on generated stories: train, distil, export to int4, answer
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  retort demo --out demo-out")]
+pub struct Args {
+    /// Directory for everything it makes; an earlier demo there is replaced
+    #[arg(long, value_name = "DIR", default_value = "demo-out")]
+    out: PathBuf,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let start = Instant::now();
+    let out = &args.out;
+    clear(out)?;
+    eprintln!("1/6  a corpus of generated stories and a tokenizer");
+    let corpus = corpus::make(out)?;
+    eprintln!("2/6  the teacher");
+    let teacher = runs::teacher(out)?;
+    let floor = corpus.floor(&teacher);
+    eprintln!("3/6  the student, distilled from the teacher");
+    let student = runs::student(out, &teacher)?;
+    eprintln!("4/6  the same student for the same time without a teacher");
+    let control = runs::control(out, student.seconds)?;
+    eprintln!("5/6  int4");
+    let mut rows = Vec::new();
+    for run in [&teacher, &control, &student] {
+        rows.push(edge_row(out, run, GgmlType::F32)?);
+    }
+    rows.push(edge_row(out, &student, GgmlType::Q4_0)?);
+    eprintln!("6/6  the report");
+    let directories = [&teacher, &student, &control].map(|r| r.directory.clone());
+    retort_experiments::report::write(&directories, &out.join("report"))?;
+
+    let results = serde_json::json!({ "entropy": floor, "models": rows });
+    let path = out.join("results.json");
+    fs::write(&path, serde_json::to_string_pretty(&results)?)
+        .with_context(|| path.display().to_string())?;
+    println!("{}", table::render(&rows, floor));
+    let int4 = file(out, &student.name, GgmlType::Q4_0);
+    for prompt in &corpus.prompts {
+        println!("{}", complete(&int4, prompt)?);
+    }
+    println!(
+        "\n{:.0} s in all. Talk to it:\n  retort-edge run {} -p \"{}\" -n 60",
+        start.elapsed().as_secs_f64(),
+        int4.display(),
+        corpus.prompts[0],
+    );
+    println!("Loss curves: {}", out.join("report/index.html").display());
+    Ok(())
+}
+
+/// What a demo writes, and so what a new one may remove.
+const MADE: &[&str] = &[
+    "corpus",
+    "tokenizer",
+    "teacher",
+    "student",
+    "control",
+    "probe",
+    "report",
+    "results.json",
+    "teacher-f32.gguf",
+    "student-f32.gguf",
+    "control-f32.gguf",
+    "student-q4_0.gguf",
+];
+
+/// Leaves `out` an existing directory without an earlier demo in it.
+fn clear(out: &Path) -> anyhow::Result<()> {
+    let at = || out.display().to_string();
+    if out.exists() {
+        for entry in fs::read_dir(out).with_context(at)? {
+            let name = entry.with_context(at)?.file_name();
+            if !MADE.iter().any(|m| **m == *name) {
+                bail!(
+                    "{}: holds {}, which is not a demo's: give another --out directory",
+                    out.display(),
+                    name.display()
+                );
+            }
+        }
+        for name in MADE {
+            let path = out.join(name);
+            if path.is_dir() {
+                fs::remove_dir_all(&path).with_context(|| path.display().to_string())?;
+            } else if path.exists() {
+                fs::remove_file(&path).with_context(|| path.display().to_string())?;
+            }
+        }
+    }
+    fs::create_dir_all(out).with_context(at)
+}
+
+fn file(out: &Path, name: &str, quant: GgmlType) -> PathBuf {
+    out.join(format!("{name}-{}.gguf", quant.name().to_lowercase()))
+}
+
+/// Exports a run's last checkpoint, and measures the file as the edge engine runs it.
+fn edge_row(out: &Path, run: &runs::Run, quant: GgmlType) -> anyhow::Result<table::Row> {
+    let path = file(out, &run.name, quant);
+    let exported = retort_infer::export::export(&run.checkpoint, &path, quant, |_| {})?;
+    let model = Model::open(&path)?;
+    let rows: &Packed = &run.validation;
+    let bar = progress::bar("evaluating", rows.len() as u64);
+    let tokens = (0..rows.len()).map(|i| {
+        bar.inc(1);
+        rows.row(i)
+    });
+    let loss = retort_experiments::quality::loss(&model.engine, tokens)?;
+    bar.finish_and_clear();
+    let settings = retort_infer::bench::Settings {
+        prompt: 64,
+        generate: 64,
+        reps: 5,
+    };
+    let speed = retort_infer::bench::bench(&model.engine, &settings, |_, _| {})?;
+    Ok(table::Row {
+        name: match quant {
+            GgmlType::Q4_0 => format!("{}, int4", run.title),
+            _ => run.title.to_owned(),
+        },
+        parameters: exported.parameters,
+        steps: run.steps,
+        seconds: run.seconds,
+        loss,
+        tokens_per_second: speed.decode_tokens_per_second,
+        bytes: exported.bytes,
+    })
+}
+
+fn complete(path: &Path, prompt: &str) -> anyhow::Result<String> {
+    let model = Model::open(path)?;
+    let sampling = Sampling::greedy();
+    let mut text = format!("\n{prompt}\u{2502}");
+    model.generate(prompt, 60, &sampling, |piece| {
+        text.push_str(piece);
+        std::ops::ControlFlow::Continue(())
+    })?;
+    Ok(text)
+}

@@ -1,0 +1,69 @@
+//! `retort export`: a checkpoint becomes one GGUF file.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use retort_infer::GgmlType;
+use retort_infer::export::Progress;
+
+use crate::progress;
+
+/// Turn a checkpoint into a GGUF file that retort-edge and llama.cpp run
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  retort export runs/web-5m --out web-5m.gguf --quant q4_0")]
+pub struct Args {
+    /// A Hugging Face directory, or a run directory (its newest checkpoint)
+    checkpoint: PathBuf,
+    /// The file to write
+    #[arg(long, value_name = "FILE.gguf")]
+    out: PathBuf,
+    /// How weights are stored
+    #[arg(long, value_enum, default_value = "q4_0")]
+    quant: Quant,
+}
+
+/// The types `retort export` writes.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Quant {
+    /// 4 bits, one scale for 32 weights; embeddings and head in q8_0
+    #[value(name = "q4_0")]
+    Q4_0,
+    /// 8 bits, one scale for 32 weights
+    #[value(name = "q8_0")]
+    Q8_0,
+    /// Half precision
+    F16,
+    /// Full precision
+    F32,
+}
+
+impl From<Quant> for GgmlType {
+    fn from(quant: Quant) -> Self {
+        match quant {
+            Quant::Q4_0 => Self::Q4_0,
+            Quant::Q8_0 => Self::Q8_0,
+            Quant::F16 => Self::F16,
+            Quant::F32 => Self::F32,
+        }
+    }
+}
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let checkpoint = retort_train::latest(&args.checkpoint)?.unwrap_or(args.checkpoint.clone());
+    let bar = progress::bar("export", 0);
+    let show = |progress| match progress {
+        Progress::Notice(text) => bar.suspend(|| eprintln!("note: {text}")),
+        Progress::Weights { done, total } => {
+            bar.set_length(total);
+            bar.set_position(done);
+        }
+    };
+    let exported = retort_infer::export::export(&checkpoint, &args.out, args.quant.into(), show)?;
+    bar.finish_and_clear();
+    eprintln!(
+        "{} parameters in {} tensors, {} bytes",
+        exported.parameters, exported.tensors, exported.bytes
+    );
+    println!("{}", args.out.display());
+    Ok(())
+}

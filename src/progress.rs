@@ -1,0 +1,107 @@
+//! Progress on standard error: bars on a terminal, nothing in a pipe.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use retort_data::Progress;
+use retort_train::{Event, Metrics};
+
+/// A bar of `length` steps, `what` before it and a changing message behind it.
+pub fn bar(what: &str, length: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template(
+        "{prefix:>12} [{bar:30}] {pos}/{len} {msg} {elapsed} (left {eta})",
+    )
+    .expect("a constant template")
+    .progress_chars("=> ");
+    let bar = ProgressBar::new(length).with_style(style);
+    bar.set_prefix(what.to_owned());
+    bar
+}
+
+/// A function for a data crate's progress, showing documents done.
+pub fn documents(what: &str) -> (ProgressBar, impl Fn(Progress) + use<>) {
+    let bar = bar(what, 0);
+    let shown = bar.clone();
+    (bar, move |progress: Progress| {
+        shown.set_length(progress.total);
+        shown.set_position(progress.done);
+    })
+}
+
+/// The bar of a training run: loss, throughput, time left.
+pub struct Training {
+    bar: ProgressBar,
+    smooth: Cell<Option<f64>>,
+    quiet: bool,
+    last_line: Cell<Option<Instant>>,
+}
+
+impl Training {
+    /// A bar from `first` to `last` step. `quiet`: nothing is printed but the bar.
+    pub fn new(what: &str, first: u64, last: u64, quiet: bool) -> Self {
+        let bar = bar(what, last);
+        bar.set_position(first);
+        bar.reset_eta();
+        Self {
+            bar,
+            smooth: Cell::new(None),
+            quiet,
+            last_line: Cell::new(None),
+        }
+    }
+
+    /// Shows an event of the loop.
+    pub fn event(&self, event: Event<'_>) {
+        match event {
+            Event::Step(m) => self.step(m),
+            Event::Evaluated(step, v) => self.line(&format!(
+                "step {step}: validation loss {:.4} (perplexity {:.2})",
+                v.loss,
+                v.perplexity()
+            )),
+            Event::Checkpoint(path) => self.line(&format!("checkpoint {}", path.display())),
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn step(&self, m: &Metrics) {
+        let smooth = self
+            .smooth
+            .get()
+            .map_or(m.loss, |s| 0.95 * s + 0.05 * m.loss);
+        self.smooth.set(Some(smooth));
+        self.bar.set_position(m.step);
+        self.bar.set_message(format!(
+            "loss {smooth:.3}  {:.0} tokens/s ",
+            m.tokens_per_second
+        ));
+        // In a pipe or a log there is no bar: a line now and then instead.
+        let due = self
+            .last_line
+            .get()
+            .is_none_or(|t| t.elapsed() > Duration::from_secs(30));
+        if self.bar.is_hidden() && due {
+            self.last_line.set(Some(Instant::now()));
+            self.line(&format!(
+                "step {}: loss {smooth:.4}, {:.0} tokens/s",
+                m.step, m.tokens_per_second
+            ));
+        }
+    }
+
+    fn line(&self, text: &str) {
+        if self.quiet {
+            return;
+        }
+        if self.bar.is_hidden() {
+            eprintln!("{text}");
+        } else {
+            self.bar.println(text);
+        }
+    }
+}

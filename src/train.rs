@@ -1,0 +1,95 @@
+//! `retort train`, and what `retort distill` shares with it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use retort_train::{CrossEntropy, Objective, Outcome, Prepared, Recipe};
+
+use crate::progress::{self, Training};
+use crate::stop;
+
+/// Train a model from a recipe
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  retort train experiments/recipes/web-5m.toml --set train.steps=500 --run runs/try\n\n\
+    Ctrl-C stops with a checkpoint; the same command with --resume goes on from it."
+)]
+pub struct Args {
+    /// The recipe
+    pub recipe: PathBuf,
+    /// Override a key of the recipe, such as train.lr=3e-4 (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// cpu (burn-flex) or ndarray
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// The run directory [default: runs/ and the recipe's name]
+    #[arg(long, value_name = "DIR")]
+    pub run: Option<PathBuf>,
+    /// Go on from the run directory's newest checkpoint
+    #[arg(long)]
+    pub resume: bool,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let recipe = Recipe::load(&args.recipe, &args.set)?;
+    if recipe.teacher.is_some() {
+        bail!(
+            "{}: has a [teacher]: run `retort distill` with it, or remove the table",
+            args.recipe.display()
+        );
+    }
+    let prepared = prepare(args, recipe)?;
+    go(prepared, &CrossEntropy)
+}
+
+/// Reads the data and opens the run directory, with a bar.
+pub fn prepare(args: &Args, recipe: Recipe) -> anyhow::Result<Prepared> {
+    let run = match &args.run {
+        Some(run) => run.clone(),
+        None => Path::new("runs").join(args.recipe.file_stem().unwrap_or("run".as_ref())),
+    };
+    let device = retort_train::device(&args.device)?;
+    let (bar, show) = progress::documents("tokenizing");
+    let prepared = retort_train::prepare(recipe, &run, &device, args.resume, &show)?;
+    bar.finish_and_clear();
+    Ok(prepared)
+}
+
+/// Runs the loop with a bar and says how it ended.
+pub fn go(prepared: Prepared, objective: &dyn Objective) -> anyhow::Result<()> {
+    let (all, body) = prepared.config.parameters();
+    let stats = &prepared.dataset.stats;
+    eprintln!(
+        "{all} parameters ({body} without embeddings), {} training and {} validation tokens, run directory {}",
+        stats.train_tokens,
+        stats.validation_tokens,
+        prepared.run.display()
+    );
+    if prepared.first_step() > 0 {
+        eprintln!("going on after step {}", prepared.first_step());
+    }
+    let bar = Training::new(
+        "training",
+        prepared.first_step(),
+        prepared.recipe.train.steps,
+        false,
+    );
+    let outcome = retort_train::train(prepared, objective, stop::flag(), &mut |e| bar.event(e))?;
+    bar.finish();
+    summary(&outcome);
+    Ok(())
+}
+
+fn summary(outcome: &Outcome) {
+    if outcome.stopped {
+        eprintln!("stopped after step {}: add --resume to go on", outcome.step);
+    } else if let Some(v) = outcome.validation {
+        println!(
+            "validation loss {:.4} nats/token, perplexity {:.2}",
+            v.loss,
+            v.perplexity()
+        );
+    }
+    println!("{}", outcome.checkpoint.display());
+}

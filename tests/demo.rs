@@ -1,0 +1,43 @@
+//! The demo, whole, as the README's first command runs it.
+
+use assert_cmd::Command;
+
+#[test]
+fn the_demo_distils_a_model_that_beats_its_control_and_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = Command::cargo_bin("retort")
+        .unwrap()
+        .args(["demo", "--out", "demo-out"])
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let out = dir.path().join("demo-out");
+    let results = std::fs::read_to_string(out.join("results.json")).unwrap();
+    let results: serde_json::Value = serde_json::from_str(&results).unwrap();
+    let loss = |name: &str| {
+        let models = results["models"].as_array().unwrap();
+        let model = models.iter().find(|m| m["name"] == name).expect(name);
+        model["loss"].as_f64().unwrap()
+    };
+    let floor = results["entropy"].as_f64().unwrap();
+    let (teacher, student) = (loss("teacher"), loss("student, distilled"));
+    let int4 = loss("student, distilled, int4");
+    assert!(floor < teacher && teacher < student, "{text}");
+    assert!(student < 2.0 * floor, "{text}");
+    assert!((int4 - student).abs() < 0.15, "{text}");
+    for file in [
+        "student-q4_0.gguf",
+        "report/index.html",
+        "teacher/metrics.jsonl",
+    ] {
+        assert!(out.join(file).exists(), "{file}");
+    }
+    // Three completions.
+    assert_eq!(text.matches('\u{2502}').count(), 3, "{text}");
+}

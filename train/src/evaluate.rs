@@ -1,0 +1,48 @@
+//! Validation: the mean negative log-likelihood of the validation rows, in nats a token.
+
+use std::time::Instant;
+
+use burn::tensor::Device;
+use retort_data::Packed;
+use retort_model::Llama;
+use serde::Serialize;
+
+use crate::objective::{BatchTensors, cross_entropy};
+
+/// What an evaluation found.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Validation {
+    /// Mean loss in nats a token.
+    pub loss: f64,
+    /// Tokens predicted.
+    pub tokens: u64,
+    /// Wall-clock seconds.
+    pub seconds: f64,
+}
+
+impl Validation {
+    /// exp(loss).
+    pub fn perplexity(&self) -> f64 {
+        self.loss.exp()
+    }
+}
+
+/// Runs `model` (without autodiff, on `device`) over every row of `rows`, `batch_size`
+/// rows at a time. The losses are summed in f64 in the rows' order.
+pub fn evaluate(model: &Llama, rows: &Packed, batch_size: usize, device: &Device) -> Validation {
+    let start = Instant::now();
+    let (mut sum, mut tokens) = (0.0, 0u64);
+    for first in (0..rows.len()).step_by(batch_size) {
+        let batch = rows.batch(first..rows.len().min(first + batch_size));
+        let n = (batch.rows * batch.seq_len) as u64;
+        let tensors = BatchTensors::new(&batch, device);
+        let loss: f32 = cross_entropy(model.forward(tensors.inputs), tensors.targets).into_scalar();
+        sum += f64::from(loss) * n as f64;
+        tokens += n;
+    }
+    Validation {
+        loss: sum / tokens.max(1) as f64,
+        tokens,
+        seconds: start.elapsed().as_secs_f64(),
+    }
+}

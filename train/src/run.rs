@@ -1,0 +1,200 @@
+//! From a recipe to a run that is ready to go: data tokenized, model built or loaded,
+//! the run directory opened, new or where it stopped.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::optim::ModuleOptimizer;
+use burn::tensor::Device;
+use retort_data::{Cursor, Dataset, Progress, Tokenizer};
+use retort_model::{Llama, ModelConfig, RandomInit};
+
+use crate::checkpoint::{self, State};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::optimizer::adamw;
+use crate::recipe::{ModelSection, Recipe};
+
+/// A run about to start or go on.
+pub struct Prepared {
+    /// The recipe as resolved.
+    pub recipe: Recipe,
+    /// The run directory.
+    pub run: PathBuf,
+    /// The device, with autodiff.
+    pub device: Device,
+    /// The tokenizer.
+    pub tokenizer: Tokenizer,
+    /// The packed data.
+    pub dataset: Dataset,
+    /// The model's shape.
+    pub config: ModelConfig,
+    pub(crate) model: Llama,
+    pub(crate) optimizer: ModuleOptimizer,
+    pub(crate) state: State,
+}
+
+impl Prepared {
+    /// Updates done before this start; 0 for a new run.
+    pub fn first_step(&self) -> u64 {
+        self.state.step
+    }
+}
+
+/// Prepares `recipe` to run in directory `run` on `device` (as [`device`](crate::device)
+/// gives it). With `resume` the newest checkpoint in `run` is gone on from, if there is
+/// one. Nothing is written before everything has been checked.
+///
+/// # Errors
+/// Anything wrong with the recipe's files; a run directory that already holds a run; a
+/// resumption with another recipe or other data.
+pub fn prepare(
+    recipe: Recipe,
+    run: &Path,
+    device: &Device,
+    resume: bool,
+    progress: &dyn Fn(Progress),
+) -> Result<Prepared> {
+    let started = run.join("recipe.toml").exists();
+    if started && !resume {
+        return Err(Error::invalid(
+            run,
+            "already holds a run: pass --resume to go on with it, or another --run directory",
+        ));
+    }
+    let device = device.clone().autodiff();
+    let tokenizer = Tokenizer::from_file(&recipe.data.tokenizer, None)?;
+    let checkpoint = if resume {
+        checkpoint::latest(run)?
+    } else {
+        None
+    };
+    let (config, model) = match (&checkpoint, &recipe.model) {
+        (Some(directory), _) => retort_model::load(directory, &device)?,
+        (None, ModelSection::From(section)) => retort_model::load(&section.from, &device)?,
+        (None, ModelSection::New(config)) => {
+            let config = fit(config.clone(), &tokenizer, recipe.data.seq_len)?;
+            let mut init = RandomInit::new(&config, recipe.seed);
+            let model = Llama::build(&config, &mut init, &device);
+            (config, model)
+        }
+    };
+    check_fit(&config, &tokenizer, recipe.data.seq_len)?;
+    let mut recipe = recipe;
+    if let ModelSection::New(_) = recipe.model {
+        recipe.model = ModelSection::New(config.clone());
+    }
+    if started {
+        check_same(&recipe, run)?;
+    }
+    let dataset = retort_data::load(&recipe.data, &tokenizer, progress)?;
+    let data = format!("{:016x}", dataset.train.fingerprint());
+    let optimizer = adamw(&recipe.train, &model);
+    let (state, optimizer) = match &checkpoint {
+        Some(directory) => checkpoint::load_state(directory, optimizer)?,
+        None => (
+            State {
+                step: 0,
+                tokens: 0,
+                seconds: 0.0,
+                cursor: Cursor::default(),
+                data: data.clone(),
+            },
+            optimizer,
+        ),
+    };
+    if state.data != data {
+        return Err(Error::invalid(
+            run,
+            "was trained on other data (the shards or the tokenizer changed): \
+             restore them, or start another --run directory",
+        ));
+    }
+    fs::create_dir_all(run).map_err(Error::io(run))?;
+    files::write_atomic(&run.join("recipe.toml"), recipe.to_toml().as_bytes())?;
+    Ok(Prepared {
+        recipe,
+        run: run.to_owned(),
+        device,
+        tokenizer,
+        dataset,
+        config,
+        model,
+        optimizer,
+        state,
+    })
+}
+
+/// Fills what a recipe may leave to the tokenizer and the data.
+fn fit(mut config: ModelConfig, tokenizer: &Tokenizer, seq_len: usize) -> Result<ModelConfig> {
+    if config.vocab_size == 0 {
+        config.vocab_size = tokenizer.vocab_size();
+    }
+    config.max_position_embeddings = config.max_position_embeddings.max(seq_len);
+    config.eos_token_id = Some(tokenizer.eot());
+    Ok(config.resolve()?)
+}
+
+fn check_fit(config: &ModelConfig, tokenizer: &Tokenizer, seq_len: usize) -> Result<()> {
+    let bad = |field, reason| Err(retort_model::Error::Config { field, reason }.into());
+    if config.vocab_size < tokenizer.vocab_size() {
+        return bad(
+            "vocab_size",
+            format!(
+                "is {}, but the tokenizer has {} ids: use the model's own tokenizer",
+                config.vocab_size,
+                tokenizer.vocab_size()
+            ),
+        );
+    }
+    if config.max_position_embeddings < seq_len {
+        return bad(
+            "max_position_embeddings",
+            format!(
+                "is {}, less than data.seq_len = {seq_len}: shorten data.seq_len",
+                config.max_position_embeddings
+            ),
+        );
+    }
+    Ok(())
+}
+
+/// Keys that may differ between a run and its resumption: they do not touch the weights.
+const FREE: &[&str] = &["eval_every", "checkpoint_every", "keep_checkpoints"];
+
+fn check_same(recipe: &Recipe, run: &Path) -> Result<()> {
+    let path = run.join("recipe.toml");
+    let before = Recipe::load(&path, &[])?;
+    let table = |recipe: &Recipe| -> toml::Table {
+        let mut table: toml::Table = recipe.to_toml().parse().expect("to_toml writes TOML");
+        if let Some(toml::Value::Table(train)) = table.get_mut("train") {
+            train.retain(|key, _| !FREE.contains(&key));
+        }
+        table
+    };
+    let (before, now) = (table(&before), table(recipe));
+    if before == now {
+        return Ok(());
+    }
+    let mut differing = Vec::new();
+    let sections: std::collections::BTreeSet<_> = before.keys().chain(now.keys()).collect();
+    for section in sections {
+        match (before.get(section), now.get(section)) {
+            (Some(toml::Value::Table(a)), Some(toml::Value::Table(b))) => {
+                let keys: std::collections::BTreeSet<_> = a.keys().chain(b.keys()).collect();
+                let changed = keys.into_iter().filter(|k| a.get(*k) != b.get(*k));
+                differing.extend(changed.map(|k| format!("{section}.{k}")));
+            }
+            (a, b) if a != b => differing.push(section.clone()),
+            _ => {}
+        }
+    }
+    Err(Error::invalid(
+        run,
+        format!(
+            "was started with another recipe (it differs in {}): \
+             restore the recipe, or start another --run directory",
+            differing.join(", ")
+        ),
+    ))
+}

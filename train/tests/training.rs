@@ -1,0 +1,224 @@
+//! Whole runs on a small generated corpus: they learn, repeat bit for bit, and resume as
+//! if never stopped.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
+
+use retort_train::{CrossEntropy, Event, Outcome, Recipe, prepare, train};
+
+/// A corpus and a tokenizer, made once for all tests of this file.
+fn fixture() -> &'static Path {
+    static DIR: OnceLock<tempfile::TempDir> = OnceLock::new();
+    DIR.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let stories = retort_data::stories::generate(1, 400);
+        let shards = retort_data::stories::write_parquet(dir.path().join("corpus"), &stories, 2);
+        let tokenizer = retort_data::train_tokenizer(&shards.unwrap(), 300, &|_| {}).unwrap();
+        fs::create_dir_all(dir.path().join("tokenizer")).unwrap();
+        tokenizer.save(dir.path().join("tokenizer")).unwrap();
+        dir
+    })
+    .path()
+}
+
+fn recipe(changes: &[&str]) -> Recipe {
+    let text = r#"
+        seed = 5
+        [data]
+        source = "-"
+        tokenizer = "-"
+        seq_len = 32
+        validation_fraction = 0.1
+        max_validation_rows = 16
+        [model]
+        hidden_size = 32
+        intermediate_size = 64
+        num_hidden_layers = 2
+        num_attention_heads = 4
+        num_key_value_heads = 2
+        [train]
+        steps = 12
+        batch_size = 4
+        lr = 1e-2
+        warmup_steps = 2
+        eval_every = 6
+        checkpoint_every = 4
+        keep_checkpoints = 3
+    "#;
+    let mut set = vec![
+        format!("data.source={:?}", fixture().join("corpus")),
+        format!("data.tokenizer={:?}", fixture().join("tokenizer")),
+    ];
+    set.extend(changes.iter().map(|s| s.to_string()));
+    Recipe::parse(text, Path::new("test.toml"), &set).unwrap()
+}
+
+/// Runs until step `until` (or the end), as if interrupted there.
+fn go(recipe: Recipe, run: &Path, resume: bool, until: u64) -> Outcome {
+    let device = retort_train::device("cpu").unwrap();
+    let prepared = prepare(recipe, run, &device, resume, &|_| {}).unwrap();
+    let stop = AtomicBool::new(false);
+    train(prepared, &CrossEntropy, &stop, &mut |event| {
+        if let Event::Step(m) = event
+            && m.step >= until
+        {
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+    })
+    .unwrap()
+}
+
+/// The losses in `metrics.jsonl`, to the last digit, with their steps.
+fn losses(run: &Path) -> Vec<String> {
+    fs::read_to_string(run.join("metrics.jsonl"))
+        .unwrap()
+        .lines()
+        .map(|line| {
+            let v: serde_json::Value = serde_json::from_str(line).unwrap();
+            format!(
+                "{} {} {} {}",
+                v["step"], v["loss"], v["grad_norm"], v["validation_loss"]
+            )
+        })
+        .collect()
+}
+
+fn weights(checkpoint: &Path) -> Vec<u8> {
+    fs::read(checkpoint.join("model.safetensors")).unwrap()
+}
+
+#[test]
+fn a_run_learns_and_leaves_a_complete_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let outcome = go(
+        recipe(&["train.steps=60", "train.checkpoint_every=20"]),
+        &run,
+        false,
+        u64::MAX,
+    );
+    let all = retort_train::read_validation(&run).unwrap();
+    let (first, last) = (all[0].2, all[all.len() - 1].2);
+    assert!(last < first - 0.5, "{first} -> {last}");
+    assert!(last < 4.0, "{last}");
+    assert_eq!(outcome.step, 60);
+    for file in [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "state.json",
+        "optimizer.bpk",
+    ] {
+        assert!(outcome.checkpoint.join(file).exists(), "{file}");
+    }
+    let kept: Vec<u64> = retort_train::list(&run)
+        .unwrap()
+        .iter()
+        .map(|c| c.0)
+        .collect();
+    assert_eq!(kept, [20, 40, 60]);
+    let leftovers: Vec<PathBuf> = fs::read_dir(run.join("checkpoints"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.to_string_lossy().contains("tmp"))
+        .collect();
+    assert!(leftovers.is_empty(), "{leftovers:?}");
+}
+
+#[test]
+fn a_stopped_and_resumed_run_ends_in_the_same_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
+    let end = go(recipe(&[]), &whole, false, u64::MAX);
+    let stopped = go(recipe(&[]), &parts, false, 5);
+    assert!(stopped.stopped);
+    assert_eq!(stopped.step, 5);
+    go(recipe(&[]), &parts, true, 7);
+    let resumed = go(recipe(&[]), &parts, true, u64::MAX);
+    assert_eq!(losses(&whole), losses(&parts));
+    assert_eq!(weights(&end.checkpoint), weights(&resumed.checkpoint));
+}
+
+#[test]
+fn a_killed_run_goes_on_from_its_last_checkpoint_and_repeats_the_lost_steps() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, killed) = (dir.path().join("whole"), dir.path().join("killed"));
+    let end = go(recipe(&[]), &whole, false, u64::MAX);
+    go(recipe(&[]), &killed, false, u64::MAX);
+    // What SIGKILL after step 9 leaves: no checkpoint past 8, one half-written, and
+    // metrics of steps past 8 with a torn last line.
+    fs::remove_dir_all(killed.join("checkpoints/step-12")).unwrap();
+    fs::create_dir_all(killed.join("checkpoints/.step-12.tmp")).unwrap();
+    let metrics = fs::read_to_string(killed.join("metrics.jsonl")).unwrap();
+    let cut = metrics.rfind("{\"step\":10").unwrap() + 20;
+    fs::write(killed.join("metrics.jsonl"), &metrics[..cut]).unwrap();
+    let resumed = go(recipe(&[]), &killed, true, u64::MAX);
+    assert_eq!(losses(&whole), losses(&killed));
+    assert_eq!(weights(&end.checkpoint), weights(&resumed.checkpoint));
+}
+
+#[test]
+fn accumulated_gradients_equal_the_big_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let (big, small) = (dir.path().join("big"), dir.path().join("small"));
+    go(recipe(&["train.batch_size=8"]), &big, false, u64::MAX);
+    go(
+        recipe(&["train.batch_size=2", "train.accumulate=4"]),
+        &small,
+        false,
+        u64::MAX,
+    );
+    let steps = |run: &Path| -> Vec<f64> {
+        fs::read_to_string(run.join("metrics.jsonl"))
+            .unwrap()
+            .lines()
+            .filter_map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()["loss"].as_f64())
+            .collect()
+    };
+    for (a, b) in steps(&big).into_iter().zip(steps(&small)) {
+        assert!((a - b).abs() < 1e-3 * a, "{a} {b}");
+    }
+}
+
+#[test]
+fn a_run_directory_is_not_trained_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    go(recipe(&["train.steps=4"]), &run, false, u64::MAX);
+    let device = retort_train::device("cpu").unwrap();
+    let refuse = |recipe: Recipe, resume: bool| {
+        prepare(recipe, &run, &device, resume, &|_| {})
+            .map(drop)
+            .unwrap_err()
+            .to_string()
+    };
+    let message = refuse(recipe(&["train.steps=4"]), false);
+    assert!(message.contains("--resume"), "{message}");
+    let message = refuse(recipe(&["train.steps=4", "train.lr=5e-3"]), true);
+    assert!(message.contains("train.lr"), "{message}");
+}
+
+#[test]
+fn both_cpu_devices_train_to_the_same_losses() {
+    let mut all = Vec::new();
+    for name in retort_train::DEVICES {
+        let dir = tempfile::tempdir().unwrap();
+        let device = retort_train::device(name).unwrap();
+        let recipe = recipe(&["train.steps=3", "train.checkpoint_every=0"]);
+        let prepared = prepare(recipe, &dir.path().join("run"), &device, false, &|_| {}).unwrap();
+        let mut losses = Vec::new();
+        let stop = AtomicBool::new(false);
+        train(prepared, &CrossEntropy, &stop, &mut |event| {
+            if let Event::Step(m) = event {
+                losses.push(m.loss);
+            }
+        })
+        .unwrap();
+        all.push(losses);
+    }
+    for (a, b) in all[0].iter().zip(&all[1]) {
+        assert!((a - b).abs() < 1e-4 * a, "{a} {b}");
+    }
+}
