@@ -34,7 +34,7 @@ fn try_to_run(path: &Path) {
 /// Puts `byte` at the same share of the way through `bytes` as `place` is through u32.
 fn damage(bytes: &mut [u8], changes: &[(u32, u8)]) {
     for &(place, byte) in changes {
-        let at = u64::from(place) * bytes.len() as u64 >> 32;
+        let at = (u64::from(place) * bytes.len() as u64) >> 32;
         bytes[at as usize] = byte;
     }
 }
