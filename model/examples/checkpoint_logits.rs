@@ -1,5 +1,5 @@
 //! Prints a checkpoint's logits as JSON, for comparison with other readers of the format:
-//! `cargo run --release -p retort-model --example logits -- DIRECTORY 1,2,3`.
+//! `cargo run --release -p retort-model --example checkpoint_logits -- DIRECTORY 1,2,3`.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 fn main() {
     let args: Vec<String> = std::env::args().collect();
     let [_, directory, ids] = args.as_slice() else {
-        eprintln!("usage: logits DIRECTORY ID,ID,…");
+        eprintln!("usage: checkpoint_logits DIRECTORY ID,ID,…");
         std::process::exit(2);
     };
     let ids: Vec<i32> = ids
