@@ -28,8 +28,10 @@ fn the_demo_distils_a_model_that_beats_its_control_and_answers() {
     let floor = results["entropy"].as_f64().unwrap();
     let (teacher, student) = (loss("teacher"), loss("student, distilled"));
     let int4 = loss("student, distilled, int4");
-    assert!(floor < teacher && teacher < student, "{text}");
-    assert!(student < 2.0 * floor, "{text}");
+    assert!(floor < teacher && teacher < 0.6, "{text}");
+    // A word bigram of these stories costs more than twice the floor a word; a model that
+    // had learned nothing, ln 512 = 6.2 a token.
+    assert!(student < 0.8, "{text}");
     assert!((int4 - student).abs() < 0.15, "{text}");
     for file in [
         "student-q4_0.gguf",

@@ -5,8 +5,14 @@ use burn::tensor::Device;
 use crate::error::{Error, Result};
 
 /// The names [`device`] accepts. `cpu` is burn-flex, the faster of the two as measured
-/// (`experiments/results/`); `ndarray` is burn-ndarray, deprecated upstream.
-pub const DEVICES: &[&str] = &["cpu", "ndarray"];
+/// (`experiments/results/`); `ndarray` is burn-ndarray, deprecated upstream; `vulkan`, in a
+/// build with that feature, is the GPU that wgpu thinks fastest.
+pub const DEVICES: &[&str] = &[
+    "cpu",
+    "ndarray",
+    #[cfg(feature = "vulkan")]
+    "vulkan",
+];
 
 /// The device called `name`, without autodiff.
 ///
@@ -20,6 +26,8 @@ pub fn device(name: &str) -> Result<Device> {
             reason = "shipped for comparison until upstream removes it"
         )]
         "ndarray" => Ok(Device::ndarray()),
+        #[cfg(feature = "vulkan")]
+        "vulkan" => Ok(Device::vulkan(burn::tensor::DeviceKind::DefaultDevice)),
         other => Err(Error::Device {
             name: other.to_owned(),
         }),

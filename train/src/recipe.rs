@@ -132,29 +132,29 @@ impl Recipe {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn parse(text: &str, path: &Path, overrides: &[String]) -> Result<Self> {
-        let mut table: toml::Table = text
-            .parse()
-            .map_err(|e: toml::de::Error| Error::invalid(path, e.to_string().trim_end()))?;
+        let mut table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
+            let line = e
+                .span()
+                .map_or(1, |at| text[..at.start].lines().count().max(1));
+            Error::invalid(path, format!("line {line}: {}", e.message()))
+        })?;
         for argument in overrides {
             apply_override(&mut table, argument)?;
         }
-        Self::from_table(table, path)
-    }
-
-    fn from_table(table: toml::Table, path: &Path) -> Result<Self> {
-        // An untagged enum's error names no key, so `[model]` is read by hand first.
-        if let Some(toml::Value::Table(model)) = table.get("model") {
-            let model = model.clone();
-            let outcome = if model.contains_key("from") {
-                model.try_into::<FromCheckpoint>().map(drop)
-            } else {
-                model.try_into::<ModelConfig>().map(drop)
-            };
-            outcome.map_err(|e| Error::invalid(path, format!("[model] {}", e.message())))?;
+        // Table by table, so that an error says which one it is about.
+        let from = table
+            .get("model")
+            .is_some_and(|model| model.get("from").is_some());
+        check::<DataConfig>(&table, "data", path)?;
+        if from {
+            check::<FromCheckpoint>(&table, "model", path)?;
+        } else {
+            check::<ModelConfig>(&table, "model", path)?;
         }
-        let text = toml::to_string(&table).map_err(|e| Error::invalid(path, e))?;
-        let recipe: Self =
-            toml::from_str(&text).map_err(|e| Error::invalid(path, e.to_string().trim_end()))?;
+        check::<TrainConfig>(&table, "train", path)?;
+        let recipe: Self = table
+            .try_into()
+            .map_err(|e: toml::de::Error| Error::invalid(path, one_line(&e)))?;
         recipe
             .train
             .check()
@@ -166,6 +166,33 @@ impl Recipe {
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("a recipe has only string keys")
     }
+}
+
+/// Whether the table called `name` is a `T`.
+fn check<T: serde::de::DeserializeOwned>(
+    table: &toml::Table,
+    name: &str,
+    path: &Path,
+) -> Result<()> {
+    let value = table
+        .get(name)
+        .cloned()
+        .ok_or_else(|| Error::invalid(path, format!("has no [{name}]")))?;
+    let outcome: std::result::Result<T, toml::de::Error> = value.try_into();
+    outcome
+        .map(drop)
+        .map_err(|e| Error::invalid(path, format!("[{name}] {}", one_line(&e))))
+}
+
+/// The message with the key it is about, without the picture of the text.
+fn one_line(error: &toml::de::Error) -> String {
+    error
+        .to_string()
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn apply_override(table: &mut toml::Table, argument: &str) -> Result<()> {
@@ -320,6 +347,7 @@ lr = 1e-3
         ] {
             let message = load(&text, &[]).unwrap_err().to_string();
             assert!(message.contains(key), "{key}: {message}");
+            assert_eq!(message.lines().count(), 1, "{message}");
         }
     }
 
@@ -331,7 +359,7 @@ lr = 1e-3
             ("train.warmup_steps=11", "train.warmup_steps"),
             ("train.lr", "table.key=value"),
             ("train.lr.x=1", "not a table"),
-            ("model.hidden_size=\"a\"", "hidden_size"),
+            ("model.hidden_size=\"a\"", "[model]"),
         ] {
             let message = load(TEXT, &[argument]).unwrap_err().to_string();
             assert!(message.contains(expect), "{argument}: {message}");

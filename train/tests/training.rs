@@ -202,7 +202,7 @@ fn a_run_directory_is_not_trained_over() {
 #[test]
 fn both_cpu_devices_train_to_the_same_losses() {
     let mut all = Vec::new();
-    for name in retort_train::DEVICES {
+    for name in ["cpu", "ndarray"] {
         let dir = tempfile::tempdir().unwrap();
         let device = retort_train::device(name).unwrap();
         let recipe = recipe(&["train.steps=3", "train.checkpoint_every=0"]);
