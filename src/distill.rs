@@ -5,7 +5,7 @@ use retort_train::Recipe;
 
 use crate::train;
 
-/// Train a student from a recipe with a [teacher]
+/// Train a student from a recipe that names a teacher
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  retort distill experiments/recipes/web-distil.toml --set teacher.path=runs/web-5m/checkpoints/step-2000\n\n\

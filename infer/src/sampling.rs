@@ -1,7 +1,7 @@
 //! From logits to the next token: greedy, or drawn at a temperature from what top-k, top-p and
 //! min-p leave.
 //!
-//! In: one row of logits [vocab_size]; out: an id. The filters act in the order top-k, top-p,
+//! In: one row of logits `[vocab_size]`; out: an id. The filters act in the order top-k, top-p,
 //! min-p, on the probabilities at temperature 1; the temperature then reshapes what is left.
 //! The same seed and logits give the same ids on every platform: the random numbers are ChaCha12.
 
@@ -85,7 +85,7 @@ impl Sampler {
         }
     }
 
-    /// The next token for `logits` [vocab_size]. NaN counts as impossible.
+    /// The next token for `logits` `[vocab_size]`. NaN counts as impossible.
     pub fn sample(&mut self, logits: &[f32]) -> u32 {
         if self.settings.temperature == 0.0 {
             return argmax(logits);

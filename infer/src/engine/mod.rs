@@ -1,7 +1,7 @@
 //! The engine: a decoder run from a mapped GGUF file.
 //!
 //! [`Engine`] is the model, shared and read-only; a [`Session`] is one sequence with its keys and
-//! values: token ids in, logits [vocab_size] out. Weights are never copied: the kernels read them
+//! values: token ids in, logits `[vocab_size]` out. Weights are never copied: the kernels read them
 //! where the file is mapped.
 
 mod architecture;

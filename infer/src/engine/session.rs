@@ -90,7 +90,7 @@ impl<'e> Session<'e> {
         self.cache.truncate(self.len);
     }
 
-    /// Takes `tokens` in and returns the logits [vocab_size] that follow the last of them.
+    /// Takes `tokens` in and returns the logits `[vocab_size]` that follow the last of them.
     pub fn forward(&mut self, tokens: &[u32]) -> Result<&[f32]> {
         if tokens.is_empty() {
             return Err(Error::Argument("there are no tokens to take in".into()));
