@@ -8,7 +8,7 @@ use crate::train;
 /// Train a student from a recipe that names a teacher
 #[derive(clap::Args)]
 #[command(
-    after_help = "Example:\n  retort distill experiments/recipes/web-distil.toml --set teacher.path=runs/web-5m/checkpoints/step-2000\n\n\
+    after_help = "Example:\n  retort distill experiments/recipes/web-distil.toml --set teacher.path=runs/web-4m/checkpoints/step-600\n\n\
     Ctrl-C stops with a checkpoint; the same command with --resume goes on from it."
 )]
 pub struct Args {

@@ -10,7 +10,7 @@ use crate::progress;
 
 /// Turn a checkpoint into a GGUF file that retort-edge and llama.cpp run
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  retort export runs/web-5m --out web-5m.gguf --quant q4_0")]
+#[command(after_help = "Example:\n  retort export runs/web-4m --out web-4m.gguf --quant q4_0")]
 pub struct Args {
     /// A Hugging Face directory, or a run directory (its newest checkpoint)
     checkpoint: PathBuf,

@@ -9,7 +9,7 @@ use retort_data::Tokenizer;
 /// Sample text from a checkpoint (a look while training; for speed, export and use retort-edge)
 #[derive(clap::Args)]
 #[command(
-    after_help = "Example:\n  retort generate runs/web-5m -p 'The film was' -n 40 --temperature 0.8"
+    after_help = "Example:\n  retort generate runs/web-4m -p 'The film was' -n 40 --temperature 0.8"
 )]
 pub struct Args {
     /// A Hugging Face directory, or a run directory (its newest checkpoint)

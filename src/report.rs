@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// Write an HTML report with plots and CSV from run directories
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  retort report runs/web-5m runs/web-distil --out report/")]
+#[command(after_help = "Example:\n  retort report runs/web-4m runs/web-distil --out report/")]
 pub struct Args {
     /// Run directories
     #[arg(required = true)]

@@ -11,7 +11,7 @@ use crate::stop;
 /// Train a model from a recipe
 #[derive(clap::Args)]
 #[command(
-    after_help = "Example:\n  retort train experiments/recipes/web-5m.toml --set train.steps=500 --run runs/try\n\n\
+    after_help = "Example:\n  retort train experiments/recipes/web-4m.toml --set train.steps=500 --run runs/try\n\n\
     Ctrl-C stops with a checkpoint; the same command with --resume goes on from it."
 )]
 pub struct Args {

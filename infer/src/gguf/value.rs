@@ -85,18 +85,31 @@ impl Value {
         }
     }
 
-    /// The type and a short form of the value, for messages and listings.
+    /// The type and a short form of the value, for messages.
     pub fn describe(&self) -> String {
         match self {
+            Value::Str(_) => format!("the string {self}"),
+            Value::Array(_) => format!("an array of {self}"),
+            Value::Bool(_) => format!("the boolean {self}"),
+            Value::F32(_) | Value::F64(_) => format!("the number {self}"),
+            _ => format!("the integer {self}"),
+        }
+    }
+}
+
+/// A short form on one line: strings quoted and cut, arrays as the number of their elements.
+impl std::fmt::Display for Value {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
             Value::Str(s) if s.chars().count() > 60 => {
-                format!("the string {:?}…", s.chars().take(60).collect::<String>())
+                write!(f, "{:?}…", s.chars().take(60).collect::<String>())
             }
-            Value::Str(s) => format!("the string {s:?}"),
-            Value::Array(a) => format!("an array of {} {}", a.len(), a.element_name()),
-            Value::Bool(v) => format!("the boolean {v}"),
-            Value::F32(v) => format!("the number {v}"),
-            Value::F64(v) => format!("the number {v}"),
-            other => format!("the integer {}", other.as_integer().unwrap_or(0)),
+            Value::Str(s) => write!(f, "{s:?}"),
+            Value::Array(a) => write!(f, "{} {}", a.len(), a.element_name()),
+            Value::Bool(v) => write!(f, "{v}"),
+            Value::F32(v) => write!(f, "{v}"),
+            Value::F64(v) => write!(f, "{v}"),
+            other => write!(f, "{}", other.as_integer().unwrap_or(0)),
         }
     }
 }

@@ -28,7 +28,7 @@ pub fn run(args: Args) -> Result<()> {
     let gguf = Gguf::open(&args.file)?;
     let mut text = String::new();
     for (key, value) in gguf.metadata() {
-        writeln!(text, "{key} = {}", value.describe())?;
+        writeln!(text, "{key} = {value}")?;
     }
     let mut types: BTreeMap<&str, (usize, u64, u64)> = BTreeMap::new();
     for tensor in gguf.tensors() {
