@@ -121,7 +121,7 @@ fn a_run_learns_and_leaves_a_complete_checkpoint() {
     let leftovers: Vec<PathBuf> = fs::read_dir(run.join("checkpoints"))
         .unwrap()
         .map(|e| e.unwrap().path())
-        .filter(|p| p.to_string_lossy().contains("tmp"))
+        .filter(|p| p.extension().is_some_and(|e| e == "tmp"))
         .collect();
     assert!(leftovers.is_empty(), "{leftovers:?}");
 }
