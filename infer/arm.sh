@@ -29,7 +29,8 @@ install_packages() {
     local missing=()
     command -v aarch64-linux-gnu-gcc >/dev/null || missing+=(gcc-aarch64-linux-gnu)
     command -v qemu-aarch64 >/dev/null || missing+=(qemu-user)
-    [ -e $sysroot/lib/libc.so.6 ] || missing+=(libc6-dev-arm64-cross)
+    # The start files are in the -dev package; the C library alone may be there without it.
+    [ -e $sysroot/lib/Scrt1.o ] || missing+=(libc6-dev-arm64-cross)
     [ ${#missing[@]} -eq 0 ] && return
     say "installing ${missing[*]}"
     apt-get update -qq
