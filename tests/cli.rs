@@ -264,3 +264,13 @@ fn an_unknown_device_lists_the_known_ones() {
     let message = refused(&["train", "recipe.toml", "--device", "tpu"], dir.path());
     assert!(message.contains("cpu, ndarray"), "{message}");
 }
+
+#[test]
+fn the_demo_does_not_touch_a_directory_that_is_not_its_own() {
+    let dir = workplace();
+    let at = dir.path();
+    let before = (names(at), names(&at.join("corpus")));
+    let message = refused(&["demo", "--out", "."], at);
+    assert!(message.contains("--out"), "{message}");
+    assert_eq!((names(at), names(&at.join("corpus"))), before);
+}

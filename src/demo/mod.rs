@@ -68,46 +68,23 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a demo writes, and so what a new one may remove.
-const MADE: &[&str] = &[
-    "corpus",
-    "tokenizer",
-    "teacher",
-    "student",
-    "control",
-    "probe",
-    "report",
-    "results.json",
-    "teacher-f32.gguf",
-    "student-f32.gguf",
-    "control-f32.gguf",
-    "student-q4_0.gguf",
-];
+/// Marks a directory as a demo's own, which a new demo may replace.
+const MARK: &str = ".retort-demo";
 
-/// Leaves `out` an existing directory without an earlier demo in it.
+/// Leaves `out` an existing directory with nothing but the mark in it. Only what carries the
+/// mark is removed: a directory with anything else in it is somebody's.
 fn clear(out: &Path) -> anyhow::Result<()> {
     let at = || out.display().to_string();
-    if out.exists() {
-        for entry in fs::read_dir(out).with_context(at)? {
-            let name = entry.with_context(at)?.file_name();
-            if !MADE.iter().any(|m| **m == *name) {
-                bail!(
-                    "{}: holds {}, which is not a demo's: give another --out directory",
-                    out.display(),
-                    name.display()
-                );
-            }
-        }
-        for name in MADE {
-            let path = out.join(name);
-            if path.is_dir() {
-                fs::remove_dir_all(&path).with_context(|| path.display().to_string())?;
-            } else if path.exists() {
-                fs::remove_file(&path).with_context(|| path.display().to_string())?;
-            }
-        }
+    if out.join(MARK).exists() {
+        fs::remove_dir_all(out).with_context(at)?;
+    } else if out.exists() && fs::read_dir(out).with_context(at)?.next().is_some() {
+        bail!(
+            "{}: is not empty and not an earlier demo's: give another --out directory",
+            out.display()
+        );
     }
-    fs::create_dir_all(out).with_context(at)
+    fs::create_dir_all(out).with_context(at)?;
+    fs::write(out.join(MARK), "").with_context(at)
 }
 
 fn file(out: &Path, name: &str, quant: GgmlType) -> PathBuf {
