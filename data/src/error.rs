@@ -31,6 +31,35 @@ pub enum Error {
         /// Why not, and what to do.
         reason: String,
     },
+    /// The hub does not answer, refuses, or answers what cannot be used.
+    #[error("{name}: {reason}")]
+    Hub {
+        /// The dataset or file, `hf://OWNER/NAME@REVISION/PATH`, or the variable at fault.
+        name: String,
+        /// What happened, and what to do.
+        reason: String,
+    },
+    /// A file came from the hub with another content than the hub announced, twice.
+    #[error(
+        "{name}: expected {expected}, found {found}, twice; the file was removed: try again later, \
+         and without HF_ENDPOINT or a proxy if there is one"
+    )]
+    Verification {
+        /// The file, `hf://OWNER/NAME@REVISION/PATH`.
+        name: String,
+        /// The size or digest the hub's listing gives.
+        expected: String,
+        /// That of what came.
+        found: String,
+    },
+    /// No request may be made (`HF_HUB_OFFLINE`) and the cache does not hold what is needed.
+    #[error("{name}: not in the cache, and HF_HUB_OFFLINE forbids to ask the hub; {remedy}")]
+    NotCached {
+        /// The dataset or file.
+        name: String,
+        /// What to do.
+        remedy: String,
+    },
     /// A file could not be opened, read or written.
     #[error("{}: cannot {action}: {cause}", path.display())]
     Io {

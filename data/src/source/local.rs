@@ -1,14 +1,17 @@
-//! A source as the user writes it (a parquet file, a glob, a directory) to a sorted list of
-//! shards.
+//! A local source (a file, a glob, a directory) to a sorted list of shards.
 
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, Result};
 
 /// Lists the shards that `source` names, in an order that does not depend on the file system.
 ///
-/// A file is taken as it is; a directory gives its `*.parquet` sorted by name; anything else is a
-/// glob (`**` crosses directories).
+/// A file is taken as it is; a directory gives its parquet and JSON lines (`.parquet`,
+/// `.json.gz`, `.jsonl.gz`, `.jsonl`; `.json` only if there is none of these, since beside shards
+/// such files describe them) sorted by name; anything else is a glob (`**` crosses directories).
 ///
 /// # Errors
 ///
@@ -24,8 +27,8 @@ pub fn resolve(source: &str) -> Result<Vec<PathBuf>> {
     if source.contains("://") {
         return Err(Error::Source {
             source_text: source.into(),
-            reason: "only local shards are read; download them (`hf download --repo-type dataset \
-                     NAME --local-dir DIR`) and give the directory"
+            reason: "not a local path, and the only other sources are hf://OWNER/NAME/CONFIG; \
+                     download what else there is and give the directory"
                 .into(),
         });
     }
@@ -44,19 +47,32 @@ pub fn resolve(source: &str) -> Result<Vec<PathBuf>> {
     })
 }
 
+/// The endings of files that are shards wherever they lie.
+const SHARDS: [&str; 4] = [".parquet", ".json.gz", ".jsonl.gz", ".jsonl"];
+
 fn directory(source: &str, path: &Path) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(path).map_err(|e| Error::io(path, "list the directory", e))?;
     let mut shards = Vec::new();
+    let mut json = Vec::new();
     for entry in entries {
         let shard = entry
             .map_err(|e| Error::io(path, "list the directory", e))?
             .path();
-        let hidden = shard
+        let name = shard
             .file_name()
-            .is_some_and(|n| n.to_string_lossy().starts_with('.'));
-        if shard.extension().is_some_and(|e| e == "parquet") && !hidden && shard.is_file() {
-            shards.push(shard);
+            .map(|n| n.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        if name.starts_with('.') || !shard.is_file() {
+            continue;
         }
+        if SHARDS.iter().any(|end| name.ends_with(end)) {
+            shards.push(shard);
+        } else if name.ends_with(".json") {
+            json.push(shard);
+        }
+    }
+    if shards.is_empty() {
+        shards = json;
     }
     if shards.is_empty() {
         return Err(Error::NoShards {
@@ -96,6 +112,38 @@ fn pattern(source: &str) -> Result<Vec<PathBuf>> {
     Ok(shards)
 }
 
+/// A local shard as it was when the source was resolved.
+pub(super) struct LocalShard {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Its bytes.
+    pub size: u64,
+    /// XXH3 of its last 64 KiB, where parquet keeps what it says of all the rest.
+    pub tail: u64,
+}
+
+impl LocalShard {
+    /// Looks at the file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if it cannot be read.
+    pub fn new(path: PathBuf) -> Result<Self> {
+        let look = || -> std::io::Result<(u64, u64)> {
+            let mut file = std::fs::File::open(&path)?;
+            let size = file.metadata()?.len();
+            let mut tail = Vec::new();
+            file.seek(SeekFrom::Start(size.saturating_sub(TAIL)))?;
+            file.take(TAIL).read_to_end(&mut tail)?;
+            Ok((size, xxh3_64(&tail)))
+        };
+        let (size, tail) = look().map_err(|e| Error::io(&path, "read it", e))?;
+        Ok(Self { path, size, tail })
+    }
+}
+
+const TAIL: u64 = 64 << 10;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,6 +162,26 @@ mod tests {
         assert_eq!(names, ["a.parquet", "b.parquet"]);
         let glob = format!("{}/[b-z]*.parquet", dir.path().display());
         assert_eq!(resolve(&glob).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn json_lines_are_shards_and_json_beside_shards_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = || -> Vec<_> {
+            resolve(dir.path().to_str().unwrap())
+                .unwrap()
+                .iter()
+                .map(|p| p.file_name().unwrap().to_string_lossy().into_owned())
+                .collect()
+        };
+        std::fs::write(dir.path().join("b.json"), b"x").unwrap();
+        assert_eq!(names(), ["b.json"]);
+        for name in ["d.jsonl", "a.json.gz", "c.jsonl.gz"] {
+            std::fs::write(dir.path().join(name), b"x").unwrap();
+        }
+        assert_eq!(names(), ["a.json.gz", "c.jsonl.gz", "d.jsonl"]);
+        let file = dir.path().join("b.json");
+        assert_eq!(resolve(file.to_str().unwrap()).unwrap(), [file]);
     }
 
     #[test]

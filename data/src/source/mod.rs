@@ -1,0 +1,234 @@
+//! A source as the user writes it (a file, a glob, a directory, a dataset on the hub) to shards
+//! in a fixed order, each of which is on disk when it is opened.
+//!
+//! ```text
+//! "c4/*.parquet"                local ─┐
+//!                                      ├─► Shards ─► open(i, next) ─► HeldShard (a path)
+//! "hf://allenai/c4/en@REV"      hub ───┘             brings `next` meanwhile
+//! ```
+
+mod local;
+
+pub use local::resolve;
+
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::error::Result;
+use crate::hub::digest::hex;
+use crate::hub::{Fetcher, Held, HubConfig, HubShards};
+use local::LocalShard;
+
+/// What is not in a source's name; local sources need none of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SourceOptions {
+    /// The split of a hub dataset whose name gives none.
+    pub split: String,
+    /// Bytes of fetched shards that one [`Shards`] keeps in the cache; shards it has read make
+    /// way for others. Without it every shard stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_budget_bytes: Option<u64>,
+    /// Shards fetched ahead of the one that is read.
+    pub prefetch: usize,
+}
+
+impl Default for SourceOptions {
+    fn default() -> Self {
+        Self {
+            split: "train".into(),
+            disk_budget_bytes: None,
+            prefetch: 2,
+        }
+    }
+}
+
+/// What a source resolved to: shards in a fixed order, wherever they lie.
+///
+/// Dropping it ends the downloads ahead; what has come of them is resumed by the next run.
+pub struct Shards(Place);
+
+enum Place {
+    Local(Vec<LocalShard>),
+    Hub(HubShards),
+}
+
+/// A shard that is on disk, whole, and stays there until this is dropped.
+pub struct HeldShard(Where);
+
+enum Where {
+    Local(PathBuf),
+    Hub(Held),
+}
+
+impl Deref for HeldShard {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        match &self.0 {
+            Where::Local(path) => path,
+            Where::Hub(held) => &held.path,
+        }
+    }
+}
+
+impl Shards {
+    /// Resolves a file, a directory or a glob (see [`resolve`]), or
+    /// `hf://OWNER/NAME[/CONFIG[/SPLIT]][@REVISION]`, with [`HubConfig::from_env`].
+    ///
+    /// Without a revision, a hub dataset is read from the hub's own conversion to parquet. One
+    /// configuration, or one called `default`, need not be named. No shard is downloaded yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Missing`], [`Error::NoShards`] and [`Error::Source`] for a source that names
+    /// nothing; [`Error::Io`] for a local shard that cannot be read; [`Error::Hub`] and
+    /// [`Error::NotCached`] for a dataset whose files cannot be listed; [`Error::Config`] for a
+    /// budget smaller than a shard.
+    pub fn resolve(source: &str, options: &SourceOptions) -> Result<Self> {
+        if is_hub(source) {
+            Self::resolve_with(source, options, &HubConfig::from_env()?)
+        } else {
+            Self::local(source)
+        }
+    }
+
+    /// As [`Shards::resolve`], with the hub as `config` says.
+    ///
+    /// # Errors
+    ///
+    /// As [`Shards::resolve`].
+    pub fn resolve_with(source: &str, options: &SourceOptions, config: &HubConfig) -> Result<Self> {
+        if is_hub(source) {
+            HubShards::resolve(source, options, config).map(|hub| Self(Place::Hub(hub)))
+        } else {
+            Self::local(source)
+        }
+    }
+
+    fn local(source: &str) -> Result<Self> {
+        let shards = resolve(source)?
+            .into_iter()
+            .map(LocalShard::new)
+            .collect::<Result<_>>()?;
+        Ok(Self(Place::Local(shards)))
+    }
+
+    /// How many there are; never 0.
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "a source without shards does not resolve"
+    )]
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Place::Local(shards) => shards.len(),
+            Place::Hub(hub) => hub.fetcher.files().len(),
+        }
+    }
+
+    /// Shard `i` for messages: its path, or `hf://OWNER/NAME@COMMIT/PATH`.
+    ///
+    /// # Panics
+    ///
+    /// If `i` is not less than [`Shards::len`].
+    pub fn name(&self, i: usize) -> String {
+        match &self.0 {
+            Place::Local(shards) => shards[i].path.display().to_string(),
+            Place::Hub(hub) => hub.fetcher.name(i),
+        }
+    }
+
+    /// A hexadecimal digest that is equal if and only if the data is: of names, sizes and, from
+    /// the hub, SHA-256, or of local shards their ends. Local shards count by their file names
+    /// alone, so that a directory may be moved.
+    pub fn identity(&self) -> String {
+        let mut hasher = Sha256::new();
+        let mut add = |name: &[u8], size: u64, digest: &[u8]| {
+            // Lengths first, so that no two lists of shards read alike.
+            for part in [name, &size.to_le_bytes(), digest] {
+                hasher.update((part.len() as u64).to_le_bytes());
+                hasher.update(part);
+            }
+        };
+        match &self.0 {
+            Place::Local(shards) => {
+                for shard in shards {
+                    let name = shard.path.file_name().unwrap_or_default();
+                    add(
+                        name.as_encoded_bytes(),
+                        shard.size,
+                        &shard.tail.to_le_bytes(),
+                    );
+                }
+            }
+            Place::Hub(hub) => {
+                for file in hub.fetcher.files() {
+                    add(
+                        file.path.as_bytes(),
+                        file.size,
+                        file.digest.hex().as_bytes(),
+                    );
+                }
+            }
+        }
+        hex(&hasher.finalize())
+    }
+
+    /// From the hub, the source with the commit that it resolved to,
+    /// `hf://OWNER/NAME/CONFIG/SPLIT@COMMIT`: it resolves to the same shards when the branch has
+    /// moved.
+    pub fn pinned(&self) -> Option<String> {
+        match &self.0 {
+            Place::Local(_) => None,
+            Place::Hub(hub) => Some(hub.pinned.clone()),
+        }
+    }
+
+    /// The bytes of all shards.
+    pub fn bytes(&self) -> u64 {
+        let sum = |sizes: &mut dyn Iterator<Item = u64>| sizes.fold(0, u64::saturating_add);
+        match &self.0 {
+            Place::Local(shards) => sum(&mut shards.iter().map(|s| s.size)),
+            Place::Hub(hub) => sum(&mut hub.fetcher.files().iter().map(|f| f.size)),
+        }
+    }
+
+    /// Waits until shard `i` is on disk and verified; the first [`SourceOptions::prefetch`] of
+    /// `next` are fetched meanwhile and afterwards, in that order, in the background.
+    ///
+    /// With a disk budget, let go of one shard before opening another, or the budget has to hold
+    /// both.
+    ///
+    /// # Errors
+    ///
+    /// From the hub: [`Error::Hub`] if it does not come, [`Error::Verification`] if something
+    /// else comes, [`Error::NotCached`] offline, [`Error::Config`] if the shards held and this
+    /// one exceed the budget, [`Error::Io`] if it cannot be written.
+    ///
+    /// # Panics
+    ///
+    /// If `i` is not less than [`Shards::len`].
+    pub fn open(&self, i: usize, next: &[usize]) -> Result<HeldShard> {
+        match &self.0 {
+            Place::Local(shards) => Ok(HeldShard(Where::Local(shards[i].path.clone()))),
+            Place::Hub(hub) => {
+                Fetcher::open(&hub.fetcher, i, next).map(|held| HeldShard(Where::Hub(held)))
+            }
+        }
+    }
+}
+
+impl Drop for Shards {
+    fn drop(&mut self) {
+        if let Place::Hub(hub) = &self.0 {
+            hub.fetcher.stop();
+        }
+    }
+}
+
+fn is_hub(source: &str) -> bool {
+    source.trim_start().starts_with("hf://")
+}
