@@ -46,12 +46,14 @@ pub(crate) struct Held {
     pub path: PathBuf,
     fetcher: Arc<Fetcher>,
     shard: usize,
-    /// Carries the lock that keeps other processes from evicting it.
-    _lock: File,
+    /// Carries the lock that keeps others from evicting it; `None` only while it is dropped.
+    lock: Option<File>,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
+        // First the lock: who is woken below may want to evict the shard.
+        self.lock = None;
         self.fetcher.lock().budget.release(self.shard);
         self.fetcher.changed.notify_all();
     }
@@ -142,7 +144,7 @@ impl Fetcher {
                     path,
                     fetcher: Arc::clone(self),
                     shard: i,
-                    _lock: lock,
+                    lock: Some(lock),
                 });
             }
             if self.client.config().offline {

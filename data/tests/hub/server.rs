@@ -246,7 +246,7 @@ fn send(
         Some(Fault::Longer(n)) => reply.body.extend(std::iter::repeat_n(0, *n)),
         Some(Fault::IgnoreRange | Fault::OtherRange) | None => {}
     }
-    let range = request
+    let range: Option<usize> = request
         .header("range")
         .and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok())
         .filter(|_| reply.status == 200 && !matches!(fault, Some(Fault::IgnoreRange)));
