@@ -1,8 +1,8 @@
 //! Requests to the hub: what is tried again and after how long, and what an answer that refuses
 //! means for the user.
 //!
-//! Cut connections, silence, 408, 429 and 5xx are tried again, after what `Retry-After` says or
-//! else after a time that doubles with each failure; part of it is random, so that many runs do
+//! Cut connections, silence, 408, 429 and 5xx are tried again, after the seconds `Retry-After`
+//! gives or else after a time that doubles with each failure; part of it is random, so that many runs do
 //! not come back at the same moment. The token goes to the server alone: `hf-hub` drops it when
 //! a redirect leads to another host, and nothing the server says is put in a message without it
 //! being taken out.
@@ -204,6 +204,8 @@ impl Client {
         let settings = request
             .config()
             .http_status_as_error(false)
+            // The listing says what every file must be, so it must come as safely as was asked.
+            .https_only(url.is_none() && self.config.endpoint.starts_with("https://"))
             // Sizes and ranges are those of the file, not of a compressed form of it.
             .accept_encoding("identity")
             .timeout_connect(idle)

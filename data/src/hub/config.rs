@@ -72,12 +72,7 @@ impl HubConfig {
         Self::from_variables(|name| std::env::var_os(name))
     }
 
-    /// As [`HubConfig::from_env`] with the variables that `get` gives.
-    ///
-    /// # Errors
-    ///
-    /// As [`HubConfig::from_env`].
-    pub fn from_variables(get: impl Fn(&str) -> Option<OsString>) -> Result<Self> {
+    fn from_variables(get: impl Fn(&str) -> Option<OsString>) -> Result<Self> {
         let path = |name: &str| get(name).filter(|v| !v.is_empty()).map(PathBuf::from);
         let text = |name: &str| {
             get(name)
@@ -122,14 +117,10 @@ impl HubConfig {
 
     /// Whether the server is this machine, which no proxy is asked to reach.
     pub(crate) fn is_loopback(&self) -> bool {
-        let host = self
-            .endpoint
-            .split_once("://")
-            .map_or("", |(_, rest)| rest)
-            .split(['/', ':'])
-            .next()
-            .unwrap_or("");
-        host == "localhost" || host.starts_with("127.")
+        let host = self.endpoint.split("://").nth(1).unwrap_or("");
+        ["localhost", "127.", "[::1]"]
+            .iter()
+            .any(|own| host.starts_with(own))
     }
 }
 

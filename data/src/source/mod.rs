@@ -232,3 +232,58 @@ impl Drop for Shards {
 fn is_hub(source: &str) -> bool {
     source.trim_start().starts_with("hf://")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(dir: &Path, files: &[(&str, &[u8])]) -> Shards {
+        for (name, bytes) in files {
+            std::fs::write(dir.join(name), bytes).unwrap();
+        }
+        let source = dir.to_str().unwrap();
+        Shards::resolve(source, &SourceOptions::default()).unwrap()
+    }
+
+    #[test]
+    fn local_shards_are_where_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let shards = write(
+            dir.path(),
+            &[("b.parquet", b"12345"), ("a.jsonl.gz", b"123")],
+        );
+        assert_eq!((shards.len(), shards.bytes()), (2, 8));
+        assert_eq!(shards.pinned(), None);
+        let path = dir.path().join("b.parquet");
+        assert_eq!(*shards.open(1, &[0]).unwrap(), *path);
+        assert_eq!(shards.name(1), path.display().to_string());
+    }
+
+    #[test]
+    fn local_identity_is_of_names_sizes_and_ends_wherever_they_lie() {
+        let identity = |files: &[(&str, &[u8])]| {
+            let dir = tempfile::tempdir().unwrap();
+            write(dir.path(), files).identity()
+        };
+        let long = vec![7; 100_000];
+        let one = identity(&[("a.parquet", &long), ("b.parquet", b"b")]);
+        assert_eq!(one, identity(&[("a.parquet", &long), ("b.parquet", b"b")]));
+        let mut other_end = long.clone();
+        other_end[99_999] = 8;
+        for other in [
+            identity(&[("a.parquet", &other_end), ("b.parquet", b"b")]),
+            identity(&[("a.parquet", &long[1..]), ("b.parquet", b"b")]),
+            identity(&[("c.parquet", &long), ("b.parquet", b"b")]),
+            identity(&[("a.parquet", &long)]),
+        ] {
+            assert_ne!(one, other);
+        }
+    }
+
+    #[test]
+    fn options_have_defaults_and_no_unknown_keys() {
+        let options: SourceOptions = serde_json::from_str("{\"prefetch\": 3}").unwrap();
+        assert_eq!((&*options.split, options.prefetch), ("train", 3));
+        assert!(serde_json::from_str::<SourceOptions>("{\"prefech\": 3}").is_err());
+    }
+}
