@@ -45,7 +45,7 @@ impl RepoCache {
         self.root.join("blobs").join(file.digest.hex())
     }
 
-    /// The bytes that have come so far, under the name `huggingface_hub` resumes from.
+    /// The bytes that have come so far, named as `huggingface_hub` names them.
     pub fn part(&self, file: &HubFile) -> PathBuf {
         let name = format!("{}.incomplete", file.digest.hex());
         self.root.join("blobs").join(name)

@@ -6,9 +6,10 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use super::cache::{RepoCache, create_folder, is_whole};
-use super::client::{Answer, Client, Patience, Trouble, guarded, passing};
+use super::client::{Answer, Client};
 use super::digest::Hasher;
 use super::listing::HubFile;
+use super::retry::{Patience, Trouble, guarded, passing};
 use crate::error::{Error, Result};
 
 /// Bytes that count as getting on, after which failures are counted anew.

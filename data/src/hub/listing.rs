@@ -176,6 +176,7 @@ fn offline(cache: &RepoCache, address: &Address) -> Result<Listing> {
 }
 
 /// Tells from a snapshot that another program downloaded which files it has; `None` if none.
+/// What that program left out cannot be known to be missing.
 fn snapshot(root: &Path, commit: &str) -> Option<Listing> {
     let mut siblings = Vec::new();
     walk(root, "", 0, &mut siblings);

@@ -26,6 +26,7 @@ mod download;
 mod fetcher;
 mod layout;
 mod listing;
+mod retry;
 mod stop;
 
 pub use config::HubConfig;

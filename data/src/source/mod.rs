@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+#[cfg(doc)]
+use crate::error::Error;
 use crate::error::Result;
 use crate::hub::digest::hex;
 use crate::hub::{Fetcher, Held, HubConfig, HubShards};
