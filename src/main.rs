@@ -39,7 +39,7 @@ enum Command {
     Demo(demo::Args),
     #[command(subcommand, about = "Tokenizers")]
     Tokenizer(tokenizer::Command),
-    #[command(subcommand, about = "Look at training data")]
+    #[command(subcommand, about = "Look at training data, and pack it")]
     Data(data::Command),
     Train(train::Args),
     Distill(distill::Args),

@@ -19,13 +19,20 @@ pub fn bar(what: &str, length: u64) -> ProgressBar {
     bar
 }
 
-/// A function for a data crate's progress, showing documents done.
-pub fn documents(what: &str) -> (ProgressBar, impl Fn(Progress) + use<>) {
-    let bar = bar(what, 0);
+/// A bar for a pass over text, and the function that moves it.
+pub fn documents() -> (ProgressBar, impl Fn(Progress) + use<>) {
+    const STEPS: u64 = 1000;
+    let style = ProgressStyle::with_template(
+        "{prefix:>12} [{bar:30}] {percent:>3}% {msg} {elapsed} (left {eta})",
+    )
+    .expect("a constant template")
+    .progress_chars("=> ");
+    let bar = ProgressBar::new(STEPS).with_style(style);
     let shown = bar.clone();
     (bar, move |progress: Progress| {
-        shown.set_length(progress.total);
-        shown.set_position(progress.done);
+        shown.set_prefix(progress.what);
+        shown.set_message(format!("{} documents", progress.documents));
+        shown.set_position((progress.fraction * STEPS as f64) as u64);
     })
 }
 

@@ -1,8 +1,10 @@
 //! `retort tokenizer`: train one on shards.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context;
+use retort_data::{Shards, SourceOptions};
 
 use crate::progress;
 
@@ -31,9 +33,9 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
         vocab_size,
         out,
     } = command;
-    let paths = retort_data::resolve(data)?;
-    let (bar, show) = progress::documents("tokenizer");
-    let tokenizer = retort_data::train_tokenizer(&paths, *vocab_size, &show)?;
+    let shards = Shards::resolve(data, &SourceOptions::default())?;
+    let (bar, show) = progress::documents();
+    let tokenizer = retort_data::train_tokenizer(&Arc::new(shards), *vocab_size, &show)?;
     bar.finish_and_clear();
     std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
     let file = tokenizer.save(out)?;

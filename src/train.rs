@@ -50,7 +50,7 @@ pub fn prepare(args: &Args, recipe: Recipe) -> anyhow::Result<Prepared> {
         None => Path::new("runs").join(args.recipe.file_stem().unwrap_or("run".as_ref())),
     };
     let device = retort_train::device(&args.device)?;
-    let (bar, show) = progress::documents("tokenizing");
+    let (bar, show) = progress::documents();
     let prepared = retort_train::prepare(recipe, &run, &device, args.resume, &show)?;
     bar.finish_and_clear();
     Ok(prepared)
@@ -59,11 +59,9 @@ pub fn prepare(args: &Args, recipe: Recipe) -> anyhow::Result<Prepared> {
 /// Runs the loop with a bar and says how it ended.
 pub fn go(prepared: Prepared, objective: &dyn Objective) -> anyhow::Result<()> {
     let (all, body) = prepared.config.parameters();
-    let stats = &prepared.dataset.stats;
     eprintln!(
-        "{all} parameters ({body} without embeddings), {} training and {} validation tokens, run directory {}",
-        stats.train_tokens,
-        stats.validation_tokens,
+        "{all} parameters ({body} without embeddings), {} validation rows, run directory {}",
+        prepared.data.validation().len(),
         prepared.run.display()
     );
     if prepared.first_step() > 0 {

@@ -1,28 +1,20 @@
-//! The endless sequence of training batches, and a cursor that can stop and go on anywhere in it.
+//! The endless sequence of training batches: rows of the sources mixed by weight, in an order that
+//! all ranks share, each taking its share of it.
 //!
-//! Epoch e visits the rows in the order of a permutation drawn from (seed, e) by ChaCha8 and
-//! Fisher–Yates. Rows left at the end of an epoch open the next epoch's first batch, so within an
-//! epoch no row is lost or repeated and every batch is full. The order is a function of (seed,
-//! epoch, number of rows) alone: a cursor of two numbers is all the state there is.
+//! Row g of the sequence comes from the source that lags most behind its share of the first g + 1
+//! rows, so the mixture is exact at every place and needs no state but the rows taken from each.
+//! With R ranks and B rows in a rank's batch, step s is rows s·R·B to (s + 1)·R·B of the sequence, and
+//! rank r takes B of them from r·B on: the cursor between two steps is the same for all ranks, and
+//! valid for any number of them.
 
 use std::sync::Arc;
 
-use rand::Rng;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
-
+use crate::cursor::{Cursor, Identity, SourceCursor};
 use crate::error::{Error, Result};
-use crate::packed::Packed;
-
-/// A place in the sequence of batches: the next row to be taken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cursor {
-    /// Epoch, from 0.
-    pub epoch: u64,
-    /// Rows of that epoch already taken.
-    pub row: u64,
-}
+use crate::counts::Counts;
+use crate::packed::PackedRows;
+use crate::row::Row;
+use crate::stream::Stream;
 
 /// Rows of inputs and of next-token targets, row-major `[rows × seq_len]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,90 +23,184 @@ pub struct Batch {
     pub rows: usize,
     /// Ids in a row.
     pub seq_len: usize,
-    /// Input ids, `rows · seq_len` of them.
+    /// Input ids, `rows · seq_len` of them; padding repeats the row's last id.
     pub inputs: Vec<i32>,
-    /// For each input the id that follows it.
+    /// For each input the id that follows it, or [`IGNORE`](Self::IGNORE) for padding.
     pub targets: Vec<i32>,
+    /// For each input, which document of its row it is of, from 0: attention must not cross these.
+    pub documents: Vec<i32>,
+    /// For each input its place in its document, or in the part of it that is in the row.
+    pub positions: Vec<i32>,
+}
+
+impl Batch {
+    /// The target of a place that no loss is taken at.
+    pub const IGNORE: i32 = -1;
+
+    /// The batch of `rows`, each at most `seq_len + 1` ids.
+    pub fn new<'a>(rows: impl IntoIterator<Item = &'a Row>, seq_len: usize) -> Self {
+        let mut batch = Self {
+            rows: 0,
+            seq_len,
+            inputs: Vec::new(),
+            targets: Vec::new(),
+            documents: Vec::new(),
+            positions: Vec::new(),
+        };
+        for row in rows {
+            batch.push(row);
+        }
+        batch
+    }
+
+    fn push(&mut self, row: &Row) {
+        self.rows += 1;
+        // Ids are below 2³¹: `Tokenizer` sees to it.
+        let ids = row.ids.iter().map(|&id| id as i32);
+        let end = self.inputs.len() + self.seq_len;
+        let fill = row.ids.last().map_or(0, |&id| id as i32);
+        self.inputs.extend(ids.clone().take(self.seq_len));
+        self.inputs.resize(end, fill);
+        self.targets.extend(ids.skip(1).take(self.seq_len));
+        self.targets.resize(end, Self::IGNORE);
+        let (mut document, mut start) = (-1, 0);
+        let mut starts = row.starts.iter().peekable();
+        for i in 0..self.seq_len as u32 {
+            if starts.next_if_eq(&&i).is_some() {
+                document += 1;
+                start = i;
+            }
+            self.documents.push(document.max(0));
+            self.positions.push((i - start) as i32);
+        }
+    }
+
+    /// Targets that are not padding.
+    pub fn tokens(&self) -> usize {
+        self.targets.iter().filter(|&&id| id != Self::IGNORE).count()
+    }
+}
+
+/// Where the rows of a source come from.
+pub(crate) enum Rows {
+    Stream(Box<Stream>),
+    Packed(PackedRows),
+}
+
+impl Rows {
+    fn next_row(&mut self) -> Result<Row> {
+        match self {
+            Self::Stream(stream) => stream.next_row(),
+            Self::Packed(packed) => packed.next_row(),
+        }
+    }
+
+    fn cursor(&self) -> SourceCursor {
+        match self {
+            Self::Stream(stream) => stream.cursor(),
+            Self::Packed(packed) => packed.cursor(),
+        }
+    }
+}
+
+/// A rank's share of the batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rank {
+    /// Which one, from 0.
+    pub index: usize,
+    /// Of how many.
+    pub count: usize,
+}
+
+impl Default for Rank {
+    /// The only one.
+    fn default() -> Self {
+        Self { index: 0, count: 1 }
+    }
 }
 
 /// Training batches without end, from a cursor on.
 pub struct Batches {
-    packed: Arc<Packed>,
+    identity: Arc<Identity>,
+    sources: Vec<(Rows, f64)>,
+    /// Rows taken of each source.
+    taken: Vec<u64>,
+    seq_len: usize,
     batch_size: usize,
-    seed: u64,
-    cursor: Cursor,
-    /// The order of the rows in the cursor's epoch.
-    order: Vec<usize>,
+    rank: Rank,
 }
 
 impl Batches {
-    /// Batches of `batch_size` rows of `packed`, going on from `cursor` (the default one is the
-    /// start).
-    ///
-    /// # Errors
-    ///
-    /// [`Error::TooSmall`] if `packed` has no row, [`Error::Config`] if `batch_size` is 0,
-    /// [`Error::Cursor`] if the cursor lies past the rows.
-    pub fn new(packed: Arc<Packed>, batch_size: usize, seed: u64, cursor: Cursor) -> Result<Self> {
-        packed.check(batch_size)?;
-        if cursor.row > packed.len() as u64 {
-            let Cursor { epoch, row } = cursor;
-            return Err(Error::Cursor {
-                epoch,
-                row,
-                rows: packed.len(),
+    /// Batches of `batch_size` rows for `rank`, of sources with their shares of the rows, each at
+    /// its place.
+    pub(crate) fn new(
+        identity: Arc<Identity>,
+        sources: Vec<(Rows, f64)>,
+        seq_len: usize,
+        batch_size: usize,
+        rank: Rank,
+    ) -> Result<Self> {
+        if batch_size == 0 {
+            return Err(Error::Config {
+                field: "batch_size",
+                reason: "is 0; give at least 1".into(),
             });
         }
-        let order = permutation(packed.len(), seed, cursor.epoch);
+        if rank.index >= rank.count {
+            return Err(Error::Config {
+                field: "rank",
+                reason: format!("is {} of {} ranks", rank.index, rank.count),
+            });
+        }
         Ok(Self {
-            packed,
+            taken: sources.iter().map(|(s, _)| s.cursor().rows).collect(),
+            identity,
+            sources,
+            seq_len,
             batch_size,
-            seed,
-            cursor,
-            order,
+            rank,
         })
     }
 
-    /// The next batch, always of the full size.
-    pub fn next_batch(&mut self) -> Batch {
+    /// The rank's next batch, always of the full size.
+    ///
+    /// # Errors
+    ///
+    /// Any error of reading a source; the batches cannot be used afterwards.
+    pub fn next_batch(&mut self) -> Result<Batch> {
+        let first = self.rank.index * self.batch_size;
         let mut rows = Vec::with_capacity(self.batch_size);
-        while rows.len() < self.batch_size {
-            let taken = self.cursor.row as usize;
-            if taken == self.order.len() {
-                self.cursor = Cursor {
-                    epoch: self.cursor.epoch + 1,
-                    row: 0,
-                };
-                self.order = permutation(self.packed.len(), self.seed, self.cursor.epoch);
-                continue;
+        for i in 0..self.batch_size * self.rank.count {
+            let row = self.next_row()?;
+            if (first..first + self.batch_size).contains(&i) {
+                rows.push(row);
             }
-            let n = (self.batch_size - rows.len()).min(self.order.len() - taken);
-            rows.extend_from_slice(&self.order[taken..taken + n]);
-            self.cursor.row += n as u64;
         }
-        self.packed.gather(rows.into_iter())
+        Ok(Batch::new(&rows, self.seq_len))
     }
 
-    /// Where the next batch starts; [`new`](Self::new) with it goes on from here.
+    fn next_row(&mut self) -> Result<Row> {
+        let next = self.taken.iter().sum::<u64>() + 1;
+        let lag = |i: usize| self.sources[i].1 * next as f64 - self.taken[i] as f64;
+        let most = (0..self.sources.len())
+            .reduce(|a, b| if lag(b) > lag(a) { b } else { a })
+            .expect("at least one source");
+        self.taken[most] += 1;
+        self.sources[most].0.next_row()
+    }
+
+    /// Where the next batch starts: the same for all ranks, and valid for any number of them.
     pub fn cursor(&self) -> Cursor {
-        self.cursor
+        let sources = self.sources.iter().map(|(rows, _)| rows.cursor()).collect();
+        Cursor::at(Identity::clone(&self.identity), sources)
     }
-}
 
-/// The order of `rows` rows in one epoch.
-///
-/// Written out rather than taken from `rand`, whose shuffles may change between versions: a run
-/// resumed after an update must see the same rows.
-fn permutation(rows: usize, seed: u64, epoch: u64) -> Vec<usize> {
-    let mut key = [0; 32];
-    key[..8].copy_from_slice(&seed.to_le_bytes());
-    key[8..16].copy_from_slice(&epoch.to_le_bytes());
-    let mut rng = ChaCha8Rng::from_seed(key);
-    let mut order: Vec<usize> = (0..rows).collect();
-    for i in (1..rows).rev() {
-        // Uniform on 0..=i up to 2⁻⁶⁴·i.
-        let j = (u128::from(rng.next_u64()) * (i as u128 + 1)) >> 64;
-        order.swap(i, j as usize);
+    /// What became of the documents and tokens of the windows used up so far.
+    pub fn counts(&self) -> Counts {
+        let mut sum = Counts::default();
+        for (rows, _) in &self.sources {
+            sum += rows.cursor().counts;
+        }
+        sum
     }
-    order
 }

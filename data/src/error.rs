@@ -72,7 +72,7 @@ pub enum Error {
         cause: std::io::Error,
     },
     /// A shard is not readable parquet.
-    #[error("{}: {place}: {cause}; the file is damaged, truncated or not parquet: fetch it again or leave it out", path.display())]
+    #[error("{}: {place}: {cause}; the file is damaged, truncated or not parquet: fetch it again, leave it out, or skip what is damaged with data.on_damage = \"skip\"", path.display())]
     Parquet {
         /// The shard.
         path: PathBuf,
@@ -80,6 +80,16 @@ pub enum Error {
         place: String,
         /// What the reader said.
         cause: String,
+    },
+    /// A line of a JSON-lines shard is no document, or what follows cannot be read.
+    #[error("{}: line {line}: {reason}; mend the file, or skip what is damaged with data.on_damage = \"skip\"", path.display())]
+    JsonLine {
+        /// The shard.
+        path: PathBuf,
+        /// Line, from 1.
+        line: u64,
+        /// What is wrong.
+        reason: String,
     },
     /// A shard has no `text` column.
     #[error("{}: no column `text`; it has {columns}: rename the one that holds the documents", path.display())]
@@ -121,33 +131,39 @@ pub enum Error {
         /// What is wrong and what to do.
         reason: String,
     },
-    /// A split holds fewer tokens than one row.
+    /// A source holds too little text for one row.
     #[error(
-        "{tokens} tokens do not fill one row of seq_len {seq_len} (a row takes {seq_len} + 1 ids); \
-         lower data.seq_len or give more documents"
+        "{source_name}: its training documents do not fill one row of {seq_len} + 1 ids; lower \
+         data.seq_len or give more documents"
     )]
     TooSmall {
-        /// Ids in the split.
-        tokens: usize,
+        /// The source's first shard.
+        source_name: String,
         /// Inputs in a row.
         seq_len: usize,
     },
-    /// A cursor does not belong to this data.
-    #[error(
-        "cursor at row {row} of epoch {epoch}, but the data has {rows} rows: the data has changed \
-         since the cursor was saved; restore it or start a new run"
-    )]
+    /// A packed directory cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Packed {
+        /// The directory, or the file in it.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// A cursor cannot be gone on from.
+    #[error("the saved place in the data {reason}")]
     Cursor {
-        /// The cursor's epoch.
-        epoch: u64,
-        /// The cursor's row.
-        row: u64,
-        /// Rows in the split.
-        rows: usize,
+        /// Why not, and what to do.
+        reason: String,
     },
 }
 
 impl Error {
+    /// Whether a shard is damaged in a place that can be passed over.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self, Self::Parquet { .. } | Self::JsonLine { .. })
+    }
+
     pub(crate) fn io(path: &std::path::Path, action: &'static str, cause: std::io::Error) -> Self {
         Self::Io {
             path: path.to_owned(),

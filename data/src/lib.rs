@@ -1,46 +1,67 @@
 //! Text in, batches of token ids out.
 //!
 //! ```text
-//! SOURCE ─► resolve ─► documents ─► Tokenizer ─► load ─► Packed ─► Batches
-//! glob, dir  paths     UTF-8 text    ids (u32)          u16/u32    [rows × seq_len] i32
+//! SOURCE ─► Shards ─► Reader ─► Walk ─► Window ─► TokenWindow ─► Concat, BestFit ─► Row ─┐
+//! files,    on disk    text     order   shuffle   ids, all       packing                 │
+//! hf://     in time    column                     threads                                ▼
+//! packed directory ─► PackedRows ───────────────────────────────────────────► Batches ─► Loader
+//!                     memory map                                              mixture    thread
 //! ```
 //!
-//! Shards are parquet files in C4's layout: a string column `text`, and whatever else lies beside
-//! it (`timestamp`, `url`), which is never read. A document goes to training or to validation by
-//! the hash of its text alone. Token ids are concatenated with an end-of-text id after each
-//! document and cut into rows of `seq_len` inputs and `seq_len` next-token targets; an epoch is a
-//! permutation of the rows, and a [`Cursor`] names any place in the endless sequence of batches.
+//! Shards are parquet or JSON-lines files in C4's layout: a string `text`, and whatever else lies
+//! beside it (`timestamp`, `url`), which is never read. A document goes to training or to validation
+//! by the hash of its text alone. Nothing but a few windows of text is held in memory, and a
+//! [`Cursor`] of a few hundred bytes names any place in the endless sequence of batches; the
+//! sequence depends on the data, the tokenizer, `[data]` and the seed, not on threads or ranks.
 //!
 //! [`stories`] generates a small corpus with a known entropy, for demonstrations and tests.
 //!
 //! This crate knows nothing of models and depends on no other crate of the workspace.
 
 mod batches;
+mod best_fit;
+mod concat;
 mod config;
-mod documents;
-mod encode;
+mod counts;
+mod cursor;
+mod data;
+mod duplicates;
 mod error;
 mod files;
+mod filter;
+mod guard;
 mod hub;
 mod inspect;
-mod load;
+mod loader;
+mod order;
 mod packed;
+mod progress;
+mod read;
+mod row;
+mod row_set;
 mod source;
 mod split;
 pub mod stories;
+mod stream;
 mod tokenizer;
 mod train_tokenizer;
+mod window;
 
-pub use batches::{Batch, Batches, Cursor};
-pub use config::DataConfig;
-pub use documents::{Document, Documents, documents};
-pub use encode::Progress;
+pub use batches::{Batch, Batches, Rank};
+pub use config::{DataConfig, Filter, OnDamage, Packing, Weighted};
+pub use counts::Counts;
+pub use cursor::Cursor;
+pub use data::Data;
 pub use error::{Error, Result};
 pub use hub::HubConfig;
-pub use inspect::{Column, Inspection, ShardInfo, TimestampKind, inspect, shard_info};
-pub use load::{Dataset, Stats, load};
-pub use packed::{Packed, Packer};
-pub use source::{HeldShard, Shards, SourceOptions, resolve};
+pub use inspect::{Column, Inspection, ShardInfo, TimestampKind, inspect};
+pub use loader::{Loaded, Loader};
+pub use order::documents;
+pub use packed::{PackReport, ROWS_A_FILE, pack};
+pub use progress::Progress;
+pub use row::Row;
+pub use row_set::RowSet;
+pub use source::{HeldShard, Shards, SourceOptions};
 pub use split::is_validation;
 pub use tokenizer::Tokenizer;
 pub use train_tokenizer::train_tokenizer;

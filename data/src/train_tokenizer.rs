@@ -5,17 +5,18 @@
 //! 256 bytes, then the merges from the most frequent. The same shards give the same tokenizer on
 //! any number of threads.
 
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, TokenizerBuilder};
 
-use crate::documents::documents;
-use crate::encode::{Progress, total_rows};
 use crate::error::{Error, Result};
+use crate::order::documents_with_progress;
+use crate::progress::Progress;
+use crate::source::Shards;
 use crate::tokenizer::Tokenizer;
 
 /// The token that ends a document, id 0.
@@ -23,7 +24,7 @@ const END_OF_TEXT: &str = "<|endoftext|>";
 /// 256 bytes and the end-of-text token.
 const SMALLEST: usize = 257;
 
-/// Trains a vocabulary of `vocab_size` tokens on every document of `paths`.
+/// Trains a vocabulary of `vocab_size` tokens on every document of `shards`.
 ///
 /// The vocabulary is smaller than asked if the text has no more pairs to merge:
 /// [`Tokenizer::vocab_size`] says what it came to. Distinct words are held in memory, documents
@@ -34,7 +35,7 @@ const SMALLEST: usize = 257;
 /// [`Error::TokenizerTraining`] if `vocab_size` is below 257 or there is no text, and any error of
 /// reading the shards.
 pub fn train_tokenizer(
-    paths: &[PathBuf],
+    shards: &Arc<Shards>,
     vocab_size: usize,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Tokenizer> {
@@ -45,7 +46,6 @@ pub fn train_tokenizer(
         )));
     }
     let failed = |e: tokenizers::Error| Error::TokenizerTraining(e.to_string());
-    let total = total_rows(paths)?;
     let mut trainer = BpeTrainer::builder()
         .show_progress(false)
         .vocab_size(vocab_size)
@@ -66,9 +66,9 @@ pub fn train_tokenizer(
     // The trainer takes plain strings: the first error ends the text and is kept for afterwards.
     let stopped: Mutex<Option<Error>> = Mutex::new(None);
     let done = AtomicU64::new(0);
-    let texts = documents(paths)
+    let texts = documents_with_progress(shards)
         .map_while(|document| match document {
-            Ok(document) => Some(document.text),
+            Ok(document) => Some(document),
             Err(error) => {
                 if let Ok(mut stopped) = stopped.lock() {
                     *stopped = Some(error);
@@ -76,21 +76,24 @@ pub fn train_tokenizer(
                 None
             }
         })
-        .inspect(|_| {
-            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-            if done.is_multiple_of(256) {
-                progress(Progress { done, total });
+        .map(|(text, fraction)| {
+            let documents = done.fetch_add(1, Ordering::Relaxed) + 1;
+            if documents.is_multiple_of(256) {
+                progress(Progress {
+                    what: "tokenizer",
+                    fraction,
+                    documents,
+                });
             }
+            text
         });
     inner.train(&mut trainer, texts).map_err(failed)?;
     if let Ok(Some(error)) = stopped.into_inner() {
         return Err(error);
     }
-    let done = done.into_inner();
-    if done == 0 {
+    if done.into_inner() == 0 {
         return Err(Error::TokenizerTraining("the shards hold no text".into()));
     }
-    progress(Progress { done, total });
     let json = inner.to_string(true).map_err(failed)?.into_bytes();
     Tokenizer::from_parts(
         Path::new("trained tokenizer"),

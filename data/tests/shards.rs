@@ -10,13 +10,13 @@ use arrow::array::{
     TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray,
     TimestampSecondArray,
 };
-use retort_data::{Error, TimestampKind, documents, inspect, resolve, shard_info};
-use support::{parquet, story_shards, text_shard, tokenizer};
+use retort_data::{Error, Rank, TimestampKind, documents, inspect};
+use serde_json::json;
+use support::{config, json_shard, open, parquet, shards, story_shards, text_shard, tokenizer};
 
-fn texts(path: &Path) -> Result<Vec<(u64, String)>, Error> {
-    documents(&[path.to_owned()])
-        .map(|d| d.map(|d| (d.row, d.text)))
-        .collect()
+
+fn texts(path: &Path) -> Result<Vec<String>, Error> {
+    documents(&shards(path)?).collect()
 }
 
 #[test]
@@ -74,14 +74,10 @@ fn every_layout_of_the_columns_is_read() {
             let mut columns = vec![("url", url), ("text", text.clone())];
             columns.extend(timestamp.clone().map(|column| ("timestamp", column)));
             parquet(&path, columns, 2);
-            let read = texts(&path).unwrap();
-            let rows: Vec<(u64, &str)> = read.iter().map(|(r, t)| (*r, t.as_str())).collect();
-            assert_eq!(
-                rows,
-                [(0, "one"), (2, ""), (3, "four ünïcødé"), (4, "five")]
-            );
-            let info = shard_info(&path).unwrap();
-            assert_eq!((&info.timestamp, info.rows, info.row_groups), (kind, 5, 3));
+            assert_eq!(texts(&path).unwrap(), ["one", "", "four ünïcødé", "five"]);
+            let found = inspect(&shards(&path).unwrap(), None, u64::MAX, &|_| ()).unwrap();
+            let info = &found.shards[0];
+            assert_eq!((&info.timestamp, info.rows, info.row_groups), (kind, Some(5), 3));
         }
     }
 }
@@ -136,11 +132,6 @@ fn what_is_wrong_with_a_file_is_said_with_its_name() {
         message(&file("empty.parquet")).0,
         Error::Parquet { .. }
     ));
-    assert!(matches!(
-        message(&file("missing.parquet")).0,
-        Error::Io { .. }
-    ));
-
     let whole = std::fs::read(&story_shards(dir.path())[0]).unwrap();
     std::fs::write(file("cut.parquet"), &whole[..whole.len() / 2]).unwrap();
     let (error, text) = message(&file("cut.parquet"));
@@ -150,51 +141,84 @@ fn what_is_wrong_with_a_file_is_said_with_its_name() {
     );
 }
 
-/// A flipped byte anywhere gives the documents or an error, and an error ends the iteration.
 #[test]
-fn damaged_shards_never_panic() {
+fn json_lines_are_read_in_gzip_and_plain() {
+    let dir = tempfile::tempdir().unwrap();
+    let expected = ["one", "", "four ünïcødé \n and on"];
+    json_shard(&dir.path().join("c4-train.00000-of-01024.json.gz"), &expected);
+    let lines = r#"{"text": "plain", "other": {"nested": [1]}}
+
+{"url": null, "text": null}
+{"text":"last, without an end of line"}"#;
+    std::fs::write(dir.path().join("d.jsonl"), lines).unwrap();
+    let all = [&expected[..], &["plain", "last, without an end of line"]].concat();
+    assert_eq!(texts(dir.path()).unwrap(), all);
+
+    let bad = dir.path().join("bad.jsonl");
+    std::fs::write(&bad, "{\"text\": \"a\"}\n{\"text\": 5}\n").unwrap();
+    let error = texts(&bad).unwrap_err().to_string();
+    assert!(error.contains("bad.jsonl: line 2") && error.contains("on_damage"), "{error}");
+}
+
+/// The recipe says whether damage ends the run or is skipped and counted; what is skipped does not
+/// depend on where reading began.
+#[test]
+fn a_damaged_row_group_is_named_or_skipped_and_counted() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("damaged.parquet");
-    let texts: Vec<String> = (0..40).map(|i| format!("document number {i}")).collect();
-    text_shard(&path, &texts.iter().map(String::as_str).collect::<Vec<_>>());
-    let whole = std::fs::read(&path).unwrap();
-    let mut failures = 0;
-    for at in 0..whole.len() {
-        let mut bytes = whole.clone();
-        bytes[at] ^= [0x01, 0x80, 0xff][at % 3];
-        std::fs::write(&path, &bytes).unwrap();
-        let mut all = documents(std::slice::from_ref(&path));
-        if all.any(|document| document.is_err()) {
-            failures += 1;
-            assert!(all.next().is_none());
+    let texts: Vec<String> = (0..600).map(|i| format!("document number {i:03} of six hundred")).collect();
+    text_shard(&path, &texts, 200);
+    let mut bytes = std::fs::read(&path).unwrap();
+    // In the second of three row groups.
+    let at = bytes.windows(19).position(|w| w == b"document number 300").unwrap();
+    bytes[at - 40..at + 400].fill(0xff);
+    std::fs::write(&path, &bytes).unwrap();
+    std::fs::write(dir.path().join("e.jsonl"), "{\"text\": \"a line of JSON\"}\nnot\n").unwrap();
+    let tokenizer = Arc::new(tokenizer());
+    let mut fields = json!({"source": dir.path(), "seq_len": 16, "validation_fraction": 0.0, "shuffle_window": 7});
+    let mut batches = open(&config(fields.clone()), &tokenizer)
+        .unwrap()
+        .batches(1, Rank::default(), None)
+        .unwrap();
+    let error = loop {
+        if let Err(error) = batches.next_batch() {
+            break error.to_string();
         }
+    };
+    assert!(
+        error.contains("damaged.parquet: row group 1, column `text`") || error.contains("e.jsonl: line 2"),
+        "{error}"
+    );
+    fields["on_damage"] = json!("skip");
+    let data = open(&config(fields), &tokenizer).unwrap();
+    let mut whole = data.batches(1, Rank::default(), None).unwrap();
+    while whole.cursor().epochs()[0] == 0 {
+        let mut again = data.batches(1, Rank::default(), Some(&whole.cursor())).unwrap();
+        assert_eq!(whole.next_batch().unwrap(), again.next_batch().unwrap());
     }
-    assert!(failures > 0);
+    let counts = whole.counts();
+    assert_eq!(counts.damaged, 2);
+    assert!(counts.documents >= 401 && counts.documents < 601, "{counts}");
 }
 
 #[test]
 fn an_inspection_counts_what_is_there() {
     let dir = tempfile::tempdir().unwrap();
-    let paths = story_shards(dir.path());
-    assert_eq!(resolve(dir.path().to_str().unwrap()).unwrap(), paths);
-    let seen = std::cell::Cell::new(0);
+    story_shards(dir.path());
+    let source = shards(dir.path()).unwrap();
+    let seen = std::cell::Cell::new((0, 0.0));
     let tokenizer = tokenizer();
-    let found = inspect(&paths, Some(&tokenizer), &|p| {
-        assert_eq!(p.total, 300);
-        seen.set(p.done);
+    let found = inspect(&source, Some(&tokenizer), u64::MAX, &|p| {
+        assert!(p.documents > seen.get().0);
+        seen.set((p.documents, p.fraction));
     })
     .unwrap();
-    assert_eq!((found.documents, seen.get()), (300, 300));
-    let texts: Vec<String> = documents(&paths).map(|d| d.unwrap().text).collect();
-    assert_eq!(
-        found.bytes,
-        texts.iter().map(|t| t.len() as u64).sum::<u64>()
-    );
+    assert_eq!((found.documents, seen.get()), (300, (300, 1.0)));
+    let texts: Vec<String> = documents(&source).map(Result::unwrap).collect();
+    assert_eq!(found.bytes, texts.iter().map(|t| t.len() as u64).sum::<u64>());
     let ids = tokenizer.encode_batch(&texts).unwrap();
-    assert_eq!(
-        found.tokens,
-        Some(ids.iter().map(|ids| ids.len() as u64).sum())
-    );
+    assert_eq!(found.tokens, Some(ids.iter().map(|ids| ids.len() as u64).sum()));
     assert_eq!(found.shards.iter().map(|s| s.row_groups).sum::<usize>(), 8);
-    assert_eq!(inspect(&paths, None, &|_| ()).unwrap().tokens, None);
+    let some = inspect(&source, None, 40, &|_| ()).unwrap();
+    assert_eq!((some.tokens, some.documents, some.shards.len()), (None, 40, 1));
 }

@@ -4,12 +4,13 @@ mod support;
 
 use proptest::prelude::*;
 use retort_data::{Error, Tokenizer, train_tokenizer};
-use support::{story_shards, text_shard, tokenizer};
+use support::{shards, story_shards, text_shard, tokenizer};
 
 #[test]
 fn training_gives_the_same_ids_on_any_number_of_threads() {
     let dir = tempfile::tempdir().unwrap();
-    let paths = story_shards(dir.path());
+    story_shards(dir.path());
+    let source = shards(dir.path()).unwrap();
     let on = |threads| {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -17,7 +18,7 @@ fn training_gives_the_same_ids_on_any_number_of_threads() {
             .unwrap();
         let out = dir.path().join(format!("{threads}"));
         pool.install(|| {
-            train_tokenizer(&paths, 600, &|_| ())
+            train_tokenizer(&source, 600, &|_| ())
                 .unwrap()
                 .save(&out)
                 .unwrap()
@@ -100,21 +101,21 @@ fn bad_tokenizers_are_refused_with_a_reason() {
 fn training_needs_room_and_text() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("empty.parquet");
-    text_shard(&path, &[]);
-    let small = train_tokenizer(std::slice::from_ref(&path), 256, &|_| ()).unwrap_err();
+    text_shard::<&str>(&path, &[], 10);
+    let small = train_tokenizer(&shards(&path).unwrap(), 256, &|_| ()).unwrap_err();
     assert!(small.to_string().contains("257"), "{small}");
     assert!(
-        train_tokenizer(std::slice::from_ref(&path), 300, &|_| ()).is_err(),
+        train_tokenizer(&shards(&path).unwrap(), 300, &|_| ()).is_err(),
         "no text"
     );
-    text_shard(&path, &["aa"]);
-    let bytes_only = train_tokenizer(std::slice::from_ref(&path), 257, &|_| ()).unwrap();
+    text_shard(&path, &["aa"], 10);
+    let bytes_only = train_tokenizer(&shards(&path).unwrap(), 257, &|_| ()).unwrap();
     assert_eq!(bytes_only.vocab_size(), 257);
-    let exhausted = train_tokenizer(std::slice::from_ref(&path), 1000, &|_| ()).unwrap();
+    let exhausted = train_tokenizer(&shards(&path).unwrap(), 1000, &|_| ()).unwrap();
     assert_eq!(exhausted.vocab_size(), 258, "only one pair to merge");
     std::fs::write(&path, "garbage").unwrap();
     assert!(matches!(
-        train_tokenizer(&[path], 300, &|_| ()),
+        train_tokenizer(&shards(&path).unwrap(), 300, &|_| ()),
         Err(Error::Parquet { .. })
     ));
 }

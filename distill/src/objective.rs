@@ -29,9 +29,10 @@ impl Objective for Distillation {
         let kl = forward_kl(
             student.clone().narrow(2, 0, shared),
             teacher.narrow(2, 0, shared),
+            batch.weights.clone(),
             self.config.temperature,
         );
-        let ce = cross_entropy(student, batch.targets.clone());
+        let ce = cross_entropy(student, batch);
         let w = self.config.kl_weight;
         Loss {
             total: kl.clone() * w + ce.clone() * (1.0 - w),

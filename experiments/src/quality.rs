@@ -1,6 +1,6 @@
 //! How well a file predicts held-out rows, as the edge engine runs it.
 //!
-//! In: rows of token ids, each of inputs and the token after the last (`seq_len + 1` ids).
+//! In: rows of token ids, each of inputs and the token after the last (padding left out).
 //! Out: the mean negative log-likelihood of the targets, in nats a token: the same rows
 //! and the same average as training's validation loss, so that the two compare.
 
@@ -11,9 +11,9 @@ use retort_infer::perplexity::negative_log_likelihood;
 ///
 /// # Errors
 /// A row that is longer than the model's context, or an id outside its vocabulary.
-pub fn loss(
+pub fn loss<'a>(
     engine: &Engine,
-    rows: impl IntoIterator<Item = Vec<u32>>,
+    rows: impl IntoIterator<Item = &'a [u32]>,
 ) -> Result<f64, retort_infer::Error> {
     let vocabulary = engine.config().vocab_size;
     let (mut sum, mut tokens) = (0.0, 0usize);

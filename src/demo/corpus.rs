@@ -1,11 +1,10 @@
 //! The demo's text and tokenizer.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use retort_data::{
-    Tokenizer,
-    stories::{self, Story},
-};
+use retort_data::stories::{self, Story};
+use retort_data::{Shards, SourceOptions, Tokenizer, is_validation};
 
 use super::runs::Run;
 use crate::progress;
@@ -18,6 +17,7 @@ const VOCABULARY: usize = 512;
 /// What the later stages need to know of the corpus.
 pub struct Corpus {
     stories: Vec<Story>,
+    tokenizer: Tokenizer,
     /// Beginnings of stories that no model was trained on.
     pub prompts: Vec<String>,
 }
@@ -25,9 +25,11 @@ pub struct Corpus {
 /// Writes `out/corpus/*.parquet` and `out/tokenizer/`.
 pub fn make(out: &Path) -> anyhow::Result<Corpus> {
     let stories = stories::generate(SEED, STORIES);
-    let paths = stories::write_parquet(out.join("corpus"), &stories, SHARDS)?;
-    let (bar, show) = progress::documents("tokenizer");
-    let tokenizer: Tokenizer = retort_data::train_tokenizer(&paths, VOCABULARY, &show)?;
+    let corpus = out.join("corpus");
+    stories::write_parquet(&corpus, &stories, SHARDS)?;
+    let (bar, show) = progress::documents();
+    let shards = Shards::resolve(&corpus.to_string_lossy(), &SourceOptions::default())?;
+    let tokenizer = retort_data::train_tokenizer(&Arc::new(shards), VOCABULARY, &show)?;
     bar.finish_and_clear();
     let directory = out.join("tokenizer");
     std::fs::create_dir_all(&directory)?;
@@ -40,13 +42,24 @@ pub fn make(out: &Path) -> anyhow::Result<Corpus> {
             words.concat().trim_end().to_owned()
         })
         .collect();
-    Ok(Corpus { stories, prompts })
+    Ok(Corpus {
+        stories,
+        tokenizer,
+        prompts,
+    })
 }
 
 impl Corpus {
     /// The validation stories' entropy, in nats a token of `run`'s data: no model's loss
     /// can be lower in expectation.
-    pub fn floor(&self, run: &Run) -> f64 {
-        stories::floor(&self.stories, run.validation_fraction).per_token(run.validation_tokens)
+    pub fn floor(&self, run: &Run) -> anyhow::Result<f64> {
+        let fraction = run.validation_fraction;
+        let mut tokens = 0;
+        for story in &self.stories {
+            if is_validation(&story.text, fraction) {
+                tokens += self.tokenizer.encode(&story.text)?.len() as u64 + 1;
+            }
+        }
+        Ok(stories::floor(&self.stories, fraction).per_token(tokens))
     }
 }

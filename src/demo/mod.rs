@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use retort_data::Packed;
 use retort_infer::{GgmlType, Model, sampling::Sampling};
 
 use crate::progress;
@@ -34,7 +33,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let corpus = corpus::make(out)?;
     eprintln!("2/6  the teacher");
     let teacher = runs::teacher(out)?;
-    let floor = corpus.floor(&teacher);
+    let floor = corpus.floor(&teacher)?;
     eprintln!("3/6  the student, distilled from the teacher");
     let student = runs::student(out, &teacher)?;
     eprintln!("4/6  the same student for the same time without a teacher");
@@ -96,11 +95,11 @@ fn edge_row(out: &Path, run: &runs::Run, quant: GgmlType) -> anyhow::Result<tabl
     let path = file(out, &run.name, quant);
     let exported = retort_infer::export::export(&run.checkpoint, &path, quant, |_| {})?;
     let model = Model::open(&path)?;
-    let rows: &Packed = &run.validation;
+    let rows = run.validation.rows();
     let bar = progress::bar("evaluating", rows.len() as u64);
-    let tokens = (0..rows.len()).map(|i| {
+    let tokens = rows.iter().map(|row| {
         bar.inc(1);
-        rows.row(i)
+        &row.ids[..]
     });
     let loss = retort_experiments::quality::loss(&model.engine, tokens)?;
     bar.finish_and_clear();

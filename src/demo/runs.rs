@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::bail;
-use retort_data::{Packed, Tokenizer};
+use retort_data::{RowSet, Tokenizer};
 use retort_distill::{Distillation, Teacher, TeacherConfig};
 use retort_train::{CrossEntropy, Objective, Recipe};
 
@@ -30,11 +30,9 @@ pub struct Run {
     /// Seconds of training, evaluations apart.
     pub seconds: f64,
     /// The rows it was evaluated on.
-    pub validation: Arc<Packed>,
+    pub validation: Arc<RowSet>,
     /// Share of documents kept for validation.
     pub validation_fraction: f64,
-    /// Tokens of all validation documents.
-    pub validation_tokens: u64,
 }
 
 /// Trains the teacher.
@@ -64,7 +62,7 @@ pub fn control(out: &Path, seconds: f64) -> anyhow::Result<Run> {
     short.train.steps = 20;
     short.train.warmup_steps = 0;
     short.train.eval_every = 0;
-    short.data.max_validation_rows = Some(1);
+    short.data.max_validation_rows = 1;
     let probe = go(out, "probe", "probe", short, &CrossEntropy)?;
     fs::remove_dir_all(&probe.directory)?;
     recipe.train.steps = (seconds / (probe.seconds / 20.0)).round().max(1.0) as u64;
@@ -100,8 +98,7 @@ fn go(
     let validation_fraction = recipe.data.validation_fraction;
     let prepared = retort_train::prepare(recipe, &directory, &device, false, &|_| {})?;
     let steps = prepared.recipe.train.steps;
-    let validation = prepared.dataset.validation.clone();
-    let validation_tokens = prepared.dataset.stats.validation_tokens;
+    let validation = prepared.data.validation().clone();
     let bar = Training::new(name, 0, steps, true);
     let outcome = retort_train::train(prepared, objective, stop::flag(), &mut |e| bar.event(e))?;
     bar.finish();
@@ -117,6 +114,5 @@ fn go(
         seconds: outcome.seconds,
         validation,
         validation_fraction,
-        validation_tokens,
     })
 }

@@ -17,6 +17,7 @@ use crate::files;
 
 /// The trainer's state beside the weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct State {
     /// Updates done.
     pub step: u64,
@@ -24,10 +25,8 @@ pub struct State {
     pub tokens: u64,
     /// Seconds trained, over all resumptions.
     pub seconds: f64,
-    /// The next batch.
+    /// The next batch, and the data that it is of.
     pub cursor: Cursor,
-    /// The data's fingerprint, in hexadecimal.
-    pub data: String,
 }
 
 /// The complete checkpoints of a run directory, by step.
@@ -105,19 +104,19 @@ pub fn save(run: &Path, contents: &Contents<'_>, keep: usize) -> Result<PathBuf>
     Ok(path)
 }
 
-/// Reads `checkpoint`'s state and puts its optimizer's moments into `optimizer`.
-pub fn load_state(
-    checkpoint: &Path,
-    optimizer: ModuleOptimizer,
-) -> Result<(State, ModuleOptimizer)> {
+/// Reads `checkpoint`'s state.
+pub fn load_state(checkpoint: &Path) -> Result<State> {
     let path = checkpoint.join("state.json");
     let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
-    let state = serde_json::from_str(&text).map_err(|e| Error::invalid(&path, e))?;
+    serde_json::from_str(&text).map_err(|e| Error::invalid(&path, e))
+}
+
+/// Puts the moments that `checkpoint` holds into `optimizer`.
+pub fn load_optimizer(checkpoint: &Path, optimizer: ModuleOptimizer) -> Result<ModuleOptimizer> {
     let path = checkpoint.join("optimizer.bpk");
-    let optimizer = optimizer
+    optimizer
         .load(&path)
-        .map_err(|e| Error::invalid(&path, format!("cannot be read: {e}")))?;
-    Ok((state, optimizer))
+        .map_err(|e| Error::invalid(&path, format!("cannot be read: {e}")))
 }
 
 fn remove_if_there(directory: &Path) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use burn::tensor::Device;
-use retort_data::Packed;
+use retort_data::RowSet;
 use retort_model::Llama;
 use serde::Serialize;
 
@@ -29,16 +29,16 @@ impl Validation {
 
 /// Runs `model` (without autodiff, on `device`) over every row of `rows`, `batch_size`
 /// rows at a time. The losses are summed in f64 in the rows' order.
-pub fn evaluate(model: &Llama, rows: &Packed, batch_size: usize, device: &Device) -> Validation {
+pub fn evaluate(model: &Llama, rows: &RowSet, batch_size: usize, device: &Device) -> Validation {
     let start = Instant::now();
     let (mut sum, mut tokens) = (0.0, 0u64);
     for first in (0..rows.len()).step_by(batch_size) {
         let batch = rows.batch(first..rows.len().min(first + batch_size));
-        let n = (batch.rows * batch.seq_len) as u64;
         let tensors = BatchTensors::new(&batch, device);
-        let loss: f32 = cross_entropy(model.forward(tensors.inputs), tensors.targets).into_scalar();
-        sum += f64::from(loss) * n as f64;
-        tokens += n;
+        let logits = model.forward(tensors.inputs.clone());
+        let loss: f32 = cross_entropy(logits, &tensors).into_scalar();
+        sum += f64::from(loss) * tensors.tokens as f64;
+        tokens += tensors.tokens as u64;
     }
     Validation {
         loss: sum / tokens.max(1) as f64,

@@ -27,6 +27,8 @@ pub struct Metrics {
     pub tokens_per_second: f64,
     /// Seconds trained so far, over all resumptions.
     pub seconds: f64,
+    /// Seconds of this step that were spent waiting for data.
+    pub data_seconds: f64,
     /// The objective's named parts.
     #[serde(flatten)]
     pub parts: serde_json::Map<String, Value>,

@@ -9,18 +9,31 @@ use retort_model::Llama;
 pub struct BatchTensors {
     /// Token ids `[B, T]`.
     pub inputs: Tensor<2, Int>,
-    /// The ids that follow, `[B, T]`.
+    /// The ids that follow, `[B, T]`; 0 where there is none.
     pub targets: Tensor<2, Int>,
+    /// What each position weighs in the mean, `[B, T]`; 0 where there is no target.
+    pub weights: Tensor<2>,
+    /// Targets in the batch.
+    pub tokens: usize,
 }
 
 impl BatchTensors {
-    /// Copies `batch` to `device`.
+    /// Copies `batch` to `device`; every target weighs the same in a mean over the batch.
     pub fn new(batch: &Batch, device: &Device) -> Self {
+        Self::weighted(batch, 1.0 / batch.tokens().max(1) as f32, device)
+    }
+
+    /// Copies `batch` to `device`; each of its targets weighs `share`.
+    pub fn weighted(batch: &Batch, share: f32, device: &Device) -> Self {
         let shape = [batch.rows, batch.seq_len];
-        let put = |ids: &[i32]| Tensor::from_data(TensorData::new(ids.to_vec(), shape), device);
+        let put = |ids: Vec<i32>| Tensor::from_data(TensorData::new(ids, shape), device);
+        let weight = |&id: &i32| if id == Batch::IGNORE { 0.0 } else { share };
+        let weights: Vec<f32> = batch.targets.iter().map(weight).collect();
         Self {
-            inputs: put(&batch.inputs),
-            targets: put(&batch.targets),
+            inputs: put(batch.inputs.clone()),
+            targets: put(batch.targets.iter().map(|&id| id.max(0)).collect()),
+            weights: Tensor::from_data(TensorData::new(weights, shape), device),
+            tokens: batch.tokens(),
         }
     }
 }
@@ -48,19 +61,19 @@ impl Objective for CrossEntropy {
     fn loss(&self, model: &Llama, batch: &BatchTensors) -> Loss {
         let logits = model.forward(batch.inputs.clone());
         Loss {
-            total: cross_entropy(logits, batch.targets.clone()),
+            total: cross_entropy(logits, batch),
             parts: Vec::new(),
         }
     }
 }
 
-/// Mean of −log softmax(logits)\[target\] in nats; logits `[B, T, V]`, targets `[B, T]`.
-pub fn cross_entropy(logits: Tensor<3>, targets: Tensor<2, Int>) -> Tensor<1> {
+/// Mean over the batch's targets, by their weights, of −log softmax(logits)\[target\] in nats; logits `[B, T, V]`.
+pub fn cross_entropy(logits: Tensor<3>, batch: &BatchTensors) -> Tensor<1> {
     let [b, t, v] = logits.dims();
     let log_probs = activation::log_softmax(logits.reshape([b * t, v]), 1);
-    log_probs
-        .gather(1, targets.reshape([b * t, 1]))
-        .mean()
+    let of_targets = log_probs.gather(1, batch.targets.clone().reshape([b * t, 1]));
+    (of_targets * batch.weights.clone().reshape([b * t, 1]))
+        .sum()
         .neg()
 }
 
@@ -75,14 +88,20 @@ mod tests {
         let values: Vec<f32> = (0..2 * 3 * 5)
             .map(|i| ((i * 7 % 11) as f32 - 5.0) / 3.0)
             .collect();
-        let targets = Tensor::<2, Int>::from_data(
-            TensorData::new(vec![0i32, 4, 2, 1, 3, 3], [2, 3]),
-            &device,
-        );
+        let batch = Batch {
+            rows: 2,
+            seq_len: 3,
+            inputs: vec![0; 6],
+            targets: vec![0, 4, 2, 1, Batch::IGNORE, Batch::IGNORE],
+            documents: vec![0; 6],
+            positions: vec![0; 6],
+        };
+        let batch = BatchTensors::new(&batch, &device);
+        assert_eq!(batch.tokens, 4);
         let loss_of = |v: &[f32]| {
             let x = Tensor::<3>::from_data(TensorData::new(v.to_vec(), [2, 3, 5]), &device);
             let x = x.require_grad();
-            (cross_entropy(x.clone(), targets.clone()), x)
+            (cross_entropy(x.clone(), &batch), x)
         };
         let (loss, x) = loss_of(&values);
         let grads = loss.backward();
@@ -104,6 +123,8 @@ mod tests {
                 "{i}: {numeric} {}",
                 grad[i]
             );
+            // Padding has no part in it.
+            assert_eq!(grad[i] == 0.0, i >= 4 * 5, "{i}");
         }
     }
 }

@@ -101,11 +101,12 @@ impl ModuleVisitor for Scale {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, Int, TensorData};
+    use burn::tensor::Device;
+    use retort_data::{Batch, Row};
     use retort_model::{ModelConfig, RandomInit};
 
     use super::*;
-    use crate::objective::cross_entropy;
+    use crate::objective::{BatchTensors, cross_entropy};
 
     fn model() -> Llama {
         let config: ModelConfig = toml::from_str(
@@ -120,8 +121,12 @@ mod tests {
 
     fn grads(model: &Llama) -> GradientsParams {
         let device = Device::flex().autodiff();
-        let ids = |v: Vec<i32>| Tensor::<2, Int>::from_data(TensorData::new(v, [1, 4]), &device);
-        let loss = cross_entropy(model.forward(ids(vec![1, 2, 3, 4])), ids(vec![2, 3, 4, 5]));
+        let row = Row {
+            ids: vec![1, 2, 3, 4, 5],
+            starts: vec![0],
+        };
+        let batch = BatchTensors::new(&Batch::new([&row], 4), &device);
+        let loss = cross_entropy(model.forward(batch.inputs.clone()), &batch);
         GradientsParams::from_grads(loss.backward(), model)
     }
 

@@ -3,10 +3,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
-use retort_data::{Cursor, Dataset, Progress, Tokenizer};
+use retort_data::{Data, Progress, Tokenizer};
 use retort_model::{Llama, ModelConfig, RandomInit};
 
 use crate::checkpoint::{self, State};
@@ -24,9 +25,9 @@ pub struct Prepared {
     /// The device, with autodiff.
     pub device: Device,
     /// The tokenizer.
-    pub tokenizer: Tokenizer,
-    /// The packed data.
-    pub dataset: Dataset,
+    pub tokenizer: Arc<Tokenizer>,
+    /// The data, open.
+    pub data: Data,
     /// The model's shape.
     pub config: ModelConfig,
     pub(crate) model: Llama,
@@ -63,7 +64,7 @@ pub fn prepare(
         ));
     }
     let device = device.clone().autodiff();
-    let tokenizer = Tokenizer::from_file(&recipe.data.tokenizer, None)?;
+    let tokenizer = Arc::new(Tokenizer::from_file(&recipe.data.tokenizer, None)?);
     let checkpoint = if resume {
         checkpoint::latest(run)?
     } else {
@@ -87,29 +88,19 @@ pub fn prepare(
     if started {
         check_same(&recipe, run)?;
     }
-    let dataset = retort_data::load(&recipe.data, &tokenizer, progress)?;
-    let data = format!("{:016x}", dataset.train.fingerprint());
-    let optimizer = adamw(&recipe.train, &model);
-    let (state, optimizer) = match &checkpoint {
-        Some(directory) => checkpoint::load_state(directory, optimizer)?,
-        None => (
-            State {
-                step: 0,
-                tokens: 0,
-                seconds: 0.0,
-                cursor: Cursor::default(),
-                data: data.clone(),
-            },
-            optimizer,
-        ),
-    };
-    if state.data != data {
-        return Err(Error::invalid(
-            run,
-            "was trained on other data (the shards or the tokenizer changed): \
-             restore them, or start another --run directory",
-        ));
+    let state = checkpoint.as_deref().map(checkpoint::load_state).transpose()?;
+    let cursor = state.as_ref().map(|state| &state.cursor);
+    let data = Data::open(&recipe.data, &tokenizer, Some(run), cursor, progress)?;
+    let mut optimizer = adamw(&recipe.train, &model);
+    if let Some(checkpoint) = &checkpoint {
+        optimizer = checkpoint::load_optimizer(checkpoint, optimizer)?;
     }
+    let state = state.unwrap_or_else(|| State {
+        step: 0,
+        tokens: 0,
+        seconds: 0.0,
+        cursor: data.start(),
+    });
     fs::create_dir_all(run).map_err(Error::io(run))?;
     files::write_atomic(&run.join("recipe.toml"), recipe.to_toml().as_bytes())?;
     Ok(Prepared {
@@ -117,7 +108,7 @@ pub fn prepare(
         run: run.to_owned(),
         device,
         tokenizer,
-        dataset,
+        data,
         config,
         model,
         optimizer,
@@ -160,15 +151,20 @@ fn check_fit(config: &ModelConfig, tokenizer: &Tokenizer, seq_len: usize) -> Res
 }
 
 /// Keys that may differ between a run and its resumption: they do not touch the weights.
-const FREE: &[&str] = &["eval_every", "checkpoint_every", "keep_checkpoints"];
+const FREE: &[(&str, &[&str])] = &[
+    ("train", &["eval_every", "checkpoint_every", "keep_checkpoints"]),
+    ("data", &["threads", "disk_budget"]),
+];
 
 fn check_same(recipe: &Recipe, run: &Path) -> Result<()> {
     let path = run.join("recipe.toml");
     let before = Recipe::load(&path, &[])?;
     let table = |recipe: &Recipe| -> toml::Table {
         let mut table: toml::Table = recipe.to_toml().parse().expect("to_toml writes TOML");
-        if let Some(toml::Value::Table(train)) = table.get_mut("train") {
-            train.retain(|key, _| !FREE.contains(&key));
+        for (section, keys) in FREE {
+            if let Some(toml::Value::Table(section)) = table.get_mut(*section) {
+                section.retain(|key, _| !keys.contains(&key));
+            }
         }
         table
     };

@@ -12,7 +12,7 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::Tensor;
-use retort_data::{Batches, Packed};
+use retort_data::{Loaded, Loader, Rank, RowSet};
 use retort_model::Llama;
 use serde_json::{Value, json};
 
@@ -69,7 +69,7 @@ pub fn train(
         run,
         device,
         tokenizer,
-        dataset,
+        data,
         config,
         mut model,
         mut optimizer,
@@ -77,20 +77,21 @@ pub fn train(
     } = prepared;
     let t = &recipe.train;
     let mut metrics_file = MetricsFile::open(&run, state.step)?;
-    let mut batches = Batches::new(
-        dataset.train.clone(),
-        t.batch_size,
-        recipe.data.seed,
-        state.cursor,
-    )?;
+    let batches = data.batches(t.batch_size, Rank::default(), Some(&state.cursor))?;
+    let mut loader = Loader::start(batches)?;
+    let rows = data.validation();
     let mut last = None;
     let mut stopped = false;
     while state.step < t.steps && !stopped {
         let start = Instant::now();
         let mut accumulator = GradientsAccumulator::new();
         let mut sums: Vec<(&'static str, Tensor<1>)> = Vec::new();
-        for _ in 0..t.accumulate {
-            let batch = BatchTensors::new(&batches.next_batch(), &device);
+        let loaded = load(&mut loader, t.accumulate)?;
+        let tokens: usize = loaded.iter().map(|l| l.batch.tokens()).sum();
+        // A token weighs the same in whatever part of the step it comes.
+        let weight = t.accumulate as f32 / tokens.max(1) as f32;
+        for loaded in &loaded {
+            let batch = BatchTensors::weighted(&loaded.batch, weight, &device);
             let loss = objective.loss(&model, &batch);
             let grads = GradientsParams::from_grads(loss.total.backward(), &model);
             accumulator.accumulate(&model, grads);
@@ -116,11 +117,10 @@ pub fn train(
         device.sync().map_err(|e| Error::invalid(&run, e))?;
 
         let elapsed = start.elapsed().as_secs_f64();
-        let tokens = (t.batch_size * recipe.data.seq_len * t.accumulate) as u64;
         state.step = step;
-        state.tokens += tokens;
+        state.tokens += tokens as u64;
         state.seconds += elapsed;
-        state.cursor = batches.cursor();
+        state.cursor = loaded[loaded.len() - 1].cursor.clone();
         let metrics = Metrics {
             step,
             tokens: state.tokens,
@@ -129,14 +129,15 @@ pub fn train(
             grad_norm,
             tokens_per_second: tokens as f64 / elapsed,
             seconds: state.seconds,
+            data_seconds: loaded.iter().map(|l| l.waited.as_secs_f64()).sum(),
             parts,
         };
         metrics_file.write(&metrics)?;
         on_event(Event::Step(&metrics));
 
         stopped = stop.load(Ordering::Relaxed) && step < t.steps;
-        if (due(step, t.eval_every) || step == t.steps) && !dataset.validation.is_empty() {
-            let validation = validate(&model, &dataset.validation, t.batch_size);
+        if (due(step, t.eval_every) || step == t.steps) && !rows.is_empty() {
+            let validation = validate(&model, rows, t.batch_size);
             metrics_file.write(&evaluation_line(step, state.tokens, &validation))?;
             on_event(Event::Evaluated(step, validation));
             last = Some(validation);
@@ -156,8 +157,8 @@ pub fn train(
     }
     let checkpoint = checkpoint::latest(&run)?
         .ok_or_else(|| Error::invalid(&run, "holds no checkpoint after training"))?;
-    if last.is_none() && !stopped && !dataset.validation.is_empty() {
-        last = Some(validate(&model, &dataset.validation, t.batch_size));
+    if last.is_none() && !stopped && !rows.is_empty() {
+        last = Some(validate(&model, rows, t.batch_size));
     }
     Ok(Outcome {
         step: state.step,
@@ -167,6 +168,11 @@ pub fn train(
         checkpoint,
         validation: last,
     })
+}
+
+/// The batches of one step.
+fn load(loader: &mut Loader, n: usize) -> Result<Vec<Loaded>> {
+    (0..n).map(|_| Ok(loader.next_batch()?)).collect()
 }
 
 fn due(step: u64, every: u64) -> bool {
@@ -185,7 +191,7 @@ fn add_parts(
     }
 }
 
-fn validate(model: &Llama, rows: &Packed, batch_size: usize) -> Validation {
+fn validate(model: &Llama, rows: &RowSet, batch_size: usize) -> Validation {
     let model = model.valid();
     let device = model.norm.gamma.val().device();
     evaluate(&model, rows, batch_size, &device)

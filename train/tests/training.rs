@@ -3,9 +3,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::AtomicBool;
 
+use retort_data::{Shards, SourceOptions, train_tokenizer};
 use retort_train::{CrossEntropy, Event, Outcome, Recipe, prepare, train};
 
 /// A corpus and a tokenizer, made once for all tests of this file.
@@ -14,8 +15,10 @@ fn fixture() -> &'static Path {
     DIR.get_or_init(|| {
         let dir = tempfile::tempdir().unwrap();
         let stories = retort_data::stories::generate(1, 400);
-        let shards = retort_data::stories::write_parquet(dir.path().join("corpus"), &stories, 2);
-        let tokenizer = retort_data::train_tokenizer(&shards.unwrap(), 300, &|_| {}).unwrap();
+        let corpus = dir.path().join("corpus");
+        retort_data::stories::write_parquet(&corpus, &stories, 2).unwrap();
+        let shards = Shards::resolve(corpus.to_str().unwrap(), &SourceOptions::default());
+        let tokenizer = train_tokenizer(&Arc::new(shards.unwrap()), 300, &|_| {}).unwrap();
         fs::create_dir_all(dir.path().join("tokenizer")).unwrap();
         tokenizer.save(dir.path().join("tokenizer")).unwrap();
         dir

@@ -9,8 +9,6 @@
 
 mod local;
 
-pub use local::resolve;
-
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +20,7 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::hub::digest::hex;
 use crate::hub::{Fetcher, Held, HubConfig, HubShards};
-use local::LocalShard;
+use local::{LocalShard, resolve};
 
 /// What is not in a source's name; local sources need none of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

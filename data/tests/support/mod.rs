@@ -1,13 +1,16 @@
 //! Fixtures that the tests write themselves.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
-use retort_data::{Tokenizer, stories, train_tokenizer};
+use retort_data::{
+    Batch, Cursor, Data, DataConfig, Rank, Result, Shards, Tokenizer, stories, train_tokenizer,
+};
 
 /// Writes `columns` as one parquet file with row groups of `rows` rows.
 pub fn parquet(path: &Path, columns: Vec<(&str, ArrayRef)>, rows: usize) {
@@ -23,10 +26,24 @@ pub fn parquet(path: &Path, columns: Vec<(&str, ArrayRef)>, rows: usize) {
     writer.close().unwrap();
 }
 
-/// Writes a shard with nothing but text.
-pub fn text_shard(path: &Path, texts: &[&str]) {
-    let column: ArrayRef = Arc::new(StringArray::from(texts.to_vec()));
-    parquet(path, vec![("text", column)], 1000);
+/// Writes a shard with nothing but text, in row groups of `rows`.
+pub fn text_shard<T: AsRef<str>>(path: &Path, texts: &[T], rows: usize) {
+    let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+    let column: ArrayRef = Arc::new(StringArray::from(texts));
+    parquet(path, vec![("text", column)], rows);
+}
+
+/// Writes a shard of JSON lines in gzip.
+pub fn json_shard<T: AsRef<str>>(path: &Path, texts: &[T]) {
+    let file = std::fs::File::create(path).unwrap();
+    let mut gzip = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+    for (i, text) in texts.iter().enumerate() {
+        let line = serde_json::json!({
+            "url": format!("https://example.org/{i}"), "text": text.as_ref(), "timestamp": null,
+        });
+        writeln!(gzip, "{line}").unwrap();
+    }
+    gzip.finish().unwrap();
 }
 
 /// A few hundred stories in two shards.
@@ -34,8 +51,43 @@ pub fn story_shards(dir: &Path) -> Vec<PathBuf> {
     stories::write_parquet(dir, &stories::generate(1, 300), 2).unwrap()
 }
 
+/// A local source.
+pub fn shards(source: &Path) -> Result<Arc<Shards>> {
+    Shards::resolve(source.to_str().unwrap(), &Default::default()).map(Arc::new)
+}
+
 /// A small tokenizer trained on stories.
 pub fn tokenizer() -> Tokenizer {
     let dir = tempfile::tempdir().unwrap();
-    train_tokenizer(&story_shards(dir.path()), 400, &|_| ()).unwrap()
+    story_shards(dir.path());
+    train_tokenizer(&shards(dir.path()).unwrap(), 400, &|_| ()).unwrap()
+}
+
+/// `[data]` from what differs from the defaults.
+pub fn config(fields: serde_json::Value) -> DataConfig {
+    let mut all = serde_json::json!({ "tokenizer": "tokenizer.json", "seq_len": 32 });
+    all.as_object_mut()
+        .unwrap()
+        .extend(fields.as_object().unwrap().clone());
+    serde_json::from_value(all).unwrap()
+}
+
+/// Opens `config` at the start.
+pub fn open(config: &DataConfig, tokenizer: &Arc<Tokenizer>) -> Result<Data> {
+    Data::open(config, tokenizer, None, None, &|_| ())
+}
+
+/// The next `n` batches from a cursor that went through JSON, and where they end.
+pub fn take(
+    data: &Data,
+    batch_size: usize,
+    rank: Rank,
+    cursor: &Cursor,
+    n: usize,
+) -> (Vec<Batch>, Cursor) {
+    let json = serde_json::to_string(cursor).unwrap();
+    let cursor: Cursor = serde_json::from_str(&json).unwrap();
+    let mut batches = data.batches(batch_size, rank, Some(&cursor)).unwrap();
+    let taken = (0..n).map(|_| batches.next_batch().unwrap()).collect();
+    (taken, batches.cursor())
 }
