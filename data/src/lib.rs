@@ -40,5 +40,5 @@ pub use load::{Dataset, Stats, load};
 pub use packed::{Packed, Packer};
 pub use source::resolve;
 pub use split::is_validation;
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{Tokenizer, convert, convert_sentencepiece, convert_tiktoken};
 pub use train_tokenizer::train_tokenizer;
