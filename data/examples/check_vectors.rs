@@ -16,10 +16,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let Err(reason) = tokenizer.has_fast_encoder() {
         println!("no fast encoder: {reason}");
     }
-    let (texts, ids) = (std::fs::read_to_string(texts)?, std::fs::read_to_string(ids)?);
+    let (texts, ids) = (
+        std::fs::read_to_string(texts)?,
+        std::fs::read_to_string(ids)?,
+    );
     let texts: Vec<&str> = texts.split("\n__ggml_vocab_test__\n").collect();
     let expected = ids
-        .lines()
+        .split('\n')
         .map(|line| line.split_whitespace().map(str::parse).collect())
         .collect::<Result<Vec<Vec<u32>>, _>>()?;
     let cases = expected.len();
@@ -34,7 +37,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         if found == expected && reference == expected {
             right += 1;
         } else {
-            println!("{text:?}\n  found     {found:?}\n  reference {reference:?}\n  expected  {expected:?}");
+            println!(
+                "{text:?}\n  found     {found:?}\n  reference {reference:?}\n  expected  {expected:?}"
+            );
         }
     }
     println!("{right} of {cases}");

@@ -47,7 +47,11 @@ fn main() -> Outcome<()> {
         for (which, (_, encode)) in encoders.iter().enumerate() {
             let (wall, cpu, count) = pass(&tokenizer, *encode, &texts)?;
             if run == 0 {
-                println!("{} first: {:.2} MB/s", encoders[which].0, bytes as f64 / cpu / 1e6);
+                println!(
+                    "{} first: {:.2} MB/s",
+                    encoders[which].0,
+                    bytes as f64 / cpu / 1e6
+                );
             } else {
                 seconds[which].push((cpu, wall));
             }
@@ -85,11 +89,7 @@ fn pass(tokenizer: &Tokenizer, encode: Encoder, texts: &[String]) -> Outcome<(f6
         encode(tokenizer, text, &mut ids)?;
         count += ids.len();
     }
-    Ok((
-        start.elapsed().as_secs_f64(),
-        cpu_seconds()? - cpu,
-        count,
-    ))
+    Ok((start.elapsed().as_secs_f64(), cpu_seconds()? - cpu, count))
 }
 
 /// Seconds this thread has been on a CPU.

@@ -77,7 +77,10 @@ fn special_tokens_follow_the_last_rank() {
     let path = written(dir.path(), "qwen.tiktoken", tiktoken(&tokens));
     let converted = convert_tiktoken(&path).unwrap();
     let last = tokens.len() as u32;
-    assert_eq!((converted.eot(), converted.eot_token()), (last, "<|endoftext|>"));
+    assert_eq!(
+        (converted.eot(), converted.eot_token()),
+        (last, "<|endoftext|>")
+    );
     assert_eq!(converted.id("<|im_start|>"), Some(last + 1));
     assert_eq!(converted.id("<|im_end|>"), Some(last + 2));
     assert_eq!(converted.id("<|extra_0|>"), Some(last + 3));
@@ -86,7 +89,11 @@ fn special_tokens_follow_the_last_rank() {
     // Saved and read again, also by the choice of `convert`, it is the same.
     let out = dir.path().join("out");
     converted.save(&out).unwrap();
-    for again in [convert(&path), convert(&out), Tokenizer::from_file(&out, None)] {
+    for again in [
+        convert(&path),
+        convert(&out),
+        Tokenizer::from_file(&out, None),
+    ] {
         assert_eq!(again.unwrap().fingerprint(), converted.fingerprint());
     }
 }
@@ -111,11 +118,26 @@ fn damaged_ranks_are_refused_with_their_line() {
         (at(10, "YQ== -9"), "line 10: the rank \"-9\""),
         (at(10, " 9"), "line 10: a token of 0 bytes"),
         (at(10, long.trim()), "line 10: a token of 300 bytes"),
-        (at(281, "bm90IGhlcmU= 5"), "line 281: rank 5 was given in line 6"),
-        (at(281, "bm90IGhlcmU= 999999999999"), "line 281: rank 999999999999"),
-        (at(281, again.trim()), "line 281: the token of line 4 comes again"),
-        (at(281, unknown.trim()), "line 281: the token of rank 280 cannot be merged"),
-        (whole.lines().skip(1).collect::<Vec<_>>().join("\n"), "one is left out"),
+        (
+            at(281, "bm90IGhlcmU= 5"),
+            "line 281: rank 5 was given in line 6",
+        ),
+        (
+            at(281, "bm90IGhlcmU= 999999999999"),
+            "line 281: rank 999999999999",
+        ),
+        (
+            at(281, again.trim()),
+            "line 281: the token of line 4 comes again",
+        ),
+        (
+            at(281, unknown.trim()),
+            "line 281: the token of rank 280 cannot be merged",
+        ),
+        (
+            whole.lines().skip(1).collect::<Vec<_>>().join("\n"),
+            "one is left out",
+        ),
         (line(b"a", 0), "no token for the byte 0x00"),
         (String::new(), "no token for the byte 0x00"),
     ];
@@ -195,15 +217,26 @@ fn sentencepiece(pieces: &[&str], model_type: u64, normalizer: &[Field]) -> Vec<
         .into_iter()
         .chain(bytes.iter().map(|byte| (byte.as_str(), BYTE)))
         .map(|(piece, kind)| (piece, kind, 0.0))
-        .chain((0..).zip(pieces).map(|(n, piece)| (*piece, NORMAL, -(n as f32))));
+        .chain(
+            (0..)
+                .zip(pieces)
+                .map(|(n, piece)| (*piece, NORMAL, -(n as f32))),
+        );
     let mut model = Vec::new();
     for (piece, kind, score) in all {
-        let piece = [Field::Bytes(1, piece.as_bytes()), Field::Score(score), Field::Number(3, kind)];
+        let piece = [
+            Field::Bytes(1, piece.as_bytes()),
+            Field::Score(score),
+            Field::Number(3, kind),
+        ];
         model.extend(message(&[Field::Bytes(1, &message(&piece))]));
     }
     // model_type, byte_fallback
     let trainer = message(&[Field::Number(3, model_type), Field::Number(35, 1)]);
-    model.extend(message(&[Field::Bytes(2, &trainer), Field::Bytes(3, &message(normalizer))]));
+    model.extend(message(&[
+        Field::Bytes(2, &trainer),
+        Field::Bytes(3, &message(normalizer)),
+    ]));
     model
 }
 
@@ -216,11 +249,20 @@ const PIECES: [&str; 16] = [
 #[test]
 fn sentencepiece_merges_by_score_and_spells_the_rest_in_bytes() {
     let dir = tempfile::tempdir().unwrap();
-    let path = written(dir.path(), "tokenizer.model", sentencepiece(&PIECES, BPE, &LLAMA));
+    let path = written(
+        dir.path(),
+        "tokenizer.model",
+        sentencepiece(&PIECES, BPE, &LLAMA),
+    );
     let converted = convert_sentencepiece(&path).unwrap();
     let piece = |id: u32| converted.token(id).unwrap();
     let pieces = |text: &str| -> Vec<String> {
-        converted.encode(text).unwrap().into_iter().map(piece).collect()
+        converted
+            .encode(text)
+            .unwrap()
+            .into_iter()
+            .map(piece)
+            .collect()
     };
     assert_eq!(pieces("the kin"), ["▁the", "▁kin"]);
     assert_eq!(pieces("then"), ["▁the", "n"]);
@@ -228,7 +270,13 @@ fn sentencepiece_merges_by_score_and_spells_the_rest_in_bytes() {
     assert_eq!(pieces("hé\n"), ["▁", "h", "<0xC3>", "<0xA9>", "<0x0A>"]);
     assert_eq!(pieces(""), Vec::<String>::new());
     // Control pieces and bytes are never merged from text.
-    assert!(!converted.encode("</s> <s> <0x0A>").unwrap().iter().any(|&id| id < 3));
+    assert!(
+        !converted
+            .encode("</s> <s> <0x0A>")
+            .unwrap()
+            .iter()
+            .any(|&id| id < 3)
+    );
     assert_eq!(pieces("<0x0A>").len(), 7, "▁ and six bytes or pieces");
     for text in ["the kin", " the  kin ", "hé\n", "the</s>kin"] {
         let ids = converted.encode(text).unwrap();
@@ -240,23 +288,31 @@ fn sentencepiece_merges_by_score_and_spells_the_rest_in_bytes() {
     let again = convert(dir.path().join("out")).unwrap();
     assert_eq!(again.fingerprint(), converted.fingerprint());
     assert_eq!(again.eot(), 2);
-    assert_eq!(convert(&path).unwrap().fingerprint(), converted.fingerprint());
+    assert_eq!(
+        convert(&path).unwrap().fingerprint(),
+        converted.fingerprint()
+    );
 }
 
 #[test]
 fn other_sentencepiece_models_are_refused_with_a_reason() {
     let dir = tempfile::tempdir().unwrap();
-    let with = |pieces: &[&str], kind: u64, normalizer: &[Field]| {
-        sentencepiece(pieces, kind, normalizer)
-    };
+    let with =
+        |pieces: &[&str], kind: u64, normalizer: &[Field]| sentencepiece(pieces, kind, normalizer);
     let long = "a".repeat(600);
     let cases = [
         (with(&PIECES, 1, &LLAMA), "Unigram"),
         (with(&PIECES, 3, &LLAMA), "Word"),
         (with(&PIECES, 4, &LLAMA), "Char"),
         (with(&PIECES, BPE, &[]), "remove_extra_whitespaces"),
-        (with(&PIECES, BPE, &[LLAMA[1], Field::Bytes(2, b"table")]), "normalization table"),
-        (with(&["a", "b", "a"], BPE, &LLAMA), "pieces 259 and 261 are both \"a\""),
+        (
+            with(&PIECES, BPE, &[LLAMA[1], Field::Bytes(2, b"table")]),
+            "normalization table",
+        ),
+        (
+            with(&["a", "b", "a"], BPE, &LLAMA),
+            "pieces 259 and 261 are both \"a\"",
+        ),
         (with(&["a", ""], BPE, &LLAMA), "piece 260 has 0 bytes"),
         (with(&[&long], BPE, &LLAMA), "piece 259 has 600 bytes"),
         (b"\xff\xff\xff\xff".to_vec(), "not a SentencePiece model"),
@@ -278,7 +334,11 @@ fn damaged_sentencepiece_models_give_an_error_or_a_tokenizer() {
     let ranks = tiktoken(&token_bytes(&trained(300))).into_bytes();
     for seed in 0..600 {
         let mut rng = rng(seed);
-        let mut file = if seed % 2 == 0 { whole.clone() } else { ranks.clone() };
+        let mut file = if seed % 2 == 0 {
+            whole.clone()
+        } else {
+            ranks.clone()
+        };
         let at = rng.random_range(0..file.len());
         match rng.random_range(0..3) {
             0 => file.truncate(at),

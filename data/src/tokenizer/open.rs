@@ -44,10 +44,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
     if size.max(bytes.len() as u64) > LARGEST_FILE {
         return Err(Error::Tokenizer {
             path: path.to_owned(),
-            reason: format!(
-                "larger than {} MiB, so not a tokenizer",
-                LARGEST_FILE >> 20
-            ),
+            reason: format!("larger than {} MiB, so not a tokenizer", LARGEST_FILE >> 20),
         });
     }
     Ok(bytes)
@@ -73,14 +70,16 @@ pub(super) fn open(json: &[u8]) -> std::result::Result<Opened, String> {
     inner.with_padding(None);
     guarded(|| inner.with_truncation(None).map(|_| ()))?;
     inner.set_encode_special_tokens(true);
-    let vocabulary = inner.get_vocab(false);
-    let added = inner.get_added_tokens_decoder();
-    let last_id = vocabulary.values().chain(added.keys()).copied().max();
-    let last_id = last_id.ok_or("the vocabulary is empty")?;
+    let fast = guarded(|| recognise(&inner, json));
+    let model = match &fast {
+        Ok((_, last_id)) => Some(*last_id),
+        Err(_) => inner.get_vocab(false).into_values().max(),
+    };
+    let added = inner.get_added_tokens_decoder().into_keys().max();
+    let last_id = model.max(added).ok_or("the vocabulary is empty")?;
     if i32::try_from(last_id).is_err() {
         return Err(format!("the id {last_id} does not fit 31 bits"));
     }
-    let fast = guarded(|| recognise(&inner, &vocabulary, json));
     if fast.is_err()
         && let ModelWrapper::BPE(bpe) = inner.get_model()
     {
@@ -90,7 +89,7 @@ pub(super) fn open(json: &[u8]) -> std::result::Result<Opened, String> {
     }
     Ok(Opened {
         inner,
-        fast,
+        fast: fast.map(|(fast, _)| fast),
         last_id,
     })
 }

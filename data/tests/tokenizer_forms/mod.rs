@@ -15,12 +15,66 @@ use serde_json::{Value, json};
 /// What texts are put together from: words of several scripts, numbers, punctuation, every kind of
 /// white space, contractions, what NFC changes, and tokens spelled out.
 pub const PARTS: [&str; 60] = [
-    "the", " the", " kite", "she", " said", "ing", "er", " don't", "'ll", "'S", "'\u{17f}", "'RE",
-    "'ve", "'d", "I'm", "12", " 345", "7", "\u{663}\u{664}", "\u{bd}", "\u{2167}", ".", ", ", "...",
-    "!?", "\"", "--", " (", ")\n", ";\r\n", " ", "  ", "    ", "\n", "\n\n", "\r\n", "\t", "\u{a0}",
-    "\u{3000}", "\u{2028}", "\u{85}", "Привет", " мир", "中文", "。", "日本語の", "ลำ", "ทำ", "한국",
-    "\u{1112}\u{1161}\u{11ab}", "e\u{301}", "a\u{323}\u{307}", "\u{212b}", "é", " naïve", "😀",
-    "👩\u{200d}💻", "<|endoftext|>", "<tool>", "\0",
+    "the",
+    " the",
+    " kite",
+    "she",
+    " said",
+    "ing",
+    "er",
+    " don't",
+    "'ll",
+    "'S",
+    "'\u{17f}",
+    "'RE",
+    "'ve",
+    "'d",
+    "I'm",
+    "12",
+    " 345",
+    "7",
+    "\u{663}\u{664}",
+    "\u{bd}",
+    "\u{2167}",
+    ".",
+    ", ",
+    "...",
+    "!?",
+    "\"",
+    "--",
+    " (",
+    ")\n",
+    ";\r\n",
+    " ",
+    "  ",
+    "    ",
+    "\n",
+    "\n\n",
+    "\r\n",
+    "\t",
+    "\u{a0}",
+    "\u{3000}",
+    "\u{2028}",
+    "\u{85}",
+    "Привет",
+    " мир",
+    "中文",
+    "。",
+    "日本語の",
+    "ลำ",
+    "ทำ",
+    "한국",
+    "\u{1112}\u{1161}\u{11ab}",
+    "e\u{301}",
+    "a\u{323}\u{307}",
+    "\u{212b}",
+    "é",
+    " naïve",
+    "😀",
+    "👩\u{200d}💻",
+    "<|endoftext|>",
+    "<tool>",
+    "\0",
 ];
 
 /// `parts` of [`PARTS`], now and then a character from anywhere.
@@ -70,9 +124,7 @@ const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{
 /// `base` with each of the published pre-tokenizers; Qwen's with NFC and added tokens, Llama 3's
 /// taking whole words first.
 pub fn forms(base: &Value) -> Vec<(&'static str, Value)> {
-    let bytes = |regex: bool| {
-        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": regex})
-    };
+    let bytes = |regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": regex});
     let split = |regex: &str| {
         let pattern = json!({"Regex": regex});
         json!({"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": false})
@@ -115,8 +167,6 @@ pub fn open(json: &Value) -> Tokenizer {
 /// Both encoders' ids: in use, reference.
 pub fn both(tokenizer: &Tokenizer, text: &str) -> (Vec<u32>, Vec<u32>) {
     let mut reference = Vec::new();
-    tokenizer
-        .encode_by_reference(text, &mut reference)
-        .unwrap();
+    tokenizer.encode_by_reference(text, &mut reference).unwrap();
     (tokenizer.encode(text).unwrap(), reference)
 }

@@ -236,18 +236,20 @@ fn merges<'m>(
             continue;
         }
         let cuts = text.char_indices().skip(1).map(|(at, _)| text.split_at(at));
-        let known = cuts.filter_map(|(left, right)| {
-            Some((mergeable(left)?, mergeable(right)?, left, right))
-        });
-        found.extend(known.map(|(left_id, right_id, left, right)| {
-            (score, left_id, right_id, left, right)
-        }));
+        let known = cuts
+            .filter_map(|(left, right)| Some((mergeable(left)?, mergeable(right)?, left, right)));
+        found.extend(
+            known.map(|(left_id, right_id, left, right)| (score, left_id, right_id, left, right)),
+        );
     }
     let length = |text: &str| Reverse(text.chars().count());
     found.sort_by(|a, b| {
         let score = b.0.total_cmp(&a.0);
         let lengths = || (length(a.3), length(a.4)).cmp(&(length(b.3), length(b.4)));
-        score.then_with(lengths).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2))
+        score
+            .then_with(lengths)
+            .then(a.1.cmp(&b.1))
+            .then(a.2.cmp(&b.2))
     });
     Ok(found
         .into_iter()

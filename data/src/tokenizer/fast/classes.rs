@@ -106,10 +106,7 @@ impl Classes {
         let (code, length) = match lead {
             0..0xe0 => ((lead & 0x1f) << 6 | low(1), 2),
             0xe0..0xf0 => ((lead & 0x0f) << 12 | low(1) << 6 | low(2), 3),
-            _ => (
-                (lead & 0x07) << 18 | low(1) << 12 | low(2) << 6 | low(3),
-                4,
-            ),
+            _ => ((lead & 0x07) << 18 | low(1) << 12 | low(2) << 6 | low(3), 4),
         };
         let page = usize::from(self.index[code / PAGE]);
         (self.pages[page][code % PAGE], length)

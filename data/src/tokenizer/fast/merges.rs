@@ -143,17 +143,19 @@ impl Merges {
                 next: if at == last { NONE } else { at + 1 },
             })
             .collect();
-        // Rank, then place: a heap entry whose pair is no longer there is passed over.
-        let mut queue: BinaryHeap<Reverse<(u32, u32)>> = symbols
+        // Rank, then place, in one number. An entry whose pair is no longer there is passed over.
+        let entry = |rank: u32, at: u32| Reverse(u64::from(rank) << 32 | u64::from(at));
+        let mut queue: BinaryHeap<Reverse<u64>> = symbols
             .windows(2)
             .zip(0u32..)
             .filter_map(|(pair, at)| {
                 let merge = self.pair(pair[0].id, pair[1].id);
-                (merge.rank != NONE).then_some(Reverse((merge.rank, at)))
+                (merge.rank != NONE).then(|| entry(merge.rank, at))
             })
             .collect::<Vec<_>>()
             .into();
-        while let Some(Reverse((rank, at))) = queue.pop() {
+        while let Some(Reverse(lowest)) = queue.pop() {
+            let (rank, at) = ((lowest >> 32) as u32, lowest as u32);
             let (id, next) = (symbols[at as usize].id, symbols[at as usize].next);
             if id == NONE || next == NONE {
                 continue;
@@ -171,14 +173,14 @@ impl Merges {
                 symbols[after as usize].previous = at;
                 let right = self.pair(merge.id, symbols[after as usize].id);
                 if right.rank != NONE {
-                    queue.push(Reverse((right.rank, at)));
+                    queue.push(entry(right.rank, at));
                 }
             }
             let before = symbols[at as usize].previous;
             if before != NONE {
                 let left = self.pair(symbols[before as usize].id, merge.id);
                 if left.rank != NONE {
-                    queue.push(Reverse((left.rank, before)));
+                    queue.push(entry(left.rank, before));
                 }
             }
         }

@@ -15,11 +15,13 @@
 
 mod cache;
 mod classes;
+mod file;
 mod merges;
 mod recognise;
 mod split;
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use aho_corasick::AhoCorasick;
@@ -43,7 +45,7 @@ pub(super) struct Fast {
     nfc: bool,
     merges: Merges,
     /// The ids of words that are tokens, where these come before merging (`ignore_merges`).
-    whole: Option<std::collections::HashMap<Box<[u8]>, u32>>,
+    whole: Option<HashMap<Box<[u8]>, u32>>,
     /// Added tokens matched in the text as given, and in the normalized text.
     as_given: Option<Added>,
     normalized: Option<Added>,

@@ -3,18 +3,17 @@
 //! Anything that is not known to be covered is left to `tokenizers`. What was recognised is tried
 //! on a text against `tokenizers` before it is used.
 
-use std::collections::{HashMap, HashSet};
-use std::fmt;
+use std::collections::HashMap;
 
 use aho_corasick::{AhoCorasick, MatchKind};
-use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use tokenizers::models::bpe::BPE;
 use tokenizers::pre_tokenizers::split::SplitPattern;
 use tokenizers::tokenizer::SplitDelimiterBehavior;
 use tokenizers::{
-    ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, Tokenizer,
+    Model, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, Tokenizer,
 };
 
+use super::file::{File, Pair};
 use super::split::{GPT2, LLAMA3, QWEN2};
 use super::{Added, Fast, Merges, Rule, next_owner};
 
@@ -23,13 +22,12 @@ const PROBE: &str = "The cat's 12345 toys, WE'LL see...\r\n\n  don'T \t stop!\u{
     e\u{301}a\u{308}\u{323} \u{1100}\u{1161}\u{11a8} \u{4e2d}\u{6587}\u{3002}\u{ff11}\u{bd} \
     \u{41f}\u{440}\u{438}\u{432}\u{435}\u{442} \u{1f600}\u{200d}\u{1f600} <|endoftext|></s>\0 x\n ";
 
-/// The fast encoder of `tokenizer`, whose model has `vocabulary`
-/// (ids below 2³¹) and whose `tokenizer.json` is `json`; or why there is none.
+/// The fast encoder of `tokenizer`, whose `tokenizer.json` is `json`, and the largest id of its
+/// model; or why there is none.
 pub(in crate::tokenizer) fn recognise(
     tokenizer: &Tokenizer,
-    vocabulary: &HashMap<String, u32>,
     json: &[u8],
-) -> Result<Fast, String> {
+) -> Result<(Fast, u32), String> {
     let rule = rule(tokenizer.get_pre_tokenizer())?;
     let nfc = match tokenizer.get_normalizer() {
         None => false,
@@ -55,12 +53,13 @@ pub(in crate::tokenizer) fn recognise(
     if some(&bpe.continuing_subword_prefix) || some(&bpe.end_of_word_suffix) {
         return Err("its words have a prefix or a suffix".into());
     }
-    let ids: HashSet<u32> = vocabulary.values().copied().collect();
-    if ids.len() != vocabulary.len() {
-        return Err("two of its tokens have the same id".into());
-    }
-    let merges = merges(vocabulary, json)?;
-    let whole = bpe.ignore_merges.then(|| whole_words(vocabulary));
+    // `tokenizers` does not give its merges out, so they are read again from the file, which it
+    // has found sound.
+    let File { model } =
+        serde_json::from_slice(json).map_err(|e| format!("its model is laid out oddly: {e}"))?;
+    let last_id = distinct(model.vocab.0, bpe.get_vocab_size())?;
+    let merges = merges(bpe, &model.merges)?;
+    let whole = bpe.ignore_merges.then(|| whole_words(&bpe.get_vocab()));
     let (as_given, normalized) = added(tokenizer, nfc)?;
     let fast = Fast {
         owner: next_owner().ok_or("too many tokenizers were opened")?,
@@ -79,7 +78,7 @@ pub(in crate::tokenizer) fn recognise(
     if found != expected.get_ids() {
         return Err("it encodes a text for trial in another way".into());
     }
-    Ok(fast)
+    Ok((fast, last_id))
 }
 
 /// The split rule that a pre-tokenizer spells out.
@@ -118,27 +117,30 @@ fn rule(pre_tokenizer: Option<&PreTokenizerWrapper>) -> Result<Rule, String> {
     rule.ok_or_else(|| "its pre-tokenizer is not one of the known ones".into())
 }
 
-/// The merges by id. `tokenizers` does not give them out, so they are read again from the file,
-/// which it has found sound.
-fn merges(vocabulary: &HashMap<String, u32>, json: &[u8]) -> Result<Merges, String> {
-    let mut bytes = [0; 256];
-    for (byte, character) in alphabet().into_iter().enumerate() {
-        bytes[byte] = *vocabulary
-            .get(character.encode_utf8(&mut [0; 4]) as &str)
-            .ok_or_else(|| format!("its vocabulary lacks the byte {byte:#04x}"))?;
+/// The largest of the ids, if they are as many as the tokens, below 2³¹, and no two the same.
+fn distinct(mut ids: Vec<u32>, tokens: usize) -> Result<u32, String> {
+    ids.sort_unstable();
+    if ids.len() != tokens || ids.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err("a token or an id comes twice".into());
     }
-    let file: File =
-        serde_json::from_slice(json).map_err(|e| format!("its merges are laid out oddly: {e}"))?;
+    let last = ids.last().copied().ok_or("its vocabulary is empty")?;
+    i32::try_from(last)
+        .map(|_| last)
+        .map_err(|_| "an id does not fit 31 bits".into())
+}
+
+/// The merges by id.
+fn merges(bpe: &BPE, pairs: &[Pair]) -> Result<Merges, String> {
     let id = |token: &str| {
-        vocabulary
-            .get(token)
-            .copied()
-            .ok_or_else(|| format!("a merge names {token:?}, which is no token"))
+        bpe.token_to_id(token)
+            .ok_or_else(|| format!("its vocabulary lacks {token:?}"))
     };
+    let mut bytes = [0; 256];
+    for (byte, character) in bytes.iter_mut().zip(alphabet()) {
+        *byte = id(character.encode_utf8(&mut [0; 4]))?;
+    }
     let mut joined = String::new();
-    let by_id = file
-        .model
-        .merges
+    let by_id = pairs
         .iter()
         .map(|Pair(left, right)| {
             joined.clear();
@@ -148,53 +150,6 @@ fn merges(vocabulary: &HashMap<String, u32>, json: &[u8]) -> Result<Merges, Stri
         })
         .collect::<Result<Vec<_>, String>>()?;
     Ok(Merges::new(bytes, &by_id))
-}
-
-#[derive(Deserialize)]
-struct File {
-    model: FileModel,
-}
-
-#[derive(Deserialize)]
-struct FileModel {
-    merges: Vec<Pair>,
-}
-
-/// A merge: `["a", "b"]`, or `"a b"` in older files.
-struct Pair(String, String);
-
-impl<'de> Deserialize<'de> for Pair {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = Pair;
-
-            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("a pair of tokens")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Pair, E> {
-                match text.split_once(' ') {
-                    // The line that old files begin with is no merge, and is left to `tokenizers`.
-                    Some((left, right)) if !right.contains(' ') && !text.starts_with("#version") => {
-                        Ok(Pair(left.into(), right.into()))
-                    }
-                    _ => Err(E::custom("not two tokens")),
-                }
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut pair: A) -> Result<Pair, A::Error> {
-                let missing = || serde::de::Error::custom("not two tokens");
-                let left = pair.next_element()?.ok_or_else(missing)?;
-                let right = pair.next_element()?.ok_or_else(missing)?;
-                match pair.next_element::<IgnoredAny>()? {
-                    None => Ok(Pair(left, right)),
-                    Some(_) => Err(missing()),
-                }
-            }
-        }
-        deserializer.deserialize_any(Either)
-    }
 }
 
 /// Every token that is a string of bytes, by these bytes.
@@ -227,7 +182,10 @@ fn added(tokenizer: &Tokenizer, nfc: bool) -> Result<(Option<Added>, Option<Adde
             .get_added_vocabulary()
             .is_special_token(&token.content);
         if !special && (token.lstrip || token.rstrip || token.single_word) {
-            return Err(format!("{:?} takes white space or whole words", token.content));
+            return Err(format!(
+                "{:?} takes white space or whole words",
+                token.content
+            ));
         }
         if token.normalized && nfc && !token.content.is_ascii() {
             return Err(format!("{:?} is itself normalized", token.content));
