@@ -1,10 +1,10 @@
-//! `retort tokenizer`: train one on shards.
+//! `retort tokenizer`: train one on shards, or convert one of another form.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use retort_data::{Shards, SourceOptions};
+use retort_data::{Shards, SourceOptions, Tokenizer};
 
 use crate::progress;
 
@@ -15,7 +15,7 @@ pub enum Command {
         after_help = "Example:\n  retort tokenizer train --data shards/ --vocab-size 8192 --out tokenizer/"
     )]
     Train {
-        /// A parquet file, a glob or a directory
+        /// Parquet or JSON-lines files, a glob, a directory, or hf://OWNER/NAME/CONFIG@REVISION
         #[arg(long, value_name = "SOURCE")]
         data: String,
         /// Number of tokens, the 256 bytes and <|endoftext|> included
@@ -25,18 +25,38 @@ pub enum Command {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
+    /// Convert a Qwen v1 or Llama 2 tokenizer to a tokenizer.json that gives the same ids
+    #[command(
+        after_help = "Examples:\n  retort tokenizer convert qwen.tiktoken --out tokenizer/\n  retort tokenizer convert Llama-2-7b/tokenizer.model --out tokenizer/"
+    )]
+    Convert {
+        /// qwen.tiktoken, a SentencePiece BPE tokenizer.model, or a directory that holds one
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Directory for tokenizer.json and tokenizer_config.json
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
 }
 
 pub fn run(command: &Command) -> anyhow::Result<()> {
-    let Command::Train {
-        data,
-        vocab_size,
-        out,
-    } = command;
-    let shards = Shards::resolve(data, &SourceOptions::default())?;
-    let (bar, show) = progress::documents();
-    let tokenizer = retort_data::train_tokenizer(&Arc::new(shards), *vocab_size, &show)?;
-    bar.finish_and_clear();
+    match command {
+        Command::Train {
+            data,
+            vocab_size,
+            out,
+        } => {
+            let shards = Shards::resolve(data, &SourceOptions::default())?;
+            let (bar, show) = progress::documents();
+            let tokenizer = retort_data::train_tokenizer(&Arc::new(shards), *vocab_size, &show)?;
+            bar.finish_and_clear();
+            save(&tokenizer, out)
+        }
+        Command::Convert { file, out } => save(&retort_data::convert(file)?, out),
+    }
+}
+
+fn save(tokenizer: &Tokenizer, out: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
     let file = tokenizer.save(out)?;
     eprintln!("{} tokens in {}", tokenizer.vocab_size(), file.display());

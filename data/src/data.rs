@@ -79,7 +79,7 @@ impl Data {
         let mut held_out = Vec::new();
         for (i, weighted) in config.sources().iter().enumerate() {
             let directory = Path::new(&weighted.source);
-            if Index::is_in(directory) {
+            if Index::is_source(directory)? {
                 let index = data.packed(directory, weighted.weight, &mut identity)?;
                 let rows = index.validation(directory, data.share(weighted.weight))?;
                 held_out.extend(rows);

@@ -63,5 +63,5 @@ pub use row::Row;
 pub use row_set::RowSet;
 pub use source::{HeldShard, Shards, SourceOptions};
 pub use split::is_validation;
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{Tokenizer, convert, convert_sentencepiece, convert_tiktoken};
 pub use train_tokenizer::train_tokenizer;

@@ -107,7 +107,7 @@ impl Window {
                 let (mut ids, mut starts) = (Vec::new(), Vec::with_capacity(documents.len()));
                 for text in documents {
                     starts.push(ids.len());
-                    ids.extend(tokenizer.encode(text)?);
+                    tokenizer.encode_into(text, &mut ids)?;
                     ids.push(tokenizer.eot());
                 }
                 Ok((ids, starts))

@@ -20,7 +20,7 @@ fn memory_does_not_grow_with_the_shard() {
     let tokenizer = Arc::new(tokenizer());
     let text = "A kite of forty bytes flew over the hill. ".repeat(100);
     let mut peaks = Vec::new();
-    for documents in [3_000, 9_000] {
+    for documents in [6_000, 18_000] {
         let texts: Vec<String> = (0..documents).map(|i| format!("{i} {text}")).collect();
         text_shard(&dir.path().join("a.parquet"), &texts, documents);
         drop(texts);
@@ -37,5 +37,5 @@ fn memory_does_not_grow_with_the_shard() {
         peaks.push(ALLOCATED.peak_usage() - before);
     }
     assert!(peaks[1] < peaks[0] + peaks[0] / 4, "{peaks:?}");
-    assert!(peaks[1] < 128 << 20, "{peaks:?}");
+    assert!(peaks[1] < 160 << 20, "{peaks:?}");
 }

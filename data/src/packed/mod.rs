@@ -35,6 +35,8 @@ pub use write::{PackReport, pack};
 const VERSION: u32 = 1;
 /// The file whose presence makes a directory a packed one.
 const INDEX: &str = "pack.json";
+/// How far an unfinished pack has come.
+const STATE: &str = "progress.json";
 /// The held-out rows.
 const VALIDATION: &str = "validation.arrow";
 /// Rows in a file: 256 MB of ids at a `seq_len` of 2,048 and 16 bits.
@@ -74,6 +76,21 @@ impl Index {
     /// Whether `directory` holds packed rows, whole.
     pub(crate) fn is_in(directory: &Path) -> bool {
         directory.join(INDEX).is_file()
+    }
+
+    /// Whether `directory` is a source of packed rows.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Packed`] if it is not whole yet.
+    pub(crate) fn is_source(directory: &Path) -> Result<bool> {
+        if !Self::is_in(directory) && directory.join(STATE).is_file() {
+            return Err(Error::Packed {
+                path: directory.to_owned(),
+                reason: "holds an unfinished pack: run `retort data pack` on it again".into(),
+            });
+        }
+        Ok(Self::is_in(directory))
     }
 
     /// Reads `pack.json`.

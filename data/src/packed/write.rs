@@ -14,7 +14,9 @@ use arrow::datatypes::{DataType, Field, Schema};
 use arrow::ipc::writer::FileWriter;
 use serde::{Deserialize, Serialize};
 
-use super::{INDEX, Index, IndexSource, ROWS_A_BATCH, VALIDATION, VERSION, file_name};
+use super::{
+    INDEX, Index, IndexSource, ROWS_A_BATCH, STATE, VALIDATION, VERSION, file_name,
+};
 use crate::config::DataConfig;
 use crate::counts::Counts;
 use crate::cursor::{Identity, SourceCursor};
@@ -50,8 +52,6 @@ struct State {
     rows: usize,
     cursor: SourceCursor,
 }
-
-const STATE: &str = "progress.json";
 
 /// Packs one epoch of each source of `config` into `directory`, in files of `rows_a_file` rows
 /// ([`ROWS_A_FILE`](super::ROWS_A_FILE) unless there is a reason). One that holds an unfinished pack of
