@@ -11,14 +11,8 @@ thread_local! {
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What is said of a panic; the caller knows the file and the place.
-const FAILED: &str = "the reader failed on malformed data";
-
-/// Calls `step`; a panic in it becomes an error, and so does its own error, as text. What `step`
-/// borrows must not be used again after an error.
-pub(crate) fn guarded<T, E: std::fmt::Display>(
-    step: impl FnOnce() -> Result<T, E>,
-) -> Result<T, String> {
+/// Calls `step`; `None` if it panicked. What `step` borrows must not be used again then.
+pub(crate) fn quietly<T>(step: impl FnOnce() -> T) -> Option<T> {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
         let before = take_hook();
@@ -31,9 +25,16 @@ pub(crate) fn guarded<T, E: std::fmt::Display>(
     let outer = GUARDED.replace(true);
     let done = catch_unwind(AssertUnwindSafe(step));
     GUARDED.set(outer);
-    match done {
-        Ok(done) => done.map_err(|e| e.to_string()),
-        Err(_) => Err(FAILED.into()),
+    done.ok()
+}
+
+/// Calls `step`; its error and a panic in it become text. The caller knows the file and the place.
+pub(crate) fn guarded<T, E: std::fmt::Display>(
+    step: impl FnOnce() -> Result<T, E>,
+) -> Result<T, String> {
+    match quietly(step) {
+        Some(done) => done.map_err(|e| e.to_string()),
+        None => Err("the reader failed on malformed data".into()),
     }
 }
 
@@ -45,7 +46,7 @@ mod tests {
     fn a_panic_is_an_error_and_errors_are_themselves() {
         let divide = |by: usize| guarded(|| Ok::<_, String>(6 / by));
         assert_eq!(divide(2), Ok(3));
-        assert_eq!(divide(0), Err(FAILED.to_owned()));
+        assert_eq!(divide(0), Err("the reader failed on malformed data".to_owned()));
         assert_eq!(guarded(|| Err::<(), _>("no")), Err("no".to_owned()));
     }
 }

@@ -4,11 +4,11 @@
 //! gives or else after a time that doubles with each failure; part of it is random, so that many
 //! runs do not come back at the same moment.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::client::Client;
 use crate::error::{Error, Result};
+use crate::guard::quietly;
 
 /// The longest wait between two tries, unless the server asks for more.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -77,7 +77,7 @@ pub(crate) fn guarded<T>(
     name: &str,
     exchange: impl FnOnce() -> Result<T, Trouble>,
 ) -> Result<T, Trouble> {
-    catch_unwind(AssertUnwindSafe(exchange)).unwrap_or_else(|_| {
+    quietly(exchange).unwrap_or_else(|| {
         Err(Trouble::Lasting(Error::Hub {
             name: name.into(),
             reason: "the HTTP client failed on the server's answer; try again, or download it by \

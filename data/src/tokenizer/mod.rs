@@ -116,11 +116,6 @@ impl Tokenizer {
         })
     }
 
-    /// A hash of `tokenizer.json`.
-    pub fn fingerprint(&self) -> u64 {
-        xxhash_rust::xxh3::xxh3_64(&self.json)
-    }
-
     /// The id that ends a document.
     pub fn eot(&self) -> u32 {
         self.eot

@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use serde_json::Value;
@@ -12,6 +11,7 @@ use tokenizers::models::ModelWrapper;
 
 use super::fast::{Fast, recognise};
 use crate::error::{Error, Result};
+use crate::guard::quietly;
 
 /// Bytes of the largest tokenizer file that is read; the published ones take up to 35 MB.
 const LARGEST_FILE: u64 = 256 << 20;
@@ -94,13 +94,12 @@ pub(super) fn open(json: &[u8]) -> std::result::Result<Opened, String> {
     })
 }
 
-/// What `work` returns, its error and its panic as text. (The panic is also reported on standard
-/// error, as any.)
+/// What `work` returns, its error and its panic as text.
 pub(super) fn guarded<T, E: ToString>(
     work: impl FnOnce() -> std::result::Result<T, E>,
 ) -> std::result::Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(result) => result.map_err(|e| e.to_string()),
-        Err(_) => Err("the tokenizers library fails on it; the file is damaged".into()),
+    match quietly(work) {
+        Some(result) => result.map_err(|e| e.to_string()),
+        None => Err("the tokenizers library fails on it; the file is damaged".into()),
     }
 }

@@ -265,7 +265,7 @@ fn ascii_letters(eight: &[u8]) -> usize {
         return 0;
     };
     let word = u64::from_le_bytes(bytes);
-    let lower = (word | 0x20 * ONES) & !HIGH;
+    let lower = (word | (0x20 * ONES)) & !HIGH;
     // The high bit of each byte: from `a` on, beyond `z`. No sum carries into the next byte.
     let from_a = lower + (0x80 - u64::from(b'a')) * ONES;
     let beyond_z = lower + (0x7f - u64::from(b'z')) * ONES;
