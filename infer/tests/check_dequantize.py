@@ -54,10 +54,11 @@ def write(path, kind, rng):
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
-    tokens = [chr(0x100 + i) for i in range(256)]
+    tokens = [chr(0x100 + i) for i in range(255)]
+    tokens.append(tokens[0] + tokens[1])
     writer.add_token_list(tokens)
     writer.add_token_types([1] * 256)
-    writer.add_token_merges([])
+    writer.add_token_merges([f"{tokens[0]} {tokens[1]}"])
     shapes = {
         "token_embd": (256, HIDDEN),
         "output": (256, HIDDEN),

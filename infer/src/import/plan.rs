@@ -75,8 +75,7 @@ impl Plan {
             tied: !gguf.has_tensor("output.weight"),
         });
         check(gguf, config, &entries)?;
-        let mut shards: Vec<Vec<Planned>> = vec![Vec::new()];
-        let mut size = 0;
+        let (mut shards, mut shard, mut size) = (Vec::new(), Vec::new(), 0);
         for entry in entries {
             let tensor = gguf.tensor(&entry.gguf)?;
             let kept = match tensor.ty {
@@ -92,15 +91,13 @@ impl Plan {
             };
             let bytes = planned.bytes();
             if size > 0 && size + bytes > settings.max_shard_bytes {
-                shards.push(Vec::new());
+                shards.push(std::mem::take(&mut shard));
                 size = 0;
             }
             size += bytes;
-            shards
-                .last_mut()
-                .into_iter()
-                .for_each(|last| last.push(planned.clone()));
+            shard.push(planned);
         }
+        shards.push(shard);
         Ok(Self { shards })
     }
 
