@@ -159,7 +159,7 @@ def main():
         written = json.loads((work / "back/config.json").read_text())
         differing = {key: written.get(key) for key in config if written.get(key) != config[key]}
         check("configuration imported again", not differing, differing or f"{len(config)} fields equal")
-        for trained in [128, 40]:
+        for trained in [128, 100, 40]:
             folder, out = work / f"hf-{trained}", work / f"{trained}.gguf"
             config, tensors = make(folder, args.tokenizer, trained)
             run(examples / "export", folder, out, "f32")
