@@ -33,6 +33,8 @@ pub enum Quant {
     Q8_0,
     /// Half precision
     F16,
+    /// The upper half of full precision: what most checkpoints are published in, copied exactly
+    Bf16,
     /// Full precision
     F32,
 }
@@ -43,6 +45,7 @@ impl From<Quant> for GgmlType {
             Quant::Q4_0 => Self::Q4_0,
             Quant::Q8_0 => Self::Q8_0,
             Quant::F16 => Self::F16,
+            Quant::Bf16 => Self::BF16,
             Quant::F32 => Self::F32,
         }
     }

@@ -4,7 +4,7 @@
 //! model.gguf ─► gguf ─┬─► tokenizer   text ↔ token ids
 //!                     └─► engine      token ids → logits, over kernels on quantized weights
 //!                             └─► sampling, generate, perplexity, bench
-//! Hugging Face directory ─► export ─► model.gguf
+//! Hugging Face directory ─► export ─► model.gguf ─► import ─► Hugging Face directory
 //! ```
 //!
 //! This crate stands alone: it knows nothing of training or of Burn, and builds for aarch64 with a
@@ -16,9 +16,12 @@ pub mod error;
 pub mod export;
 pub mod generate;
 pub mod gguf;
+pub mod import;
 pub mod kernels;
+mod layout;
 pub mod perplexity;
 pub mod quant;
+mod rope_scaling;
 pub mod sampling;
 pub mod tokenizer;
 

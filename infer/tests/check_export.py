@@ -4,9 +4,9 @@
     pip install torch transformers xllamacpp numpy
     cargo build --release -p retort-infer --bins --examples
     python infer/tests/check_export.py TOKENIZER_DIR --bin target/release [--kind qwen2]
-        [--vectors ggml-vocab-qwen2.gguf]
+        [--rope linear|llama3] [--vectors ggml-vocab-qwen2.gguf]
 
-A small model of the kind asked for is made by transformers around the tokenizer.json in
+A small model of the kind asked for, its rotary positions scaled if asked, is made by transformers around the tokenizer.json in
 TOKENIZER_DIR and exported at every quantization. Checked: logits and 64 greedy tokens of
 transformers, llama.cpp and retort-edge on the F32 file (1e-3); that llama.cpp loads the others; the
 token ids of llama.cpp's own vectors (NAME.inp and NAME.out), where given.
@@ -29,7 +29,21 @@ import check_llamacpp
 SEPARATOR = "__ggml_vocab_test__"
 
 
-def save_model(kind, tokenizer_dir, folder):
+ROPE = {
+    None: {"rope_type": "default", "rope_theta": 10000.0},
+    "linear": {"rope_type": "linear", "rope_theta": 20000.0, "factor": 4.0},
+    "llama3": {
+        "rope_type": "llama3",
+        "rope_theta": 500000.0,
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    },
+}
+
+
+def save_model(kind, tokenizer_dir, folder, rope):
     """A random model with a vocabulary as large as the tokenizer's, spread enough to be definite."""
     tokenizer = json.loads((tokenizer_dir / "tokenizer.json").read_text())
     ids = list(tokenizer["model"]["vocab"].values())
@@ -54,6 +68,7 @@ def save_model(kind, tokenizer_dir, folder):
         initializer_range=0.15,
         bos_token_id=None,
         eos_token_id=None,
+        rope_parameters=ROPE[rope],
     )
     torch.manual_seed(1)
     model = make_model(config).eval()
@@ -72,6 +87,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tokenizer", type=pathlib.Path)
     parser.add_argument("--kind", default="llama", choices=["llama", "qwen2", "qwen3"])
+    parser.add_argument("--rope", choices=["linear", "llama3"])
     parser.add_argument("--bin", type=pathlib.Path, default="target/release")
     parser.add_argument("--vectors", type=pathlib.Path)
     args = parser.parse_args()
@@ -83,14 +99,14 @@ def main():
 
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        model = save_model(args.kind, args.tokenizer, folder)
-        for quant in ["f16", "q8_0", "q4_0", "f32"]:
+        model = save_model(args.kind, args.tokenizer, folder, args.rope)
+        for quant in ["f16", "bf16", "q8_0", "q4_0", "f32"]:
             out = folder / f"{quant}.gguf"
             subprocess.run([args.bin / "examples/export", folder, out, quant], check=True)
             llama = check_llamacpp.LlamaCpp(out, 512, 2)
             finite = np.isfinite(llama.logits([1, 2, 3], every=True)).all()
             check(f"llama.cpp runs {quant}", finite, f"{out.stat().st_size} bytes")
-        prompt = "The capital of France is"
+        prompt = "The capital of France is Paris, and the sea was calm that morning. " * 8
         run = [args.bin / "examples/logits", out, prompt, "64"]
         ours = json.loads(subprocess.run(run, check=True, capture_output=True).stdout)
         with torch.no_grad():
@@ -109,6 +125,13 @@ def main():
             equal = sum(json.loads(a) == b for a, b in zip(lines, wanted))
             good = equal == len(wanted) == len(lines)
             check("ids of the vectors", good, f"{equal} of {len(wanted)}")
+        back = folder / "back"
+        subprocess.run([args.bin / "examples/import", out, back], check=True, capture_output=True)
+        again, info = type(model).from_pretrained(back, output_loading_info=True)
+        with torch.no_grad():
+            equal = torch.equal(again.eval()(ids).logits, model(ids).logits)
+        problems = {key: value for key, value in info.items() if value}
+        check("imported again", equal and not problems, f"the same logits, {problems or 'no keys missing'}")
         script = pathlib.Path(__file__).with_name("check_llamacpp.py")
         run = [sys.executable, script, out, "--bin", args.bin]
         check("llama.cpp agrees", subprocess.run(run).returncode == 0)

@@ -8,6 +8,7 @@ use std::path::Path;
 use common::{Shape, hf, write_gguf};
 use proptest::prelude::*;
 use retort_infer::export::export;
+use retort_infer::import::{Settings, import};
 use retort_infer::sampling::Sampling;
 use retort_infer::{GgmlType, Model};
 
@@ -39,7 +40,50 @@ fn damage(bytes: &mut [u8], changes: &[(u32, u8)]) {
     }
 }
 
+/// Imports the file: a complete directory or none, and nothing beside it.
+fn try_to_import(path: &Path) -> Result<(), TestCaseError> {
+    let place = tempfile::tempdir().unwrap();
+    let out = place.path().join("model");
+    let imported = import(path, &out, &Settings::default(), |_| {});
+    let left: Vec<_> = std::fs::read_dir(place.path()).unwrap().flatten().collect();
+    prop_assert_eq!(left.len(), usize::from(imported.is_ok()), "{:?}", imported);
+    if imported.is_ok() {
+        prop_assert!(out.join("model.safetensors").exists() && out.join("tokenizer.json").exists());
+    }
+    Ok(())
+}
+
 proptest! {
+    #[test]
+    fn gguf_with_other_bytes_is_imported_whole_or_not_at_all(
+        changes in prop::collection::vec(any::<(u32, u8)>(), 1..6),
+        header: bool,
+        architecture in prop::sample::select(vec!["llama", "qwen", "qwen2", "qwen3"]),
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("model.gguf");
+        let kv_heads = if architecture == "qwen" { 2 } else { 1 };
+        write_gguf(&path, &Shape { architecture, kv_heads, ..small() });
+        let mut bytes = std::fs::read(&path).unwrap();
+        let end = if header { 700 } else { bytes.len() };
+        damage(&mut bytes[..end], &changes);
+        std::fs::write(&path, &bytes).unwrap();
+        try_to_import(&path)?;
+    }
+
+    #[test]
+    fn gguf_cut_short_is_not_imported(share in 0.0f64..1.0) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("model.gguf");
+        write_gguf(&path, &small());
+        let bytes = std::fs::read(&path).unwrap();
+        // the last tensor's padding may be missing, nothing else
+        let end = ((bytes.len() - 32) as f64 * share) as usize;
+        std::fs::write(&path, &bytes[..end]).unwrap();
+        try_to_import(&path)?;
+        prop_assert!(retort_infer::gguf::Gguf::open(&path).is_err());
+    }
+
     #[test]
     fn gguf_with_other_bytes(changes in prop::collection::vec(any::<(u32, u8)>(), 1..6), header: bool) {
         let directory = tempfile::tempdir().unwrap();

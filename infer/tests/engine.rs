@@ -4,7 +4,7 @@ mod common;
 
 use common::{Shape, reference, write_gguf, write_gguf_where};
 use retort_infer::GgmlType;
-use retort_infer::engine::Engine;
+use retort_infer::engine::{Engine, PastTrained};
 use retort_infer::gguf::Gguf;
 
 fn engine(shape: &Shape) -> Engine {
@@ -80,6 +80,77 @@ fn qwen_is_the_reference() {
         ..Shape::default()
     };
     holds_to_the_reference(&qwen3, 1e-5);
+    holds_to_the_reference(&Shape::qwen(), 1e-5);
+}
+
+#[test]
+fn the_first_qwen_stretches_past_its_trained_length() {
+    // 24 tokens: within, at the end, once and twice past a doubling.
+    for trained in [32, 24, 23, 12, 11, 5] {
+        let shape = Shape {
+            trained: Some(trained),
+            ..Shape::qwen()
+        };
+        holds_to_the_reference(&shape, 1e-5);
+    }
+    let past = PastTrained {
+        trained_length: 8192,
+        dynamic_ntk: true,
+        logn: true,
+    };
+    let alphas = [1, 8192, 8193, 16_384, 16_385, 32_768].map(|n| past.ntk_alpha(n));
+    assert_eq!(alphas, [1.0, 1.0, 3.0, 3.0, 7.0, 7.0]);
+    assert_eq!((past.query_scale(8191), past.query_scale(0)), (1.0, 1.0));
+    assert!((past.query_scale(16_383) - 14.0 / 13.0).abs() < 1e-6);
+}
+
+/// The prompt decides; what is generated after it goes on with the same frequencies.
+#[test]
+fn the_frequencies_of_a_sequence_are_those_of_its_prompt() {
+    let engine = engine(&Shape {
+        trained: Some(12),
+        ..Shape::qwen()
+    });
+    let tokens = tokens(20);
+    let logits = |first: usize| {
+        let mut session = engine.session(20).unwrap();
+        session.forward(&tokens[..first]).unwrap();
+        session.forward(&tokens[first..]).unwrap().to_vec()
+    };
+    let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
+    assert!(
+        near(&logits(13), &logits(16)),
+        "both prompts are stretched alike"
+    );
+    assert!(
+        !near(&logits(12), &logits(13)),
+        "the shorter one is not stretched"
+    );
+}
+
+#[test]
+fn rotary_factors_are_read_as_llama_cpp_reads_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("model.gguf");
+    let factor = |change: fn(&mut retort_infer::gguf::Writer)| {
+        common::write_gguf_changed(&path, &Shape::default(), change);
+        let engine = Engine::new(Gguf::open(&path).unwrap());
+        engine.map(|engine| engine.config().rope_factor)
+    };
+    assert_eq!(factor(|_| {}).unwrap(), 1.0);
+    let alone = factor(|w| w.set("llama.rope.scaling.factor", 4.0f32).unwrap());
+    assert_eq!(alone.unwrap(), 4.0);
+    let older = factor(|w| w.set("llama.rope.scale_linear", 2.0f32).unwrap());
+    assert_eq!(older.unwrap(), 2.0);
+    let zero = factor(|w| w.set("llama.rope.scaling.factor", 0.0f32).unwrap());
+    assert_eq!(zero.unwrap(), 1.0);
+    let none = factor(|w| {
+        w.set("llama.rope.scaling.type", "none").unwrap();
+        w.set("llama.rope.scaling.factor", 4.0f32).unwrap();
+    });
+    assert_eq!(none.unwrap(), 1.0);
+    assert!(factor(|w| w.set("llama.rope.scaling.type", "yarn").unwrap()).is_err());
+    assert!(factor(|w| w.set("llama.rope.scaling.attn_factor", 1.1f32).unwrap()).is_err());
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use common::{Shape, hf, vocabulary, write_gguf};
 use retort_infer::GgmlType::{self, *};
+use retort_infer::engine::Config;
 use retort_infer::export::{Progress, export};
 use retort_infer::gguf::Gguf;
 use retort_infer::sampling::Sampling;
@@ -107,12 +108,20 @@ fn f32_export_is_the_file_written_by_hand() {
             ..Shape::default()
         },
         qwen3,
+        Shape::qwen(),
+        Shape {
+            trained: Some(64),
+            ..Shape::qwen()
+        },
     ];
     for shape in shapes {
         let place = Place::new(&shape);
         assert_eq!(place.export(F32).unwrap(), Vec::<String>::new());
         let ours = Gguf::open(&place.out()).unwrap();
-        same_tensors(&ours, &written_by_hand(place.dir.path(), &shape));
+        let by_hand = written_by_hand(place.dir.path(), &shape);
+        same_tensors(&ours, &by_hand);
+        let run = |gguf: &Gguf| Config::from_gguf(gguf).unwrap();
+        assert_eq!(run(&ours), run(&by_hand));
         let (ours, theirs) = (Vocabulary::from_gguf(&ours).unwrap(), vocabulary());
         assert_eq!((&ours.tokens, &ours.types), (&theirs.tokens, &theirs.types));
         assert_eq!((ours.merges, ours.eos), (theirs.merges, theirs.eos));
@@ -154,7 +163,12 @@ fn half_precision_shards_are_read() {
 #[test]
 fn every_quantization_runs() {
     let shape = Shape::default();
-    for (quant, matrices, embeddings) in [(F16, F16, F16), (Q8_0, Q8_0, Q8_0), (Q4_0, Q4_0, Q8_0)] {
+    for (quant, matrices, embeddings) in [
+        (F16, F16, F16),
+        (BF16, BF16, BF16),
+        (Q8_0, Q8_0, Q8_0),
+        (Q4_0, Q4_0, Q8_0),
+    ] {
         let place = Place::new(&shape);
         assert!(place.export(quant).unwrap().is_empty());
         let model = Model::open(&place.out()).unwrap();
@@ -259,6 +273,59 @@ fn another_architecture_is_refused() {
         &json!({"hidden_act": "silu", "attention_bias": true}),
     );
     assert!(place.refused().contains("attention_bias"));
+}
+
+/// Readers of `qwen` files, llama.cpp among them, want the head as a tensor.
+#[test]
+fn a_tied_qwen_gets_its_head_twice() {
+    let shape = Shape {
+        tied: true,
+        ..Shape::qwen()
+    };
+    let place = Place::new(&shape);
+    place.export(F16).unwrap();
+    let gguf = Gguf::open(&place.out()).unwrap();
+    let data = |name: &str| gguf.tensor(name).unwrap().data;
+    assert!(data("output.weight") == data("token_embd.weight"));
+}
+
+#[test]
+fn weights_that_f16_cannot_hold_are_refused() {
+    let place = Place::new(&Shape::default());
+    let mut tensors = hf::hf_tensors(&Shape::default());
+    if let Some((_, values)) = tensors.get_mut("lm_head.weight") {
+        values[3] = 70_000.0;
+    }
+    hf::write_safetensors(&place.file("model.safetensors"), &tensors, F32);
+    let message = place.export(F16).unwrap_err().to_string();
+    assert!(
+        message.contains("lm_head.weight") && message.contains("bf16"),
+        "{message}"
+    );
+    place.export(BF16).unwrap();
+}
+
+/// No other reader looks for rope_freqs.weight in a file of these.
+#[test]
+fn llama3_scaling_of_a_qwen_is_refused() {
+    let place = Place::new(&Shape {
+        architecture: "qwen2",
+        ..Shape::default()
+    });
+    let scaling = json!({
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64
+    });
+    place.change("config.json", &json!({"rope_scaling": scaling}));
+    assert!(place.refused().contains("llama3"));
+}
+
+#[test]
+fn a_directory_with_only_a_tiktoken_vocabulary_says_what_to_do() {
+    let place = Place::new(&Shape::qwen());
+    std::fs::remove_file(place.file("tokenizer.json")).unwrap();
+    std::fs::write(place.file("qwen.tiktoken"), "").unwrap();
+    assert!(place.refused().contains("retort tokenizer convert"));
 }
 
 #[test]

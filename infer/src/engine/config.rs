@@ -33,10 +33,48 @@ pub struct Config {
     pub rope_factor: f32,
     /// The epsilon of RMSNorm.
     pub rms_norm_eps: f32,
-    /// The number of positions the model was trained for.
+    /// The number of positions the model is made for.
     pub context_length: usize,
+    /// What `qwen` does past the length it was trained on.
+    pub past_trained: PastTrained,
     /// Rows of the embedding table.
     pub vocab_size: usize,
+}
+
+/// How the first Qwen reads texts longer than those it was trained on; its published code is the
+/// source. Neither has a place in the GGUF specification: `qwen.rope.scaling.dynamic_ntk` and
+/// `qwen.attention.logn_scaling` are this program's keys, and absent in files by others, which
+/// are run as llama.cpp runs them: with neither.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PastTrained {
+    /// The length that the model was trained on.
+    pub trained_length: usize,
+    /// Whether the base of the rotary frequencies grows with a longer prompt.
+    pub dynamic_ntk: bool,
+    /// Whether queries at later positions are scaled by the logarithm of the position to the base
+    /// of the trained length.
+    pub logn: bool,
+}
+
+impl PastTrained {
+    /// The factor of Qwen's NTK-aware scaling for a sequence that begins with a prompt of
+    /// `length`: 1 up to the trained length, then 3, 7, 15 at each doubling.
+    pub fn ntk_alpha(&self, length: usize) -> f64 {
+        if !self.dynamic_ntk || length <= self.trained_length {
+            return 1.0;
+        }
+        let doublings = (length as f64 / self.trained_length as f64).log2();
+        (doublings + 1.0).ceil().exp2() - 1.0
+    }
+
+    /// The factor of a query at `position`, counted from 0.
+    pub fn query_scale(&self, position: usize) -> f32 {
+        let seen = position + 1;
+        if !self.logn || seen <= self.trained_length || self.trained_length < 2 {
+            return 1.0;
+        }
+        ((seen as f64).ln() / (self.trained_length as f64).ln()) as f32
+    }
 }
 
 impl Config {
@@ -66,19 +104,42 @@ impl Config {
         if rope_dim % 2 != 0 || rope_dim > head_dim || head_dim == 0 {
             return Err(keys.error("rope.dimension_count", "it must be even and fit a head"));
         }
-        let embeddings = gguf.tensor("token_embd.weight")?;
-        let [_, vocab_size] = *embeddings.dims else {
-            return Err(Error::tensor(
-                gguf.path(),
-                embeddings.name,
-                format!("it has {} dimensions, not 2", embeddings.dims.len()),
-            ));
+        let n_tokens = || gguf.str_array("tokenizer.ggml.tokens").map(<[String]>::len);
+        let vocab_size = match gguf.tensor("token_embd.weight").map(|table| table.dims) {
+            Ok(&[_, rows]) => rows as usize,
+            // What is wrong with the table will be said together with all other tensors.
+            _ => n_tokens().unwrap_or(0),
         };
+        let feed_forward = "feed_forward_length";
+        let mut intermediate_size = keys.size(feed_forward)?;
+        let context_length = keys.size("context_length")?;
+        let mut past_trained = PastTrained {
+            trained_length: context_length,
+            dynamic_ntk: false,
+            logn: false,
+        };
+        if architecture == Architecture::Qwen {
+            if n_kv_heads != n_heads || n_heads * head_dim != hidden_size {
+                let problem =
+                    "qwen has as many key heads as query heads, together embedding_length wide";
+                return Err(keys.error("attention.head_count", problem));
+            }
+            // The file says what config.json says: the two branches of the MLP together.
+            if !intermediate_size.is_multiple_of(2) {
+                return Err(keys.error(feed_forward, "it must be even: two branches together"));
+            }
+            intermediate_size /= 2;
+            past_trained = PastTrained {
+                trained_length: keys.size_or(TRAINED_LENGTH, context_length)?,
+                dynamic_ntk: keys.flag(DYNAMIC_NTK)?,
+                logn: keys.flag(LOGN)?,
+            };
+        }
         let config = Self {
             architecture,
             n_layers: keys.size("block_count")?,
             hidden_size,
-            intermediate_size: keys.size("feed_forward_length")?,
+            intermediate_size,
             n_heads,
             n_kv_heads,
             head_dim,
@@ -86,8 +147,9 @@ impl Config {
             rope_theta: keys.positive("rope.freq_base", Some(10000.0))?,
             rope_factor: keys.rope_factor()?,
             rms_norm_eps: keys.positive("attention.layer_norm_rms_epsilon", None)?,
-            context_length: keys.size("context_length")?,
-            vocab_size: vocab_size as usize,
+            context_length,
+            past_trained,
+            vocab_size,
         };
         Ok(config)
     }
@@ -110,6 +172,13 @@ impl Config {
             .checked_mul(context)
     }
 }
+
+/// Where a file says the length it was trained on, where that is not `context_length`.
+pub(crate) const TRAINED_LENGTH: &str = "rope.scaling.original_context_length";
+/// Where a `qwen` file says [`PastTrained::dynamic_ntk`].
+pub(crate) const DYNAMIC_NTK: &str = "rope.scaling.dynamic_ntk";
+/// Where a `qwen` file says [`PastTrained::logn`].
+pub(crate) const LOGN: &str = "attention.logn_scaling";
 
 /// The metadata under one architecture's prefix.
 struct Keys<'g> {
@@ -153,15 +222,36 @@ impl Keys<'_> {
         Err(self.error(field, &format!("{value} is not a positive number")))
     }
 
+    fn flag(&self, field: &str) -> Result<bool> {
+        match self.gguf.get(&self.key(field)) {
+            Some(_) => self.gguf.bool(&self.key(field)),
+            None => Ok(false),
+        }
+    }
+
+    /// As llama.cpp reads it: a factor without a type is linear, 0 is no factor, and older files
+    /// have `rope.scale_linear`.
     fn rope_factor(&self) -> Result<f32> {
-        let kind = "rope.scaling.type";
-        match self.gguf.get(&self.key(kind)) {
-            None => Ok(1.0),
-            Some(_) => match self.gguf.str(&self.key(kind))? {
-                "none" => Ok(1.0),
-                "linear" => self.positive("rope.scaling.factor", None),
-                other => Err(self.error(kind, &format!("{other} is not supported, linear is"))),
-            },
+        let (kind, attention) = ("rope.scaling.type", "rope.scaling.attn_factor");
+        if self.positive(attention, Some(1.0))? != 1.0 {
+            return Err(self.error(attention, "only 1 is supported"));
+        }
+        if self.gguf.get(&self.key(kind)).is_some() {
+            match self.gguf.str(&self.key(kind))? {
+                "none" => return Ok(1.0),
+                "linear" => {}
+                other => {
+                    let problem = format!("{other} is not supported, linear is");
+                    return Err(self.error(kind, &problem));
+                }
+            }
+        }
+        let given = ["rope.scaling.factor", "rope.scale_linear"]
+            .into_iter()
+            .find(|field| self.gguf.get(&self.key(field)).is_some());
+        match given {
+            Some(field) if self.gguf.f32(&self.key(field))? != 0.0 => self.positive(field, None),
+            _ => Ok(1.0),
         }
     }
 

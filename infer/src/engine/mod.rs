@@ -12,7 +12,8 @@ mod session;
 mod weights;
 
 pub use architecture::{Architecture, RopePairs};
-pub use config::Config;
+pub use config::{Config, PastTrained};
+pub(crate) use config::{DYNAMIC_NTK, LOGN, TRAINED_LENGTH};
 pub use session::Session;
 
 use crate::Result;
@@ -24,7 +25,6 @@ pub struct Engine {
     gguf: Gguf,
     config: Config,
     weights: weights::Weights,
-    rope: rope::Rope,
 }
 
 impl Engine {
@@ -32,12 +32,10 @@ impl Engine {
     pub fn new(gguf: Gguf) -> Result<Self> {
         let config = Config::from_gguf(&gguf)?;
         let weights = weights::Weights::load(&gguf, &config)?;
-        let rope = rope::Rope::new(&config, weights.rope_freqs.as_deref());
         Ok(Self {
             gguf,
             config,
             weights,
-            rope,
         })
     }
 
@@ -49,6 +47,12 @@ impl Engine {
     /// The file.
     pub fn gguf(&self) -> &Gguf {
         &self.gguf
+    }
+
+    /// The rotary frequencies for a sequence that begins with a prompt of `length`.
+    fn rope(&self, length: usize) -> rope::Rope {
+        let alpha = self.config.past_trained.ntk_alpha(length);
+        rope::Rope::new(&self.config, self.weights.rope_freqs.as_deref(), alpha)
     }
 
     /// A new sequence with room for `context` positions.

@@ -2,13 +2,15 @@
 //!
 //! Pair i of a head is turned by the angle position · theta^(-2i / rope_dim) / divisor(i). Which
 //! two elements form a pair depends on the architecture: see [`RopePairs`]. Angles are computed in
-//! f64, so that long contexts keep their precision.
+//! f64, so that long contexts keep their precision. `qwen` replaces theta by
+//! theta · alpha^(rope_dim / (rope_dim - 2)) for prompts past its trained length, alpha being
+//! [`PastTrained::ntk_alpha`](super::config::PastTrained::ntk_alpha).
 
 use super::architecture::RopePairs;
 use super::config::Config;
 
 /// The frequencies of a model.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Rope {
     pairs: RopePairs,
     head_dim: usize,
@@ -17,9 +19,13 @@ pub(super) struct Rope {
 }
 
 impl Rope {
-    /// The frequencies of `config`; `divisors` are the contents of `rope_freqs.weight`.
-    pub(super) fn new(config: &Config, divisors: Option<&[f32]>) -> Self {
-        let theta = f64::from(config.rope_theta);
+    /// The frequencies of `config`, its base stretched by `alpha`; `divisors` are the contents of
+    /// `rope_freqs.weight`.
+    pub(super) fn new(config: &Config, divisors: Option<&[f32]>, alpha: f64) -> Self {
+        let mut theta = f64::from(config.rope_theta);
+        if alpha != 1.0 && config.rope_dim > 2 {
+            theta *= alpha.powf(config.rope_dim as f64 / (config.rope_dim as f64 - 2.0));
+        }
         let frequency = |pair: usize| {
             let divisor = divisors.map_or(1.0, |divisors| f64::from(divisors[pair]));
             let frequency = theta.powf(-2.0 * pair as f64 / config.rope_dim as f64);

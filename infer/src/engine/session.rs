@@ -7,6 +7,7 @@
 
 use super::Engine;
 use super::cache::Cache;
+use super::rope::Rope;
 use super::weights::{Layer, Weight};
 use crate::kernels::{self, Activations, ops};
 use crate::{Error, Result};
@@ -20,6 +21,8 @@ const LOGIT_ROWS: usize = 32;
 #[derive(Debug)]
 pub struct Session<'e> {
     engine: &'e Engine,
+    /// The frequencies for the length of the sequence's first prompt.
+    rope: Rope,
     cache: Cache,
     context: usize,
     len: usize,
@@ -56,6 +59,7 @@ impl<'e> Session<'e> {
         }
         Ok(Self {
             engine,
+            rope: engine.rope(0),
             cache: Cache::new(&engine.config, context)?,
             context,
             len: 0,
@@ -95,7 +99,7 @@ impl<'e> Session<'e> {
         if tokens.is_empty() {
             return Err(Error::Argument("there are no tokens to take in".into()));
         }
-        self.check(tokens)?;
+        self.begin(tokens)?;
         for chunk in tokens.chunks(CHUNK) {
             self.layers(chunk)?;
         }
@@ -113,7 +117,7 @@ impl<'e> Session<'e> {
         from: usize,
         mut visit: impl FnMut(usize, &[f32]),
     ) -> Result<()> {
-        self.check(tokens)?;
+        self.begin(tokens)?;
         let mut done = 0;
         for chunk in tokens.chunks(CHUNK) {
             self.layers(chunk)?;
@@ -125,6 +129,16 @@ impl<'e> Session<'e> {
                 row = end;
             }
             done += chunk.len();
+        }
+        Ok(())
+    }
+
+    /// Checks `tokens`; the first of a sequence choose the rotary frequencies, which stay, as in
+    /// Qwen's published code: keys already turned cannot be turned again.
+    fn begin(&mut self, tokens: &[u32]) -> Result<()> {
+        self.check(tokens)?;
+        if self.len == 0 {
+            self.rope = self.engine.rope(tokens.len());
         }
         Ok(())
     }
@@ -153,7 +167,7 @@ impl<'e> Session<'e> {
         self.embed(tokens)?;
         let engine = self.engine;
         let turns: Vec<_> = (self.len..self.len + tokens.len())
-            .map(|position| engine.rope.turns(position))
+            .map(|position| self.rope.turns(position))
             .collect();
         for (index, layer) in engine.weights.layers.iter().enumerate() {
             self.attention(index, layer, &turns)?;
@@ -199,7 +213,13 @@ impl<'e> Session<'e> {
         }
         for (rows, size) in [(&mut s.q, config.q_size()), (&mut s.k, config.kv_size())] {
             for (row, turns) in rows.chunks_exact_mut(size).zip(turns) {
-                engine.rope.apply(row, turns);
+                self.rope.apply(row, turns);
+            }
+        }
+        for (position, row) in (self.len..).zip(s.q.chunks_exact_mut(config.q_size())) {
+            let scale = config.past_trained.query_scale(position);
+            if scale != 1.0 {
+                row.iter_mut().for_each(|q| *q *= scale);
             }
         }
         self.cache.append(index, &s.k, &s.v);

@@ -9,10 +9,11 @@ use crate::gguf::Gguf;
 use crate::kernels::Matrix;
 use crate::{Error, Result};
 
-/// A matrix in the mapped file.
+/// A matrix in the mapped file: a tensor or, where several share one, some of its rows.
 #[derive(Clone, Debug)]
 pub(super) struct Weight {
     name: String,
+    first_row: usize,
     /// The length of its output.
     pub(super) rows: usize,
 }
@@ -20,7 +21,7 @@ pub(super) struct Weight {
 impl Weight {
     /// The matrix [rows, cols] as the kernels take it.
     pub(super) fn matrix<'g>(&self, gguf: &'g Gguf) -> Result<Matrix<'g>> {
-        Matrix::from_tensor(gguf.tensor(&self.name)?)
+        Matrix::from_tensor(gguf.tensor(&self.name)?)?.slice(self.first_row, self.rows)
     }
 }
 
@@ -108,16 +109,30 @@ impl Loader<'_> {
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let (q, kv) = (config.q_size(), config.kv_size());
         let name = |part: &str| format!("blk.{index}.{part}");
+        let parts = [("q", q), ("k", kv), ("v", kv)];
+        let ([q_weight, k_weight, v_weight], qkv_bias) = if config.architecture.fused_qkv() {
+            let weights = self.rows_of(&name("attn_qkv.weight"), parts.map(|part| part.1), hidden);
+            let bias = self.vector(&name("attn_qkv.bias"), q + kv + kv);
+            // Empty where it is missing, which the loader has noted.
+            let mut rest = bias.into_iter();
+            let bias = parts.map(|(_, size)| rest.by_ref().take(size).collect());
+            (weights, Some(bias))
+        } else {
+            let weights = parts.map(|(part, size)| {
+                self.matrix(&name(&format!("attn_{part}.weight")), size, hidden)
+            });
+            let bias = self.has_bias(config, index).then(|| {
+                parts.map(|(part, size)| self.vector(&name(&format!("attn_{part}.bias")), size))
+            });
+            (weights, bias)
+        };
         Layer {
             attn_norm: self.vector(&name("attn_norm.weight"), hidden),
-            q: self.matrix(&name("attn_q.weight"), q, hidden),
-            k: self.matrix(&name("attn_k.weight"), kv, hidden),
-            v: self.matrix(&name("attn_v.weight"), kv, hidden),
+            q: q_weight,
+            k: k_weight,
+            v: v_weight,
             o: self.matrix(&name("attn_output.weight"), hidden, q),
-            qkv_bias: self.has_bias(config, index).then(|| {
-                [("q", q), ("k", kv), ("v", kv)]
-                    .map(|(part, size)| self.vector(&name(&format!("attn_{part}.bias")), size))
-            }),
+            qkv_bias,
             qk_norm: config.architecture.qk_norm().then(|| {
                 ["q", "k"].map(|part| {
                     self.vector(&name(&format!("attn_{part}_norm.weight")), config.head_dim)
@@ -140,8 +155,24 @@ impl Loader<'_> {
         self.check(name, &[cols as u64, rows as u64]);
         Weight {
             name: name.to_owned(),
+            first_row: 0,
             rows,
         }
+    }
+
+    /// Three matrices that lie one after the other in one tensor.
+    fn rows_of(&mut self, name: &str, sizes: [usize; 3], cols: usize) -> [Weight; 3] {
+        let whole = self.matrix(name, sizes.iter().sum(), cols);
+        let mut first_row = 0;
+        sizes.map(|rows| {
+            let part = Weight {
+                first_row,
+                rows,
+                ..whole.clone()
+            };
+            first_row += rows;
+            part
+        })
     }
 
     /// A vector of this length as f32; on a mismatch, a problem noted and nothing allocated.

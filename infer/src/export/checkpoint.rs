@@ -31,6 +31,7 @@ pub(super) struct Entry {
 /// An open checkpoint.
 #[derive(Debug)]
 pub(super) struct Checkpoint {
+    dir: PathBuf,
     shards: Vec<(PathBuf, File)>,
     tensors: BTreeMap<String, Entry>,
     bytes: Vec<u8>,
@@ -40,6 +41,7 @@ impl Checkpoint {
     /// Opens every shard and reads the headers.
     pub(super) fn open(dir: &Path) -> Result<Self> {
         let mut checkpoint = Self {
+            dir: dir.to_owned(),
             shards: Vec::new(),
             tensors: BTreeMap::new(),
             bytes: Vec::new(),
@@ -105,6 +107,11 @@ impl Checkpoint {
         }
         self.shards.push((path, file));
         Ok(())
+    }
+
+    /// The directory.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Every tensor's name, in order.

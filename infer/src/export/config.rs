@@ -1,47 +1,28 @@
 //! config.json of a Hugging Face directory: shapes and constants of a Llama-like decoder.
 //!
 //! Reads `model_type` llama, qwen2 and qwen3, in the layout of transformers 4 (`rope_theta`,
-//! `rope_scaling`) and 5 (`rope_parameters`). What the exported file could not express is refused.
+//! `rope_scaling`) and 5 (`rope_parameters`), and qwen with the names of its own published code.
+//! What the exported file could not express is refused.
 
 use std::path::Path;
 
 use serde_json::Value;
 
-use crate::engine::Architecture;
+use crate::engine::{Architecture, PastTrained};
+use crate::layout::Dimensions;
+use crate::rope_scaling::RopeScaling;
 use crate::{Error, Result};
-
-/// How positions are stretched past the trained context.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum RopeScaling {
-    /// Not at all.
-    None,
-    /// Positions divided by a factor.
-    Linear(f64),
-    /// Llama 3's: low frequencies divided by a factor, high ones kept, a ramp between.
-    Llama3 {
-        factor: f64,
-        low_freq_factor: f64,
-        high_freq_factor: f64,
-        original_context: f64,
-    },
-}
 
 /// What export needs of config.json.
 #[derive(Clone, Debug)]
 pub(super) struct HfConfig {
-    pub(super) architecture: Architecture,
-    pub(super) hidden_size: usize,
-    pub(super) intermediate_size: usize,
-    pub(super) n_layers: usize,
-    pub(super) n_heads: usize,
-    pub(super) n_kv_heads: usize,
-    pub(super) head_dim: usize,
+    pub(super) dimensions: Dimensions,
     pub(super) rms_norm_eps: f64,
     pub(super) rope_theta: f64,
     pub(super) rope_scaling: RopeScaling,
-    pub(super) tie_word_embeddings: bool,
-    pub(super) vocab_size: usize,
     pub(super) context_length: usize,
+    /// For `qwen`.
+    pub(super) past_trained: Option<PastTrained>,
 }
 
 impl HfConfig {
@@ -61,7 +42,10 @@ impl HfConfig {
             );
             return Err(Error::unsupported(&path, problem));
         };
-        fields.refuse_what_is_not_expressed()?;
+        fields.refuse_what_is_not_expressed(architecture)?;
+        if architecture == Architecture::Qwen {
+            return fields.qwen();
+        }
         let hidden_size = fields.size("hidden_size")?;
         let n_heads = fields.size("num_attention_heads")?;
         let n_kv_heads = fields.size_or("num_key_value_heads", n_heads)?;
@@ -74,20 +58,28 @@ impl HfConfig {
         }
         let context_length = fields.size("max_position_embeddings")?;
         let (rope_theta, rope_scaling) = fields.rope(context_length)?;
+        if architecture != Architecture::Llama && matches!(rope_scaling, RopeScaling::Llama3 { .. })
+        {
+            let problem = format!("llama3 has no place in a GGUF file of {model_type}");
+            return Err(fields.error("rope_type", &problem));
+        }
         Ok(Self {
-            architecture,
-            hidden_size,
-            intermediate_size: fields.size("intermediate_size")?,
-            n_layers: fields.size("num_hidden_layers")?,
-            n_heads,
-            n_kv_heads,
-            head_dim,
+            dimensions: Dimensions {
+                architecture,
+                n_layers: fields.size("num_hidden_layers")?,
+                hidden_size,
+                intermediate_size: fields.size("intermediate_size")?,
+                n_heads,
+                n_kv_heads,
+                head_dim,
+                vocab_size: fields.size("vocab_size")?,
+                tied: fields.tied(),
+            },
             rms_norm_eps: fields.positive("rms_norm_eps", 1e-6)?,
             rope_theta,
             rope_scaling,
-            tie_word_embeddings: json["tie_word_embeddings"].as_bool().unwrap_or(false),
-            vocab_size: fields.size("vocab_size")?,
             context_length,
+            past_trained: None,
         })
     }
 }
@@ -131,7 +123,56 @@ impl Fields<'_> {
         }
     }
 
-    fn refuse_what_is_not_expressed(&self) -> Result<()> {
+    fn tied(&self) -> bool {
+        self.json["tie_word_embeddings"].as_bool().unwrap_or(false)
+    }
+
+    /// The configuration of `QWenLMHeadModel`, which has names of its own.
+    fn qwen(&self) -> Result<HfConfig> {
+        let hidden_size = self.size("hidden_size")?;
+        let n_heads = self.size("num_attention_heads")?;
+        let head_dim = self.size_or("kv_channels", hidden_size / n_heads)?;
+        if head_dim * n_heads != hidden_size || !head_dim.is_multiple_of(2) {
+            let problem = "it must be even, and hidden_size over num_attention_heads";
+            return Err(self.error("kv_channels", problem));
+        }
+        let both_branches = self.size("intermediate_size")?;
+        if !both_branches.is_multiple_of(2) {
+            return Err(self.error(
+                "intermediate_size",
+                "it must be even: two branches together",
+            ));
+        }
+        if self.positive("rotary_pct", 1.0)? != 1.0 {
+            return Err(self.error("rotary_pct", "only 1 is supported"));
+        }
+        let trained_length = self.size_or("seq_length", self.size("max_position_embeddings")?)?;
+        let flag = |field: &str| self.json[field].as_bool().unwrap_or(true);
+        Ok(HfConfig {
+            dimensions: Dimensions {
+                architecture: Architecture::Qwen,
+                n_layers: self.size("num_hidden_layers")?,
+                hidden_size,
+                intermediate_size: both_branches / 2,
+                n_heads,
+                n_kv_heads: n_heads,
+                head_dim,
+                vocab_size: self.size("vocab_size")?,
+                tied: self.tied(),
+            },
+            rms_norm_eps: self.positive("layer_norm_epsilon", 1e-6)?,
+            rope_theta: self.positive("rotary_emb_base", 10000.0)?,
+            rope_scaling: RopeScaling::None,
+            context_length: self.size("max_position_embeddings")?,
+            past_trained: Some(PastTrained {
+                trained_length,
+                dynamic_ntk: flag("use_dynamic_ntk"),
+                logn: flag("use_logn_attn"),
+            }),
+        })
+    }
+
+    fn refuse_what_is_not_expressed(&self, architecture: Architecture) -> Result<()> {
         let activation = self.json["hidden_act"].as_str().unwrap_or("silu");
         if activation != "silu" {
             return Err(self.error(
@@ -142,6 +183,15 @@ impl Fields<'_> {
         for field in ["attention_bias", "mlp_bias", "use_sliding_window"] {
             if self.json[field] == true {
                 return Err(self.error(field, "true is not supported"));
+            }
+        }
+        let only_true = ["no_bias", "scale_attn_weights"];
+        for field in only_true
+            .into_iter()
+            .filter(|_| architecture == Architecture::Qwen)
+        {
+            if self.json[field] == false {
+                return Err(self.error(field, "false is not supported"));
             }
         }
         Ok(())
@@ -182,34 +232,5 @@ impl Fields<'_> {
             }
         };
         Ok((theta, scaling))
-    }
-}
-
-impl RopeScaling {
-    /// The divisor of each rotary frequency, the contents of `rope_freqs.weight`
-    /// [head_dim / 2], where the scaling needs them.
-    pub(super) fn frequency_divisors(&self, head_dim: usize, theta: f64) -> Option<Vec<f32>> {
-        let &Self::Llama3 {
-            factor,
-            low_freq_factor,
-            high_freq_factor,
-            original_context,
-        } = self
-        else {
-            return None;
-        };
-        let divisor = |pair: usize| {
-            let frequency = theta.powf(-2.0 * pair as f64 / head_dim as f64);
-            let turns = original_context * frequency / std::f64::consts::TAU;
-            if turns > high_freq_factor {
-                1.0
-            } else if turns < low_freq_factor {
-                factor
-            } else {
-                let smooth = (turns - low_freq_factor) / (high_freq_factor - low_freq_factor);
-                1.0 / ((1.0 - smooth) / factor + smooth)
-            }
-        };
-        Some((0..head_dim / 2).map(|pair| divisor(pair) as f32).collect())
     }
 }

@@ -1,10 +1,10 @@
 //! From a Hugging Face directory to one GGUF file that this engine and llama.cpp run.
 //!
-//! In: `config.json`, safetensors, `tokenizer.json`; out: a file with the weights as F32, F16,
+//! In: `config.json`, safetensors, `tokenizer.json`; out: a file with the weights as F32, F16, BF16,
 //! Q8_0 or Q4_0, the tokenizer and the chat template inside. Norms and biases stay F32. In a Q4_0
 //! file the embedding table and the output projection are Q8_0: they are looked up or decide the
 //! token directly, and lose more from 4 bits than the layers do. A matrix whose rows do not divide
-//! into blocks of 32 becomes F16. Tensors stream through a few megabytes of memory, and the file
+//! into blocks of 32 becomes F16. A type that the checkpoint has already is copied exactly. Tensors stream through a few megabytes of memory, and the file
 //! appears under its name only when it is complete. Layout: llama.cpp's `convert_hf_to_gguf.py`.
 
 mod checkpoint;
@@ -16,10 +16,12 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::engine::{Architecture, DYNAMIC_NTK, LOGN, TRAINED_LENGTH};
 use crate::gguf::Writer;
+use crate::rope_scaling::RopeScaling;
 use crate::{Error, GgmlType, Result, quant};
 use checkpoint::Checkpoint;
-use config::{HfConfig, RopeScaling};
+use config::HfConfig;
 use plan::{Plan, Planned};
 use tokenizer::HfTokenizer;
 
@@ -51,7 +53,7 @@ pub struct Exported {
     pub bytes: u64,
 }
 
-/// Writes the model in `dir` to `out` at `quant` (F32, F16, Q8_0 or Q4_0).
+/// Writes the model in `dir` to `out` at `quant` (F32, F16, BF16, Q8_0 or Q4_0).
 pub fn export(
     dir: &Path,
     out: &Path,
@@ -63,15 +65,17 @@ pub fn export(
         GgmlType::F16 => 1,
         GgmlType::Q4_0 => 2,
         GgmlType::Q8_0 => 7,
+        GgmlType::BF16 => 32,
         other => {
-            let problem = format!("cannot export to {other}; f32, f16, q8_0 and q4_0 are possible");
+            let problem =
+                format!("cannot export to {other}; f32, f16, bf16, q8_0 and q4_0 are possible");
             return Err(Error::Argument(problem));
         }
     };
     let config = HfConfig::read(dir)?;
     let mut checkpoint = Checkpoint::open(dir)?;
     let plan = Plan::new(dir, &config, &checkpoint, quant)?;
-    let tokenizer = HfTokenizer::read(dir, config.vocab_size)?;
+    let tokenizer = HfTokenizer::read(dir, config.dimensions.vocab_size)?;
     let mut writer = Writer::new(out);
     write_metadata(&mut writer, dir, &config, file_type)?;
     tokenizer.vocabulary.write(&mut writer)?;
@@ -80,20 +84,25 @@ pub fn export(
     }
     let divisors = config
         .rope_scaling
-        .frequency_divisors(config.head_dim, config.rope_theta);
+        .frequency_divisors(config.dimensions.head_dim, config.rope_theta);
     if let Some(divisors) = &divisors {
         let size = divisors.len() as u64;
         writer.declare("rope_freqs.weight", &[size], GgmlType::F32)?;
     }
     for planned in &plan.tensors {
-        writer.declare(&planned.name, &planned.dims(), planned.ty)?;
+        let entry = &planned.entry;
+        writer.declare(&entry.gguf, &entry.gguf_shape(), planned.ty)?;
     }
     for name in &plan.not_quantized {
         progress(Progress::Notice(format!(
             "{name}: its rows are no multiple of 32 weights; stored as F16"
         )));
     }
-    let total = plan.tensors.iter().map(Planned::weights).sum();
+    let total = plan
+        .tensors
+        .iter()
+        .map(|planned| planned.entry.weights())
+        .sum();
     let mut done = 0;
     if let Some(divisors) = &divisors {
         let mut bytes = Vec::new();
@@ -123,25 +132,30 @@ fn copy_tensor(
     mut written: impl FnMut(u64),
 ) -> Result<()> {
     let (mut weights, mut bytes) = (Vec::new(), Vec::new());
-    let step = match planned.interleave {
+    let entry = &planned.entry;
+    let step = match entry.interleaved {
         Some(head_dim) => head_dim,
-        None => (BLOCK_WEIGHTS / planned.cols).max(1),
+        None => (BLOCK_WEIGHTS / entry.cols).max(1),
     };
     let mut first = 0;
-    while first < planned.rows {
-        let rows = step.min(planned.rows - first);
-        checkpoint.read_rows(&planned.source, first, rows, planned.cols, &mut weights)?;
+    while first < entry.rows {
+        let rows = step.min(entry.rows - first);
+        checkpoint.read_rows(&entry.hf, first, rows, entry.cols, &mut weights)?;
         bytes.clear();
         for row in 0..rows {
-            let source = match planned.interleave {
+            let source = match entry.interleaved {
                 Some(head_dim) => row / 2 + row % 2 * (head_dim / 2),
                 None => row,
             };
-            let row = &weights[source * planned.cols..][..planned.cols];
+            let row = &weights[source * entry.cols..][..entry.cols];
+            if !quant::fits(planned.ty, row) {
+                let problem = "it holds weights that F16 cannot; export to bf16 or f32";
+                return Err(Error::tensor(checkpoint.dir(), &entry.hf, problem));
+            }
             quant::quantize_row(planned.ty, row, &mut bytes)?;
         }
-        writer.write(&planned.name, &bytes)?;
-        written((rows * planned.cols) as u64);
+        writer.write(&entry.gguf, &bytes)?;
+        written((rows * entry.cols) as u64);
         first += rows;
     }
     Ok(())
@@ -153,7 +167,8 @@ fn write_metadata(
     config: &HfConfig,
     file_type: u32,
 ) -> Result<()> {
-    let arch = config.architecture;
+    let dimensions = &config.dimensions;
+    let arch = dimensions.architecture;
     let folder = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
     let name = folder.file_name().map(|name| name.to_string_lossy());
     writer.set("general.architecture", arch.name())?;
@@ -162,17 +177,22 @@ fn write_metadata(
     writer.set("general.file_type", file_type)?;
     writer.set("general.quantization_version", 2u32)?;
     let key = |field: &str| format!("{}.{field}", arch.name());
+    // Readers of `qwen` files halve it, as Qwen's own code halves config.json's.
+    let both_branches = match arch {
+        Architecture::Qwen => 2 * dimensions.intermediate_size,
+        _ => dimensions.intermediate_size,
+    };
     let sizes = [
-        ("vocab_size", config.vocab_size),
+        ("vocab_size", dimensions.vocab_size),
         ("context_length", config.context_length),
-        ("embedding_length", config.hidden_size),
-        ("block_count", config.n_layers),
-        ("feed_forward_length", config.intermediate_size),
-        ("attention.head_count", config.n_heads),
-        ("attention.head_count_kv", config.n_kv_heads),
-        ("attention.key_length", config.head_dim),
-        ("attention.value_length", config.head_dim),
-        ("rope.dimension_count", config.head_dim),
+        ("embedding_length", dimensions.hidden_size),
+        ("block_count", dimensions.n_layers),
+        ("feed_forward_length", both_branches),
+        ("attention.head_count", dimensions.n_heads),
+        ("attention.head_count_kv", dimensions.n_kv_heads),
+        ("attention.key_length", dimensions.head_dim),
+        ("attention.value_length", dimensions.head_dim),
+        ("rope.dimension_count", dimensions.head_dim),
     ];
     for (field, size) in sizes {
         // HfConfig refuses sizes of 2^32 and more.
@@ -181,9 +201,21 @@ fn write_metadata(
     let eps = config.rms_norm_eps as f32;
     writer.set(&key("attention.layer_norm_rms_epsilon"), eps)?;
     writer.set(&key("rope.freq_base"), config.rope_theta as f32)?;
-    if let RopeScaling::Linear(factor) = config.rope_scaling {
-        writer.set(&key("rope.scaling.type"), "linear")?;
-        writer.set(&key("rope.scaling.factor"), factor as f32)?;
+    match config.rope_scaling {
+        RopeScaling::None => {}
+        RopeScaling::Linear(factor) => {
+            writer.set(&key("rope.scaling.type"), "linear")?;
+            writer.set(&key("rope.scaling.factor"), factor as f32)?;
+        }
+        // The scaling itself is in rope_freqs.weight; only import asks for this.
+        RopeScaling::Llama3 {
+            original_context, ..
+        } => writer.set(&key(TRAINED_LENGTH), original_context as u32)?,
+    }
+    if let Some(past) = &config.past_trained {
+        writer.set(&key(TRAINED_LENGTH), past.trained_length as u32)?;
+        writer.set(&key(DYNAMIC_NTK), past.dynamic_ntk)?;
+        writer.set(&key(LOGN), past.logn)?;
     }
     Ok(())
 }

@@ -2,8 +2,8 @@
 //!
 //! In: `tokenizer.json` (byte-level BPE), and where present `tokenizer_config.json`,
 //! `generation_config.json`, `config.json` for the special ids and the chat template; out: a
-//! [`Vocabulary`] padded to the rows of the embedding table. Qwen's NFC normalizer has no place in
-//! GGUF and is left out, as llama.cpp does; any other normalizer is refused.
+//! [`Vocabulary`] padded to the rows of the embedding table. Qwen's NFC normalizer has no word in
+//! GGUF and goes with the name of its pre-tokenizer; any other normalizer is refused.
 
 use std::path::Path;
 
@@ -23,6 +23,11 @@ impl HfTokenizer {
     /// Reads the tokenizer of `dir` for a model of `vocab_size` embeddings.
     pub(super) fn read(dir: &Path, vocab_size: usize) -> Result<Self> {
         let path = dir.join("tokenizer.json");
+        if !path.exists() && dir.join("qwen.tiktoken").exists() {
+            let problem =
+                "missing; make it with `retort tokenizer convert qwen.tiktoken --out DIR`";
+            return Err(Error::tokenizer(&path, problem));
+        }
         let json = super::read_json(&path)?;
         let refuse = |problem: String| Error::tokenizer(&path, problem);
         let pre = check_pipeline(&json).map_err(refuse)?;

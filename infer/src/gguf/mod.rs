@@ -36,6 +36,8 @@ pub struct TensorView<'a> {
     pub ty: GgmlType,
     /// The encoded elements.
     pub data: &'a [u8],
+    /// Where they begin in the file, in bytes.
+    pub offset: u64,
 }
 
 impl TensorView<'_> {
@@ -142,6 +144,7 @@ impl Gguf {
             dims: &t.dims,
             ty: t.ty,
             data,
+            offset: t.range.start as u64,
         }
     }
 }

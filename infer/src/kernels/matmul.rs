@@ -57,6 +57,19 @@ impl<'a> Matrix<'a> {
         Self::new(t.ty, rows, cols, t.data)
     }
 
+    /// `n` rows from row `first` on as a matrix of their own.
+    pub fn slice(&self, first: usize, n: usize) -> Result<Self> {
+        if first.checked_add(n).is_none_or(|end| end > self.rows) {
+            let problem = format!("{n} rows from row {first} on, of {}", self.rows);
+            return Err(Error::shape("matrix", problem));
+        }
+        Ok(Self {
+            rows: n,
+            data: self.row_data(first, n),
+            ..*self
+        })
+    }
+
     /// Element format.
     pub fn ty(&self) -> GgmlType {
         self.ty

@@ -272,6 +272,20 @@ pub fn quantize_row(ty: GgmlType, x: &[f32], out: &mut Vec<u8>) -> Result<()> {
     Ok(())
 }
 
+/// Whether every weight of `x` has a finite value in format `ty`; block formats are not looked at.
+pub fn fits(ty: GgmlType, x: &[f32]) -> bool {
+    /// Halfway from the largest half to the next power of two: from here on rounding gives infinity.
+    const HALF_LIMIT: f32 = 65_520.0;
+    /// The same for BF16.
+    const BRAIN_LIMIT: f32 = f32::from_bits(0x7f7f_8000);
+    let limit = match ty {
+        F16 => HALF_LIMIT,
+        BF16 => BRAIN_LIMIT,
+        _ => return true,
+    };
+    x.iter().all(|w| w.abs() < limit)
+}
+
 /// The half-precision number at byte `at` of a block.
 #[inline]
 fn half_at(block: &[u8], at: usize) -> f32 {

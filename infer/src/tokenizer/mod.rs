@@ -100,6 +100,8 @@ impl Tokenizer {
         let pre_tokenizer = pre
             .build()
             .map_err(|error| format!("tokenizer.ggml.pre: {error}"))?;
+        bpe.with_normalizer(pre.normalizer())
+            .map_err(|error| format!("tokenizer.ggml.pre: {error}"))?;
         bpe.with_pre_tokenizer(Some(pre_tokenizer));
         Ok(Self {
             bpe,

@@ -6,7 +6,9 @@
 //! authors published (GPT-2's `encoder.py`, Llama 3's and Qwen 2's `tokenizer.json`); `default` is
 //! what llama.cpp applies to files whose rule is the literal word `default`.
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokenizers::NormalizerWrapper;
+use tokenizers::normalizers::NFC;
 use tokenizers::pre_tokenizers::{
     PreTokenizerWrapper, byte_level::ByteLevel, sequence::Sequence, split::Split,
     split::SplitPattern,
@@ -98,6 +100,44 @@ impl Pre {
         Ok(PreTokenizerWrapper::Sequence(Sequence::new(steps)))
     }
 
+    /// What happens to a text before it is cut: Qwen's tokenizers bring it into Unicode's form C.
+    /// A GGUF file has no word for that; it goes with the rule. (llama.cpp leaves it out, so that
+    /// its ids differ for texts with decomposed characters.)
+    pub fn normalizer(self) -> Option<NormalizerWrapper> {
+        (self == Self::Qwen2).then_some(NormalizerWrapper::NFC(NFC))
+    }
+
+    /// [`Pre::normalizer`] as a `tokenizer.json`'s `normalizer`.
+    pub fn normalizer_json(self) -> Value {
+        match self.normalizer() {
+            Some(_) => json!({"type": "NFC"}),
+            None => Value::Null,
+        }
+    }
+
+    /// The rule as a `tokenizer.json`'s `pre_tokenizer`, spelled as the models' authors do.
+    pub fn to_hf(self) -> Value {
+        let byte_level = |use_regex: bool| {
+            json!({
+                "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+                "use_regex": use_regex
+            })
+        };
+        let split = |regex: &&str| {
+            json!({
+                "type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated",
+                "invert": false
+            })
+        };
+        let mut steps: Vec<Value> = match self {
+            Self::Gpt2 => return byte_level(true),
+            Self::SmolLm => vec![json!({"type": "Digits", "individual_digits": true})],
+            _ => self.expressions().iter().map(split).collect(),
+        };
+        steps.push(byte_level(self == Self::SmolLm));
+        json!({"type": "Sequence", "pretokenizers": steps})
+    }
+
     /// The rule that a `tokenizer.json`'s `pre_tokenizer` spells out, or a sentence saying what
     /// in it is not known.
     pub fn from_hf(pre_tokenizer: &Value) -> Result<Self, String> {
@@ -159,7 +199,6 @@ fn split_expression(step: &Value) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
     use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
     fn words(pre: Pre, text: &str) -> Vec<String> {
@@ -194,6 +233,13 @@ mod tests {
             assert_eq!(Pre::from_name(pre.name()), Some(pre));
         }
         assert_eq!(Pre::from_name("tekken"), None);
+    }
+
+    #[test]
+    fn every_rule_is_recognised_as_it_is_spelled_out() {
+        for pre in Pre::ALL {
+            assert_eq!(Pre::from_hf(&pre.to_hf()), Ok(pre));
+        }
     }
 
     #[test]

@@ -10,10 +10,38 @@ use serde_json::{Value, json};
 
 use super::{Shape, tensors, vocabulary};
 
-/// config.json as transformers 4 writes it.
+/// config.json as transformers 4 writes it, or Qwen's own.
 pub fn config(shape: &Shape) -> Value {
+    if shape.architecture == "qwen" {
+        return json!({
+            "architectures": ["QWenLMHeadModel"],
+            "model_type": "qwen",
+            "hidden_size": shape.hidden,
+            "intermediate_size": 2 * shape.inner,
+            "kv_channels": shape.head_dim,
+            "layer_norm_epsilon": 1e-5,
+            "max_position_embeddings": shape.context,
+            "no_bias": true,
+            "num_attention_heads": shape.heads,
+            "num_hidden_layers": shape.layers,
+            "rotary_emb_base": 10000,
+            "rotary_pct": 1.0,
+            "scale_attn_weights": true,
+            "seq_length": shape.trained.unwrap_or(shape.context),
+            "tie_word_embeddings": shape.tied,
+            "use_dynamic_ntk": shape.trained.is_some(),
+            "use_logn_attn": shape.trained.is_some(),
+            "vocab_size": vocabulary().tokens.len(),
+            "eos_token_id": vocabulary().eos,
+        });
+    }
+    let class = match shape.architecture {
+        "qwen2" => "Qwen2ForCausalLM",
+        "qwen3" => "Qwen3ForCausalLM",
+        _ => "LlamaForCausalLM",
+    };
     json!({
-        "architectures": ["LlamaForCausalLM"],
+        "architectures": [class],
         "model_type": shape.architecture,
         "hidden_act": "silu",
         "hidden_size": shape.hidden,
@@ -75,7 +103,11 @@ pub fn hf_tensors(shape: &Shape) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
             values = separate_halves(&values, shape.head_dim, dims[0] as usize);
         }
         let dims = dims.iter().rev().map(|&dim| dim as usize).collect();
-        (hf_name(&name), (dims, values))
+        let name = match shape.architecture {
+            "qwen" => qwen_name(&name),
+            _ => hf_name(&name),
+        };
+        (name, (dims, values))
     });
     renamed.collect()
 }
@@ -90,6 +122,26 @@ fn separate_halves(values: &[f32], head_dim: usize, cols: usize) -> Vec<f32> {
         even.chain(odd).collect()
     };
     heads.flat_map(one).collect()
+}
+
+fn qwen_name(name: &str) -> String {
+    let parts = [
+        ("attn_qkv", "attn.c_attn"),
+        ("attn_output", "attn.c_proj"),
+        ("ffn_gate", "mlp.w2"),
+        ("ffn_up", "mlp.w1"),
+        ("ffn_down", "mlp.c_proj"),
+        ("attn_norm", "ln_1"),
+        ("ffn_norm", "ln_2"),
+        ("token_embd", "transformer.wte"),
+        ("output_norm", "transformer.ln_f"),
+    ];
+    if name == "output.weight" {
+        return "lm_head.weight".into();
+    }
+    let name = name.replace("blk.", "transformer.h.");
+    let (from, to) = parts.iter().find(|(from, _)| name.contains(from)).unwrap();
+    name.replace(from, to)
 }
 
 fn hf_name(name: &str) -> String {
@@ -140,7 +192,8 @@ pub fn write_safetensors(
         let view = TensorView::new(dtype, (*dims).clone(), bytes).unwrap();
         (name.as_str(), view)
     });
-    safetensors::serialize_to_file(views, None, path).unwrap();
+    let format = [("format".to_owned(), "pt".to_owned())].into();
+    safetensors::serialize_to_file(views, Some(format), path).unwrap();
 }
 
 /// Writes a JSON file.

@@ -32,6 +32,19 @@ pub struct Shape {
     pub ty: GgmlType,
     pub rope_freqs: bool,
     pub rope_factor: Option<f32>,
+    /// For `qwen`: the length past which rotary base and queries are scaled.
+    pub trained: Option<usize>,
+}
+
+impl Shape {
+    /// The first Qwen, which has as many key heads as query heads and a head of its own.
+    pub fn qwen() -> Self {
+        Self {
+            architecture: "qwen",
+            kv_heads: 4,
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for Shape {
@@ -49,6 +62,7 @@ impl Default for Shape {
             ty: GgmlType::F32,
             rope_freqs: false,
             rope_factor: None,
+            trained: None,
         }
     }
 }
@@ -109,9 +123,13 @@ pub fn tensors(shape: &Shape) -> Vec<(String, Vec<u64>, Vec<f32>)> {
     matrix("token_embd.weight".into(), vocab, shape.hidden);
     for layer in 0..shape.layers {
         let name = |part: &str| format!("blk.{layer}.{part}.weight");
-        matrix(name("attn_q"), q, shape.hidden);
-        matrix(name("attn_k"), kv, shape.hidden);
-        matrix(name("attn_v"), kv, shape.hidden);
+        if shape.architecture == "qwen" {
+            matrix(name("attn_qkv"), q + kv + kv, shape.hidden);
+        } else {
+            matrix(name("attn_q"), q, shape.hidden);
+            matrix(name("attn_k"), kv, shape.hidden);
+            matrix(name("attn_v"), kv, shape.hidden);
+        }
         matrix(name("attn_output"), shape.hidden, q);
         matrix(name("ffn_gate"), shape.inner, shape.hidden);
         matrix(name("ffn_up"), shape.inner, shape.hidden);
@@ -129,6 +147,9 @@ pub fn tensors(shape: &Shape) -> Vec<(String, Vec<u64>, Vec<f32>)> {
         let name = |part: &str| format!("blk.{layer}.{part}");
         vector(name("attn_norm.weight"), shape.hidden, 1.0, 0.2);
         vector(name("ffn_norm.weight"), shape.hidden, 1.0, 0.2);
+        if shape.architecture == "qwen" {
+            vector(name("attn_qkv.bias"), q + kv + kv, 0.0, 0.5);
+        }
         if shape.architecture == "qwen2" {
             vector(name("attn_q.bias"), q, 0.0, 0.5);
             vector(name("attn_k.bias"), kv, 0.0, 0.5);
@@ -161,6 +182,44 @@ pub fn write_gguf_changed(path: &Path, shape: &Shape, change: impl Fn(&mut Write
     write(path, shape, |_| true, change);
 }
 
+/// Encoded weights of a format that is read and not written: arbitrary integers under scales that
+/// are finite and of the size that [`weights`] has.
+pub fn random_blocks(ty: GgmlType, name: &str, n: usize) -> Vec<u8> {
+    let noise = weights(name, ty.row_bytes(n).unwrap(), 1.0);
+    let mut bytes: Vec<u8> = noise.iter().map(|x| (x.to_bits() >> 8) as u8).collect();
+    for block in bytes.chunks_exact_mut(ty.bytes_per_block()) {
+        let half = |x: f32| half::f16::from_f32(x).to_le_bytes();
+        let scale = 0.01 + f32::from(block[0]) / 25_600.0;
+        match ty {
+            GgmlType::Q6_K => block[208..].copy_from_slice(&half(scale / 64.0)),
+            GgmlType::Q4_K | GgmlType::Q5_K => {
+                block[..2].copy_from_slice(&half(scale / 32.0));
+                block[2..4].copy_from_slice(&half(scale / 8.0));
+            }
+            GgmlType::Q4_1 | GgmlType::Q5_1 => {
+                block[..2].copy_from_slice(&half(scale));
+                block[2..4].copy_from_slice(&half(-8.0 * scale));
+            }
+            _ => block[..2].copy_from_slice(&half(scale)),
+        }
+    }
+    bytes
+}
+
+fn encode(ty: GgmlType, name: &str, values: &[f32], cols: usize) -> Vec<u8> {
+    if !matches!(
+        ty,
+        GgmlType::Q5_0 | GgmlType::Q5_1 | GgmlType::Q4_K | GgmlType::Q5_K | GgmlType::Q6_K
+    ) {
+        let mut bytes = Vec::new();
+        for row in values.chunks(cols) {
+            quantize_row(ty, row, &mut bytes).unwrap();
+        }
+        return bytes;
+    }
+    random_blocks(ty, name, values.len())
+}
+
 fn write(path: &Path, shape: &Shape, keep: impl Fn(&str) -> bool, change: impl Fn(&mut Writer)) {
     let mut writer = Writer::new(path);
     write_metadata(&mut writer, shape);
@@ -181,10 +240,7 @@ fn write(path: &Path, shape: &Shape, keep: impl Fn(&str) -> bool, change: impl F
         writer.declare(name, dims, ty(dims)).unwrap();
     }
     for (name, dims, values) in &tensors {
-        let mut bytes = Vec::new();
-        for row in values.chunks(dims[0] as usize) {
-            quantize_row(ty(dims), row, &mut bytes).unwrap();
-        }
+        let bytes = encode(ty(dims), name, values, dims[0] as usize);
         writer.write(name, &bytes).unwrap();
     }
     writer.finish().unwrap();
@@ -197,7 +253,14 @@ fn write_metadata(writer: &mut Writer, shape: &Shape) {
         ("block_count", shape.layers),
         ("context_length", shape.context),
         ("embedding_length", shape.hidden),
-        ("feed_forward_length", shape.inner),
+        (
+            "feed_forward_length",
+            if arch == "qwen" {
+                2 * shape.inner
+            } else {
+                shape.inner
+            },
+        ),
         ("attention.head_count", shape.heads),
         ("attention.head_count_kv", shape.kv_heads),
         ("attention.key_length", shape.head_dim),
@@ -211,6 +274,14 @@ fn write_metadata(writer: &mut Writer, shape: &Shape) {
     writer.set(&eps, 1e-5f32).unwrap();
     let base = format!("{arch}.rope.freq_base");
     writer.set(&base, 10000.0f32).unwrap();
+    if let Some(trained) = shape.trained {
+        let key = |field: &str| format!("{arch}.{field}");
+        writer
+            .set(&key("rope.scaling.original_context_length"), trained as u32)
+            .unwrap();
+        writer.set(&key("rope.scaling.dynamic_ntk"), true).unwrap();
+        writer.set(&key("attention.logn_scaling"), true).unwrap();
+    }
     if let Some(factor) = shape.rope_factor {
         let key = |field: &str| format!("{arch}.rope.scaling.{field}");
         writer.set(&key("type"), "linear").unwrap();

@@ -14,10 +14,13 @@ impl Tensors<'_> {
     }
 
     fn apply(&self, name: &str, x: &[f64]) -> Vec<f64> {
-        let weight = self.get(name);
-        let dot = |row: &[f64]| row.iter().zip(x).map(|(w, x)| w * x).sum();
-        weight.chunks_exact(x.len()).map(dot).collect()
+        apply(&self.get(name), x)
     }
+}
+
+fn apply(weight: &[f64], x: &[f64]) -> Vec<f64> {
+    let dot = |row: &[f64]| row.iter().zip(x).map(|(w, x)| w * x).sum();
+    weight.chunks_exact(x.len()).map(dot).collect()
 }
 
 fn rms_norm(x: &[f64], weight: &[f64]) -> Vec<f64> {
@@ -30,12 +33,23 @@ fn add(x: &mut [f64], y: &[f64]) {
     x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
 }
 
-fn rotate(shape: &Shape, divisors: Option<&[f64]>, position: usize, heads: &mut [f64]) {
+/// Qwen's code: log2(length / trained) + 1 rounded up, as a power of two, less one.
+fn base(shape: &Shape, length: usize) -> f64 {
+    let Some(trained) = shape.trained.filter(|&trained| length > trained) else {
+        return 10000.0;
+    };
+    let context = (length as f64 / trained as f64).log2() + 1.0;
+    let alpha = 2f64.powf(context.ceil()) - 1.0;
+    let dim = shape.head_dim as f64;
+    10000.0 * alpha.powf(dim / (dim - 2.0))
+}
+
+fn rotate(shape: &Shape, base: f64, divisors: Option<&[f64]>, position: usize, heads: &mut [f64]) {
     let half = shape.head_dim / 2;
     for head in heads.chunks_exact_mut(shape.head_dim) {
         for pair in 0..half {
             let exponent = -2.0 * pair as f64 / shape.head_dim as f64;
-            let mut angle = position as f64 * 10000f64.powf(exponent);
+            let mut angle = position as f64 * base.powf(exponent);
             angle /= divisors.map_or(1.0, |divisors| divisors[pair]);
             angle /= f64::from(shape.rope_factor.unwrap_or(1.0));
             let (a, b) = match shape.architecture {
@@ -52,6 +66,7 @@ fn rotate(shape: &Shape, divisors: Option<&[f64]>, position: usize, heads: &mut 
 /// Logits after each of `tokens`.
 pub fn logits(gguf: &Gguf, shape: &Shape, tokens: &[u32]) -> Vec<Vec<f64>> {
     let t = Tensors(gguf);
+    let base = base(shape, tokens.len());
     let divisors = shape.rope_freqs.then(|| t.get("rope_freqs.weight"));
     let embeddings = t.get("token_embd.weight");
     let embed = |&token: &u32| embeddings[token as usize * shape.hidden..][..shape.hidden].to_vec();
@@ -62,6 +77,18 @@ pub fn logits(gguf: &Gguf, shape: &Shape, tokens: &[u32]) -> Vec<Vec<f64>> {
         for (position, x) in stream.iter_mut().enumerate() {
             let normed = rms_norm(x, &t.get(&name("attn_norm.weight")));
             let project = |part: &str| {
+                if shape.architecture == "qwen" {
+                    let third = "qkv".find(part).unwrap();
+                    let weight = t.get(&name("attn_qkv.weight"));
+                    let rows = &weight[third * weight.len() / 3..(third + 1) * weight.len() / 3];
+                    let mut out = apply(rows, &normed);
+                    let bias = t.get(&name("attn_qkv.bias"));
+                    add(
+                        &mut out,
+                        &bias[third * bias.len() / 3..(third + 1) * bias.len() / 3],
+                    );
+                    return out;
+                }
                 let mut out = t.apply(&name(&format!("attn_{part}.weight")), &normed);
                 if shape.architecture == "qwen2" {
                     add(&mut out, &t.get(&name(&format!("attn_{part}.bias"))));
@@ -74,8 +101,14 @@ pub fn logits(gguf: &Gguf, shape: &Shape, tokens: &[u32]) -> Vec<Vec<f64>> {
                 out
             };
             let (mut q, mut k) = (project("q"), project("k"));
-            rotate(shape, divisors.as_deref(), position, &mut q);
-            rotate(shape, divisors.as_deref(), position, &mut k);
+            rotate(shape, base, divisors.as_deref(), position, &mut q);
+            rotate(shape, base, divisors.as_deref(), position, &mut k);
+            let seen = position as f64 + 1.0;
+            if let Some(trained) = shape.trained.map(|trained| trained as f64)
+                && seen > trained
+            {
+                q.iter_mut().for_each(|q| *q *= seen.ln() / trained.ln());
+            }
             keys.push(k);
             values.push(project("v"));
             let gathered = attend(shape, &q, &keys, &values);
