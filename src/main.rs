@@ -8,6 +8,7 @@ mod demo;
 mod distill;
 mod export;
 mod generate;
+mod import;
 mod progress;
 mod report;
 mod stop;
@@ -45,6 +46,7 @@ enum Command {
     Distill(distill::Args),
     Generate(generate::Args),
     Export(export::Args),
+    Import(import::Args),
     Report(report::Args),
 }
 
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Command::Distill(args) => distill::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Report(args) => report::run(&args),
     };
     match outcome {

@@ -31,7 +31,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (mut count, mut bytes, mut tokens, mut different) = (0u64, 0u64, 0u64, 0u64);
     let (mut found, mut expected) = (Vec::new(), Vec::new());
     for source in &sources {
-        for document in documents(&Arc::new(Shards::resolve(source, &SourceOptions::default())?)) {
+        for document in documents(&Arc::new(Shards::resolve(
+            source,
+            &SourceOptions::default(),
+        )?)) {
             let text = document?;
             count += 1;
             bytes += text.len() as u64;

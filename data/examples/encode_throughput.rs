@@ -30,7 +30,10 @@ fn main() -> Outcome<()> {
     }
     let mut texts = Vec::new();
     let mut bytes = 0;
-    for document in documents(&Arc::new(Shards::resolve(source, &SourceOptions::default())?)) {
+    for document in documents(&Arc::new(Shards::resolve(
+        source,
+        &SourceOptions::default(),
+    )?)) {
         let text = document?;
         bytes += text.len();
         texts.push(text);

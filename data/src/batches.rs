@@ -9,9 +9,9 @@
 
 use std::sync::Arc;
 
+use crate::counts::Counts;
 use crate::cursor::{Cursor, Identity, SourceCursor};
 use crate::error::{Error, Result};
-use crate::counts::Counts;
 use crate::packed::PackedRows;
 use crate::row::Row;
 use crate::stream::Stream;
@@ -77,7 +77,10 @@ impl Batch {
 
     /// Targets that are not padding.
     pub fn tokens(&self) -> usize {
-        self.targets.iter().filter(|&&id| id != Self::IGNORE).count()
+        self.targets
+            .iter()
+            .filter(|&&id| id != Self::IGNORE)
+            .count()
     }
 }
 

@@ -87,7 +87,8 @@ fn pack(window: &TokenWindow, seq_len: usize, seed: u64) -> (Vec<Row>, Counts) {
         .map(|(&start, end)| &window.ids[start..end])
         .map(|ids| &ids[..ids.len().min(capacity)])
         .collect();
-    counts.cropped += window.ids.len() as u64 - documents.iter().map(|d| d.len() as u64).sum::<u64>();
+    counts.cropped +=
+        window.ids.len() as u64 - documents.iter().map(|d| d.len() as u64).sum::<u64>();
     // Stable: documents of a length stay in the window's order.
     documents.sort_by_key(|ids| std::cmp::Reverse(ids.len()));
     let mut rows: Vec<Row> = Vec::new();
@@ -123,12 +124,27 @@ fn pack(window: &TokenWindow, seq_len: usize, seed: u64) -> (Vec<Row>, Counts) {
             open.entry(room - ids.len()).or_default().push(row);
         }
     }
-    counts.padded += rows.iter().map(|r| (capacity - r.ids.len()) as u64).sum::<u64>();
-    let key = [ROWS, window.place.epoch, window.place.row ^ (window.place.shard as u64) << 40];
+    counts.padded += rows
+        .iter()
+        .map(|r| (capacity - r.ids.len()) as u64)
+        .sum::<u64>();
+    let key = [
+        ROWS,
+        window.place.epoch,
+        window.place.row ^ (window.place.shard as u64) << 40,
+    ];
     let order = permutation(rows.len(), seed, key);
     let rows = order
         .into_iter()
-        .map(|i| std::mem::replace(&mut rows[i as usize], Row { ids: Vec::new(), starts: Vec::new() }))
+        .map(|i| {
+            std::mem::replace(
+                &mut rows[i as usize],
+                Row {
+                    ids: Vec::new(),
+                    starts: Vec::new(),
+                },
+            )
+        })
         .collect();
     (rows, counts)
 }

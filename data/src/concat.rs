@@ -87,7 +87,8 @@ impl Concat {
             let starts = window.starts[first..]
                 .iter()
                 .take_while(|&&start| start < from + take);
-            row.starts.extend(starts.map(|start| (start - from + offset) as u32));
+            row.starts
+                .extend(starts.map(|start| (start - from + offset) as u32));
             row.ids.extend_from_slice(&window.ids[from..from + take]);
             if row.ids.len() == self.seq_len + 1 {
                 break;

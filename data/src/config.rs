@@ -149,11 +149,22 @@ impl DataConfig {
             return wrong("seq_len", "must be from 1 to 16,777,216");
         }
         match (self.source.is_empty(), self.mixture.is_empty()) {
-            (true, true) => return wrong("source", "is missing; name a source, or several in data.mixture"),
-            (false, false) => return wrong("mixture", "stands beside data.source; keep one of them"),
+            (true, true) => {
+                return wrong(
+                    "source",
+                    "is missing; name a source, or several in data.mixture",
+                );
+            }
+            (false, false) => {
+                return wrong("mixture", "stands beside data.source; keep one of them");
+            }
             _ => {}
         }
-        if !self.mixture.iter().all(|m| m.weight > 0.0 && m.weight.is_finite()) {
+        if !self
+            .mixture
+            .iter()
+            .all(|m| m.weight > 0.0 && m.weight.is_finite())
+        {
             return wrong("mixture", "has a weight that is not a positive number");
         }
         if !(0.0..1.0).contains(&self.validation_fraction) {
@@ -163,7 +174,10 @@ impl DataConfig {
             return wrong("shuffle_window", "is 0; 1 keeps the documents' order");
         }
         let filter = &self.filter;
-        if filter.min_ascii_letters.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
+        if filter
+            .min_ascii_letters
+            .is_some_and(|share| !(0.0..=1.0).contains(&share))
+        {
             return wrong("filter.min_ascii_letters", "must be from 0 to 1");
         }
         if filter.min_bytes > filter.max_bytes && filter.max_bytes.is_some() {

@@ -89,12 +89,18 @@ impl Cursor {
         }
         let same = [
             (self.identity.sources == identity.sources, "the shards are"),
-            (self.identity.tokenizer == identity.tokenizer, "the tokenizer is"),
+            (
+                self.identity.tokenizer == identity.tokenizer,
+                "the tokenizer is",
+            ),
             (
                 self.identity.settings == identity.settings,
                 "the settings in [data] are",
             ),
-            (self.sources.len() == identity.sources.len(), "the sources are"),
+            (
+                self.sources.len() == identity.sources.len(),
+                "the sources are",
+            ),
         ];
         match same.into_iter().find(|(same, _)| !same) {
             Some((_, what)) => wrong(format!(

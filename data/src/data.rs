@@ -240,7 +240,11 @@ impl Data {
         Ok(index)
     }
 
-    fn find_duplicates(&mut self, beside: Option<&Path>, progress: &dyn Fn(Progress)) -> Result<()> {
+    fn find_duplicates(
+        &mut self,
+        beside: Option<&Path>,
+        progress: &dyn Fn(Progress),
+    ) -> Result<()> {
         for source in &mut self.sources {
             if let Kind::Text { shards, duplicates } = &mut source.kind {
                 let found = Duplicates::of(shards, self.config.on_damage, beside, progress)?;

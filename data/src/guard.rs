@@ -46,7 +46,10 @@ mod tests {
     fn a_panic_is_an_error_and_errors_are_themselves() {
         let divide = |by: usize| guarded(|| Ok::<_, String>(6 / by));
         assert_eq!(divide(2), Ok(3));
-        assert_eq!(divide(0), Err("the reader failed on malformed data".to_owned()));
+        assert_eq!(
+            divide(0),
+            Err("the reader failed on malformed data".to_owned())
+        );
         assert_eq!(guarded(|| Err::<(), _>("no")), Err("no".to_owned()));
     }
 }

@@ -77,7 +77,9 @@ impl Loader {
         let received = self.ready.as_ref().and_then(|ready| ready.recv().ok());
         // The thread ends only after an error, or if it panicked.
         let mut loaded = received.unwrap_or_else(|| {
-            Err(Error::Tokenize("the data thread has ended; see above".into()))
+            Err(Error::Tokenize(
+                "the data thread has ended; see above".into(),
+            ))
         })?;
         loaded.waited = start.elapsed();
         Ok(loaded)

@@ -54,7 +54,10 @@ pub(crate) struct Location {
 /// resumed after an update must see the same rows.
 pub(crate) fn permutation(n: usize, seed: u64, key: [u64; 3]) -> Vec<u32> {
     let mut bytes = [0; 32];
-    for (eight, word) in bytes.chunks_exact_mut(8).zip([seed, key[0], key[1], key[2]]) {
+    for (eight, word) in bytes
+        .chunks_exact_mut(8)
+        .zip([seed, key[0], key[1], key[2]])
+    {
         eight.copy_from_slice(&word.to_le_bytes());
     }
     let mut rng = ChaCha8Rng::from_seed(bytes);
@@ -169,7 +172,14 @@ impl Walk {
                 Some(Ok((row, text))) => {
                     self.place.row = row + 1;
                     if let Some(text) = text {
-                        return Ok(Some((Location { shard, segment, row }, text)));
+                        return Ok(Some((
+                            Location {
+                                shard,
+                                segment,
+                                row,
+                            },
+                            text,
+                        )));
                     }
                 }
                 Some(Err(e)) => self.damaged(e, counts)?,

@@ -35,7 +35,10 @@ impl RowSet {
 
     /// Targets in all rows, padding not counted.
     pub fn tokens(&self) -> usize {
-        self.rows.iter().map(|row| row.ids.len().saturating_sub(1)).sum()
+        self.rows
+            .iter()
+            .map(|row| row.ids.len().saturating_sub(1))
+            .sum()
     }
 
     /// The rows.

@@ -66,9 +66,7 @@ impl Stream {
         let (seq_len, skip) = (options.seq_len, cursor.skip as usize);
         let packer = match options.packing {
             Packing::Concat => Packer::Concat(Concat::new(seq_len, skip, cursor.counts)),
-            Packing::BestFit => {
-                Packer::BestFit(BestFit::new(seq_len, seed, skip, cursor.counts))
-            }
+            Packing::BestFit => Packer::BestFit(BestFit::new(seq_len, seed, skip, cursor.counts)),
         };
         Self {
             options,

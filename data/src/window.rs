@@ -77,10 +77,7 @@ impl Window {
                 break;
             };
             rows += 1;
-            if options
-                .selection
-                .takes(location, &text, &mut window.counts)
-            {
+            if options.selection.takes(location, &text, &mut window.counts) {
                 bytes += text.len();
                 window.documents.push(text);
             }

@@ -22,7 +22,10 @@ fn ten_thousand_mutated_shards_are_errors_or_documents() {
     let (one, two, three) = ("a.parquet", "b.json.gz", "c.jsonl");
     text_shard(&dir.path().join(one), &texts, 15);
     json_shard(&dir.path().join(two), &texts);
-    let lines: String = texts.iter().map(|t| json!({"text": t}).to_string() + "\n").collect();
+    let lines: String = texts
+        .iter()
+        .map(|t| json!({"text": t}).to_string() + "\n")
+        .collect();
     std::fs::write(dir.path().join(three), lines).unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let mut failures = 0;

@@ -17,7 +17,11 @@ fn settings(source: &Path, packing: &str) -> DataConfig {
     }))
 }
 
-fn rows(config: &DataConfig, tokenizer: &Arc<Tokenizer>, n: usize) -> Vec<(Vec<i32>, Vec<i32>, Vec<i32>)> {
+fn rows(
+    config: &DataConfig,
+    tokenizer: &Arc<Tokenizer>,
+    n: usize,
+) -> Vec<(Vec<i32>, Vec<i32>, Vec<i32>)> {
     let data = open(config, tokenizer).unwrap();
     let mut batches = data.batches(1, Rank::default(), None).unwrap();
     let row = |_| {
@@ -57,7 +61,10 @@ fn a_packed_epoch_is_the_streamed_one_in_another_order() {
             assert!(left.values().all(|&n| n == 0));
         }
         assert_ne!(two[..report.rows], two[report.rows..]);
-        let (a, b) = (open(&streamed, &tokenizer).unwrap(), open(&packed, &beside).unwrap());
+        let (a, b) = (
+            open(&streamed, &tokenizer).unwrap(),
+            open(&packed, &beside).unwrap(),
+        );
         assert_eq!(a.validation(), b.validation());
 
         let (whole, _) = take(&b, 3, Rank::default(), &b.start(), 90);
@@ -75,7 +82,9 @@ fn a_directory_that_is_in_the_way_or_of_other_settings_is_refused() {
     let config = settings(&dir.path().join("text"), "concat");
     let out = dir.path().join("out");
     pack(&config, &tokenizer, &out, 64, &|_| ()).unwrap();
-    let again = pack(&config, &tokenizer, &out, 64, &|_| ()).unwrap_err().to_string();
+    let again = pack(&config, &tokenizer, &out, 64, &|_| ())
+        .unwrap_err()
+        .to_string();
     assert!(again.contains("already"), "{again}");
     let other = pack(&config, &tokenizer, &dir.path().join("text"), 64, &|_| ()).unwrap_err();
     assert!(matches!(other, Error::Packed { .. }), "{other}");
@@ -108,9 +117,24 @@ fn an_interrupted_pack_goes_on_and_ends_the_same() {
         })
     });
     assert!(stop.is_err());
-    assert!(open(&DataConfig { source: stopped.display().to_string(), ..config.clone() }, &tokenizer).is_err());
+    assert!(
+        open(
+            &DataConfig {
+                source: stopped.display().to_string(),
+                ..config.clone()
+            },
+            &tokenizer
+        )
+        .is_err()
+    );
     pack(&config, &tokenizer, &stopped, 64, &|_| ()).unwrap();
-    for file in ["0/00000.arrow", "0/00002.arrow", "validation.arrow", "pack.json", "tokenizer.json"] {
+    for file in [
+        "0/00000.arrow",
+        "0/00002.arrow",
+        "validation.arrow",
+        "pack.json",
+        "tokenizer.json",
+    ] {
         let read = |dir: &Path| std::fs::read(dir.join(file)).unwrap();
         assert_eq!(read(&whole), read(&stopped), "{file}");
     }

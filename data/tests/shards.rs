@@ -14,7 +14,6 @@ use retort_data::{Error, Rank, TimestampKind, documents, inspect};
 use serde_json::json;
 use support::{config, json_shard, open, parquet, shards, story_shards, text_shard, tokenizer};
 
-
 fn texts(path: &Path) -> Result<Vec<String>, Error> {
     documents(&shards(path)?).collect()
 }
@@ -77,7 +76,10 @@ fn every_layout_of_the_columns_is_read() {
             assert_eq!(texts(&path).unwrap(), ["one", "", "four ünïcødé", "five"]);
             let found = inspect(&shards(&path).unwrap(), None, u64::MAX, &|_| ()).unwrap();
             let info = &found.shards[0];
-            assert_eq!((&info.timestamp, info.rows, info.row_groups), (kind, Some(5), 3));
+            assert_eq!(
+                (&info.timestamp, info.rows, info.row_groups),
+                (kind, Some(5), 3)
+            );
         }
     }
 }
@@ -145,7 +147,10 @@ fn what_is_wrong_with_a_file_is_said_with_its_name() {
 fn json_lines_are_read_in_gzip_and_plain() {
     let dir = tempfile::tempdir().unwrap();
     let expected = ["one", "", "four ünïcødé \n and on"];
-    json_shard(&dir.path().join("c4-train.00000-of-01024.json.gz"), &expected);
+    json_shard(
+        &dir.path().join("c4-train.00000-of-01024.json.gz"),
+        &expected,
+    );
     let lines = r#"{"text": "plain", "other": {"nested": [1]}}
 
 {"url": null, "text": null}
@@ -157,7 +162,10 @@ fn json_lines_are_read_in_gzip_and_plain() {
     let bad = dir.path().join("bad.jsonl");
     std::fs::write(&bad, "{\"text\": \"a\"}\n{\"text\": 5}\n").unwrap();
     let error = texts(&bad).unwrap_err().to_string();
-    assert!(error.contains("bad.jsonl: line 2") && error.contains("on_damage"), "{error}");
+    assert!(
+        error.contains("bad.jsonl: line 2") && error.contains("on_damage"),
+        "{error}"
+    );
 }
 
 /// The recipe says whether damage ends the run or is skipped and counted; what is skipped does not
@@ -166,14 +174,23 @@ fn json_lines_are_read_in_gzip_and_plain() {
 fn a_damaged_row_group_is_named_or_skipped_and_counted() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("damaged.parquet");
-    let texts: Vec<String> = (0..600).map(|i| format!("document number {i:03} of six hundred")).collect();
+    let texts: Vec<String> = (0..600)
+        .map(|i| format!("document number {i:03} of six hundred"))
+        .collect();
     text_shard(&path, &texts, 200);
     let mut bytes = std::fs::read(&path).unwrap();
     // In the second of three row groups.
-    let at = bytes.windows(19).position(|w| w == b"document number 300").unwrap();
+    let at = bytes
+        .windows(19)
+        .position(|w| w == b"document number 300")
+        .unwrap();
     bytes[at - 40..at + 400].fill(0xff);
     std::fs::write(&path, &bytes).unwrap();
-    std::fs::write(dir.path().join("e.jsonl"), "{\"text\": \"a line of JSON\"}\nnot\n").unwrap();
+    std::fs::write(
+        dir.path().join("e.jsonl"),
+        "{\"text\": \"a line of JSON\"}\nnot\n",
+    )
+    .unwrap();
     let tokenizer = Arc::new(tokenizer());
     let mut fields = json!({"source": dir.path(), "seq_len": 16, "validation_fraction": 0.0, "shuffle_window": 7});
     let mut batches = open(&config(fields.clone()), &tokenizer)
@@ -186,19 +203,25 @@ fn a_damaged_row_group_is_named_or_skipped_and_counted() {
         }
     };
     assert!(
-        error.contains("damaged.parquet: row group 1, column `text`") || error.contains("e.jsonl: line 2"),
+        error.contains("damaged.parquet: row group 1, column `text`")
+            || error.contains("e.jsonl: line 2"),
         "{error}"
     );
     fields["on_damage"] = json!("skip");
     let data = open(&config(fields), &tokenizer).unwrap();
     let mut whole = data.batches(1, Rank::default(), None).unwrap();
     while whole.cursor().epochs()[0] == 0 {
-        let mut again = data.batches(1, Rank::default(), Some(&whole.cursor())).unwrap();
+        let mut again = data
+            .batches(1, Rank::default(), Some(&whole.cursor()))
+            .unwrap();
         assert_eq!(whole.next_batch().unwrap(), again.next_batch().unwrap());
     }
     let counts = whole.counts();
     assert_eq!(counts.damaged, 2);
-    assert!(counts.documents >= 401 && counts.documents < 601, "{counts}");
+    assert!(
+        counts.documents >= 401 && counts.documents < 601,
+        "{counts}"
+    );
 }
 
 #[test]
@@ -215,10 +238,19 @@ fn an_inspection_counts_what_is_there() {
     .unwrap();
     assert_eq!((found.documents, seen.get()), (300, (300, 1.0)));
     let texts: Vec<String> = documents(&source).map(Result::unwrap).collect();
-    assert_eq!(found.bytes, texts.iter().map(|t| t.len() as u64).sum::<u64>());
+    assert_eq!(
+        found.bytes,
+        texts.iter().map(|t| t.len() as u64).sum::<u64>()
+    );
     let ids = tokenizer.encode_batch(&texts).unwrap();
-    assert_eq!(found.tokens, Some(ids.iter().map(|ids| ids.len() as u64).sum()));
+    assert_eq!(
+        found.tokens,
+        Some(ids.iter().map(|ids| ids.len() as u64).sum())
+    );
     assert_eq!(found.shards.iter().map(|s| s.row_groups).sum::<usize>(), 8);
     let some = inspect(&source, None, 40, &|_| ()).unwrap();
-    assert_eq!((some.tokens, some.documents, some.shards.len()), (None, 40, 1));
+    assert_eq!(
+        (some.tokens, some.documents, some.shards.len()),
+        (None, 40, 1)
+    );
 }

@@ -96,26 +96,30 @@ fn stopping_anywhere_any_number_of_times_changes_no_batch() {
         prop::collection::vec((0usize..40, 1usize..4), 1..8),
     );
     runner
-        .run(&strategy, |(packing, window, mixed, seq_len, batch_size, stops)| {
-            let mut config = fixture.config(packing, window, mixed, seq_len);
-            let data = open(&config, &fixture.tokenizer).unwrap();
-            let n: usize = stops.iter().map(|(n, _)| n).sum();
-            let (whole, end) = take(&data, batch_size, Rank::default(), &data.start(), n);
-            let (mut pieces, mut cursor) = (Vec::new(), data.start());
-            for (n, threads) in stops {
-                // Each piece as another process would do it, on another number of threads.
-                config.threads = threads;
-                let data = Data::open(&config, &fixture.tokenizer, None, Some(&cursor), &|_| ())
-                    .unwrap();
-                let (more, at) = take(&data, batch_size, Rank::default(), &cursor, n);
-                pieces.extend(more);
-                cursor = at;
-            }
-            prop_assert_eq!(pieces, whole);
-            prop_assert_eq!(&cursor, &end);
-            prop_assert!(serde_json::to_string(&cursor).unwrap().len() < 2048);
-            Ok(())
-        })
+        .run(
+            &strategy,
+            |(packing, window, mixed, seq_len, batch_size, stops)| {
+                let mut config = fixture.config(packing, window, mixed, seq_len);
+                let data = open(&config, &fixture.tokenizer).unwrap();
+                let n: usize = stops.iter().map(|(n, _)| n).sum();
+                let (whole, end) = take(&data, batch_size, Rank::default(), &data.start(), n);
+                let (mut pieces, mut cursor) = (Vec::new(), data.start());
+                for (n, threads) in stops {
+                    // Each piece as another process would do it, on another number of threads.
+                    config.threads = threads;
+                    let data =
+                        Data::open(&config, &fixture.tokenizer, None, Some(&cursor), &|_| ())
+                            .unwrap();
+                    let (more, at) = take(&data, batch_size, Rank::default(), &cursor, n);
+                    pieces.extend(more);
+                    cursor = at;
+                }
+                prop_assert_eq!(pieces, whole);
+                prop_assert_eq!(&cursor, &end);
+                prop_assert!(serde_json::to_string(&cursor).unwrap().len() < 2048);
+                Ok(())
+            },
+        )
         .unwrap();
 }
 
@@ -140,7 +144,9 @@ fn ranks_share_the_rows_and_their_number_may_change_at_any_step() {
                     prop_assert_eq!(end, &of_ranks[0].1);
                 }
                 for step in 0..steps {
-                    of_ranks.iter().for_each(|(b, _)| seen.extend(rows(&b[step])));
+                    of_ranks
+                        .iter()
+                        .for_each(|(b, _)| seen.extend(rows(&b[step])));
                 }
                 cursor = of_ranks[0].1.clone();
             }
@@ -225,7 +231,11 @@ fn best_fit_rows_hold_whole_documents_and_start_with_one() {
         assert_eq!(ids.len(), batch.tokens() + 1);
         padded += 121 - ids.len();
         // Padding is at the end, and repeats the last id.
-        assert!(batch.targets[batch.tokens()..].iter().all(|&t| t == Batch::IGNORE));
+        assert!(
+            batch.targets[batch.tokens()..]
+                .iter()
+                .all(|&t| t == Batch::IGNORE)
+        );
         for i in batch.tokens() + 1..120 {
             assert_eq!(batch.inputs[i] as u32, *ids.last().unwrap());
         }
@@ -238,7 +248,10 @@ fn best_fit_rows_hold_whole_documents_and_start_with_one() {
             let document = expected.remove(at.expect("a document, whole, once"));
             cropped += usize::from(document.last() != Some(&eot));
             for j in start..end.min(120) {
-                assert_eq!((batch.documents[j], batch.positions[j]), (i as i32, (j - start) as i32));
+                assert_eq!(
+                    (batch.documents[j], batch.positions[j]),
+                    (i as i32, (j - start) as i32)
+                );
             }
         }
     }
@@ -246,7 +259,10 @@ fn best_fit_rows_hold_whole_documents_and_start_with_one() {
     let counts = batches.counts();
     assert_eq!(counts.padded, padded as u64);
     assert!(counts.cropped > 0);
-    assert!(padded * 10 < 121 * batches.cursor().rows() as usize, "{padded}");
+    assert!(
+        padded * 10 < 121 * batches.cursor().rows() as usize,
+        "{padded}"
+    );
 }
 
 #[test]
@@ -260,7 +276,10 @@ fn boundaries_and_positions_begin_anew_with_each_document() {
         for row in 0..3 {
             let (mut document, mut position) = (0, 0);
             for i in row * 50..(row + 1) * 50 {
-                assert_eq!((batch.documents[i], batch.positions[i]), (document, position));
+                assert_eq!(
+                    (batch.documents[i], batch.positions[i]),
+                    (document, position)
+                );
                 position += 1;
                 if batch.inputs[i] as u32 == fixture.tokenizer.eot() {
                     (document, position) = (document + 1, 0);
@@ -314,22 +333,44 @@ fn no_validation_row_has_a_training_document() {
 fn filters_leave_out_and_count() {
     let fixture = Fixture::new();
     let dir = tempfile::tempdir().unwrap();
-    let (a, b) = ("the same text twice in one source", "0123456789 0123456789 012345");
-    text_shard(&dir.path().join("a.parquet"), &[a, "short", b, "kept once, here"], 2);
-    text_shard(&dir.path().join("b.parquet"), &[a, &"long ".repeat(100), "kept as well, there"], 2);
+    let (a, b) = (
+        "the same text twice in one source",
+        "0123456789 0123456789 012345",
+    );
+    text_shard(
+        &dir.path().join("a.parquet"),
+        &[a, "short", b, "kept once, here"],
+        2,
+    );
+    text_shard(
+        &dir.path().join("b.parquet"),
+        &[a, &"long ".repeat(100), "kept as well, there"],
+        2,
+    );
     let config = config(json!({
         "source": dir.path(), "seq_len": 4, "validation_fraction": 0.0, "seed": 3,
         "filter": {"min_bytes": 10, "max_bytes": 300, "min_ascii_letters": 0.5, "drop_duplicates": true},
     }));
     let beside = tempfile::tempdir().unwrap();
     for _ in 0..2 {
-        let data = Data::open(&config, &fixture.tokenizer, Some(beside.path()), None, &|_| ());
+        let data = Data::open(
+            &config,
+            &fixture.tokenizer,
+            Some(beside.path()),
+            None,
+            &|_| (),
+        );
         let mut batches = data.unwrap().batches(1, Rank::default(), None).unwrap();
         while batches.cursor().epochs()[0] == 0 {
             batches.next_batch().unwrap();
         }
         let counts = batches.counts();
-        let left_out = (counts.too_short, counts.too_long, counts.not_ascii, counts.duplicates);
+        let left_out = (
+            counts.too_short,
+            counts.too_long,
+            counts.not_ascii,
+            counts.duplicates,
+        );
         assert_eq!((left_out, counts.documents), ((1, 1, 1, 1), 3));
         assert!(counts.to_string().contains("1 duplicates"), "{counts}");
         // The second time the places come from the file.
@@ -350,19 +391,33 @@ fn a_cursor_of_other_data_is_refused_and_says_what_differs() {
     assert_eq!(message(&config, &fixture.tokenizer), None);
     let mut other = config.clone();
     other.source = fixture.path("second");
-    assert!(message(&other, &fixture.tokenizer).unwrap().contains("shards"));
+    assert!(
+        message(&other, &fixture.tokenizer)
+            .unwrap()
+            .contains("shards")
+    );
     other = config.clone();
     other.seq_len = 11;
-    assert!(message(&other, &fixture.tokenizer).unwrap().contains("settings"));
+    assert!(
+        message(&other, &fixture.tokenizer)
+            .unwrap()
+            .contains("settings")
+    );
     let dir = tempfile::tempdir().unwrap();
     story_shards(dir.path());
     let trained = retort_data::train_tokenizer(&shards(dir.path()).unwrap(), 300, &|_| ());
-    assert!(message(&config, &Arc::new(trained.unwrap())).unwrap().contains("tokenizer"));
+    assert!(
+        message(&config, &Arc::new(trained.unwrap()))
+            .unwrap()
+            .contains("tokenizer")
+    );
     // What the rows do not depend on may change.
     other = config.clone();
     (other.threads, other.max_validation_rows) = (3, 1);
     assert_eq!(message(&other, &fixture.tokenizer), None);
-    let version = serde_json::to_string(&start).unwrap().replace("\"version\":1", "\"version\":9");
+    let version = serde_json::to_string(&start)
+        .unwrap()
+        .replace("\"version\":1", "\"version\":9");
     let version = serde_json::from_str(&version).unwrap();
     let refused = Data::open(&config, &fixture.tokenizer, None, Some(&version), &|_| ());
     assert!(refused.err().unwrap().to_string().contains("version 9"));
@@ -404,8 +459,13 @@ fn impossible_settings_name_their_field() {
     let fixture = Fixture::new();
     let refused = |fields: serde_json::Value| {
         let mut all = json!({"source": fixture.path("first")});
-        all.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-        open(&config(all), &fixture.tokenizer).err().unwrap().to_string()
+        all.as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
+        open(&config(all), &fixture.tokenizer)
+            .err()
+            .unwrap()
+            .to_string()
     };
     assert!(refused(json!({"seq_len": 0})).contains("data.seq_len"));
     assert!(refused(json!({"source": ""})).contains("data.source"));
@@ -415,7 +475,11 @@ fn impossible_settings_name_their_field() {
     assert!(refused(json!({"filter": {"min_ascii_letters": 2.0}})).contains("min_ascii_letters"));
     let weights = json!({"source": "", "mixture": [{"source": "x", "weight": 0.0}]});
     assert!(refused(weights).contains("weight"));
-    let data = open(&config(json!({"source": fixture.path("first")})), &fixture.tokenizer).unwrap();
+    let data = open(
+        &config(json!({"source": fixture.path("first")})),
+        &fixture.tokenizer,
+    )
+    .unwrap();
     assert!(data.batches(0, Rank::default(), None).is_err());
     assert!(data.batches(1, Rank { index: 2, count: 2 }, None).is_err());
     let unknown = r#"{"source": "s", "tokenizer": "t", "seq_length": 8}"#;

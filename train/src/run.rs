@@ -88,7 +88,10 @@ pub fn prepare(
     if started {
         check_same(&recipe, run)?;
     }
-    let state = checkpoint.as_deref().map(checkpoint::load_state).transpose()?;
+    let state = checkpoint
+        .as_deref()
+        .map(checkpoint::load_state)
+        .transpose()?;
     let cursor = state.as_ref().map(|state| &state.cursor);
     let data = Data::open(&recipe.data, &tokenizer, Some(run), cursor, progress)?;
     let mut optimizer = adamw(&recipe.train, &model);
@@ -152,7 +155,10 @@ fn check_fit(config: &ModelConfig, tokenizer: &Tokenizer, seq_len: usize) -> Res
 
 /// Keys that may differ between a run and its resumption: they do not touch the weights.
 const FREE: &[(&str, &[&str])] = &[
-    ("train", &["eval_every", "checkpoint_every", "keep_checkpoints"]),
+    (
+        "train",
+        &["eval_every", "checkpoint_every", "keep_checkpoints"],
+    ),
     ("data", &["threads", "disk_budget"]),
 ];
 

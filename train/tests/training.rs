@@ -3,8 +3,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 use retort_data::{Shards, SourceOptions, train_tokenizer};
 use retort_train::{CrossEntropy, Event, Outcome, Recipe, prepare, train};

@@ -114,7 +114,9 @@ impl Index {
             || !vocabulary.contains(&index.vocab_size)
             || index.rows_a_file == 0
         {
-            return Err(bad("names no source, or an impossible seq_len, vocab_size or rows_a_file".into()));
+            return Err(bad(
+                "names no source, or an impossible seq_len, vocab_size or rows_a_file".into(),
+            ));
         }
         Ok(index)
     }

@@ -167,9 +167,10 @@ impl PackedRows {
         let files: Vec<RowFile> = (0..rows.div_ceil(each))
             .map(|i| RowFile::open(&directory.join(file_name(source, i)), index))
             .collect::<Result<_>>()?;
-        let in_place = files.iter().enumerate().all(|(i, file)| {
-            file.len() == each.min(rows - i * each)
-        });
+        let in_place = files
+            .iter()
+            .enumerate()
+            .all(|(i, file)| file.len() == each.min(rows - i * each));
         if rows == 0 || !in_place || u32::try_from(rows).is_err() {
             return Err(Error::Packed {
                 path: directory.join(source.to_string()),

@@ -8,15 +8,15 @@ use std::io::BufWriter;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, FixedSizeListArray, ListArray, RecordBatch, UInt16Array, UInt32Array};
+use arrow::array::{
+    ArrayRef, FixedSizeListArray, ListArray, RecordBatch, UInt16Array, UInt32Array,
+};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::ipc::writer::FileWriter;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    INDEX, Index, IndexSource, ROWS_A_BATCH, STATE, VALIDATION, VERSION, file_name,
-};
+use super::{INDEX, Index, IndexSource, ROWS_A_BATCH, STATE, VALIDATION, VERSION, file_name};
 use crate::config::DataConfig;
 use crate::counts::Counts;
 use crate::cursor::{Identity, SourceCursor};
@@ -158,7 +158,10 @@ fn pack_source(
             }
         }
         if !rows.is_empty() {
-            form.write(&directory.join(file_name(source, state.rows / state.rows_a_file)), &rows)?;
+            form.write(
+                &directory.join(file_name(source, state.rows / state.rows_a_file)),
+                &rows,
+            )?;
         }
         state.rows += rows.len();
         state.cursor = stream.cursor();
@@ -176,7 +179,9 @@ fn unfinished(directory: &Path) -> Result<Option<State>> {
         reason,
     };
     if Index::is_in(directory) {
-        return Err(bad("holds packed data already; name another directory".into()));
+        return Err(bad(
+            "holds packed data already; name another directory".into()
+        ));
     }
     if let Ok(bytes) = std::fs::read(directory.join(STATE)) {
         let state = serde_json::from_slice(&bytes);
@@ -219,7 +224,11 @@ struct Form {
 impl Form {
     fn new(vocab_size: usize, seq_len: usize) -> Self {
         let short = vocab_size <= usize::from(u16::MAX) + 1;
-        let kind = if short { DataType::UInt16 } else { DataType::UInt32 };
+        let kind = if short {
+            DataType::UInt16
+        } else {
+            DataType::UInt32
+        };
         let width = seq_len + 1;
         let item = Arc::new(Field::new("item", kind, false));
         let start = Arc::new(Field::new("item", DataType::UInt32, false));
@@ -241,7 +250,8 @@ impl Form {
             Error::io(path, "write it", std::io::Error::other(e.to_string()))
         };
         with_file(path, |file: File| {
-            let mut writer = FileWriter::try_new(BufWriter::new(file), &self.schema).map_err(failed)?;
+            let mut writer =
+                FileWriter::try_new(BufWriter::new(file), &self.schema).map_err(failed)?;
             for rows in rows.chunks(ROWS_A_BATCH) {
                 let batch = self.batch(rows).map_err(failed)?;
                 writer.write(&batch).map_err(failed)?;

@@ -52,10 +52,7 @@ impl JsonLines {
         let mut file = BufReader::with_capacity(1 << 18, File::open(&self.path).map_err(io)?);
         let start = file.fill_buf().map_err(io)?;
         let input: Box<dyn BufRead + Send> = if start.starts_with(&[0x1f, 0x8b]) {
-            Box::new(BufReader::with_capacity(
-                1 << 18,
-                MultiGzDecoder::new(file),
-            ))
+            Box::new(BufReader::with_capacity(1 << 18, MultiGzDecoder::new(file)))
         } else {
             Box::new(file)
         };

@@ -195,8 +195,11 @@ fn tokens(file: &[u8]) -> std::result::Result<Vec<Token>, String> {
     Ok(tokens.into_iter().flatten().collect())
 }
 
+/// Two tokens that make a third.
+type Merge<'a> = (&'a [u8], &'a [u8]);
+
 /// What each token of more than one byte is merged from, in the order of the ranks.
-fn merges(tokens: &[Token]) -> std::result::Result<Vec<(&[u8], &[u8])>, String> {
+fn merges(tokens: &[Token]) -> std::result::Result<Vec<Merge<'_>>, String> {
     let mut ranks: HashMap<&[u8], usize> = HashMap::with_capacity(tokens.len());
     for (rank, token) in tokens.iter().enumerate() {
         if let Some(first) = ranks.insert(&token.bytes, rank) {
