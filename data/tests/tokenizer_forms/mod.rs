@@ -111,7 +111,8 @@ pub fn shard(path: &Path, documents: usize) -> PathBuf {
 pub fn trained(vocabulary: usize) -> Value {
     let dir = tempfile::tempdir().unwrap();
     let shard = shard(&dir.path().join("text.parquet"), 400);
-    let file = train_tokenizer(&[shard], vocabulary, &|_| ())
+    let source = Shards::resolve(shard.to_str().unwrap(), &SourceOptions::default()).unwrap();
+    let file = train_tokenizer(&Arc::new(source), vocabulary, &|_| ())
         .unwrap()
         .save(dir.path())
         .unwrap();
