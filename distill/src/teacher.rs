@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, Int, Tensor};
 use retort_data::Tokenizer;
-use retort_model::{Llama, ModelConfig};
+use retort_model::{Decoder, ModelConfig};
 
 use crate::error::{Error, Result};
 
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 pub struct Teacher {
     /// Its shape.
     pub config: ModelConfig,
-    model: Llama,
+    model: Decoder,
 }
 
 impl Teacher {

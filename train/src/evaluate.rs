@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use retort_data::Packed;
-use retort_model::Llama;
+use retort_model::Decoder;
 use serde::Serialize;
 
 use crate::objective::{BatchTensors, cross_entropy};
@@ -29,7 +29,7 @@ impl Validation {
 
 /// Runs `model` (without autodiff, on `device`) over every row of `rows`, `batch_size`
 /// rows at a time. The losses are summed in f64 in the rows' order.
-pub fn evaluate(model: &Llama, rows: &Packed, batch_size: usize, device: &Device) -> Validation {
+pub fn evaluate(model: &Decoder, rows: &Packed, batch_size: usize, device: &Device) -> Validation {
     let start = Instant::now();
     let (mut sum, mut tokens) = (0.0, 0u64);
     for first in (0..rows.len()).step_by(batch_size) {

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use retort_data::Batch;
-use retort_model::Llama;
+use retort_model::Decoder;
 
 /// A batch on a device.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub struct Loss {
 /// Where targets come from.
 pub trait Objective {
     /// The loss of `model` on `batch`.
-    fn loss(&self, model: &Llama, batch: &BatchTensors) -> Loss;
+    fn loss(&self, model: &Decoder, batch: &BatchTensors) -> Loss;
 }
 
 /// Next-token cross entropy: the objective of pretraining.
@@ -45,7 +45,7 @@ pub trait Objective {
 pub struct CrossEntropy;
 
 impl Objective for CrossEntropy {
-    fn loss(&self, model: &Llama, batch: &BatchTensors) -> Loss {
+    fn loss(&self, model: &Decoder, batch: &BatchTensors) -> Loss {
         let logits = model.forward(batch.inputs.clone());
         Loss {
             total: cross_entropy(logits, batch.targets.clone()),

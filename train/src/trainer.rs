@@ -13,7 +13,7 @@ use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::Tensor;
 use retort_data::{Batches, Packed};
-use retort_model::Llama;
+use retort_model::Decoder;
 use serde_json::{Value, json};
 
 use crate::checkpoint::{self, Contents};
@@ -185,7 +185,7 @@ fn add_parts(
     }
 }
 
-fn validate(model: &Llama, rows: &Packed, batch_size: usize) -> Validation {
+fn validate(model: &Decoder, rows: &Packed, batch_size: usize) -> Validation {
     let model = model.valid();
     let device = model.norm.gamma.val().device();
     evaluate(&model, rows, batch_size, &device)
