@@ -188,7 +188,7 @@ fn logits_equal_the_equations_within_the_trained_length() {
 #[test]
 fn logits_equal_the_equations_past_the_trained_length() {
     for (ntk, logn) in [(true, true), (true, false), (false, true)] {
-        // Five times the trained length: α = 7 there.
+        // Five times the trained length: α = 15 there.
         let (difference, largest) = difference(&config(16, ntk, logn), 80);
         println!("past, ntk {ntk}, logn {logn}: {difference:.2e} of {largest:.1}");
         assert!(
