@@ -73,7 +73,7 @@ impl Family for Qwen {
     }
 
     fn read(&self, fields: &Fields<'_>) -> Result<ModelConfig> {
-        if fields.flag_or("no_bias", true)? != true {
+        if !fields.flag_or("no_bias", true)? {
             return Err(fields.bad("no_bias", "false is not supported"));
         }
         if fields.number("rotary_pct")?.is_some_and(|p| p != 1.0) {

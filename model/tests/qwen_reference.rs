@@ -100,7 +100,7 @@ fn reference(
         let mut mixed = vec![vec![0.0; d]; t];
         for head in 0..c.num_attention_heads {
             let part = |p: usize, which: usize| &qkv[p][which * d + head * e..][..e];
-            for p in 0..t {
+            for (p, out) in mixed.iter_mut().enumerate() {
                 let mut q = turn(part(p, 0), p);
                 if c.use_logn_attn && t > c.seq_length && p + 1 > c.seq_length {
                     let factor = ((p + 1) as f64).log(c.seq_length as f64);
@@ -117,7 +117,7 @@ fn reference(
                 let sum: f64 = weights.iter().sum();
                 for (s, w) in weights.iter().enumerate() {
                     for (i, v) in part(s, 2).iter().enumerate() {
-                        mixed[p][head * e + i] += w / sum * v;
+                        out[head * e + i] += w / sum * v;
                     }
                 }
             }
