@@ -58,7 +58,8 @@ pub fn prepare(args: &Args, recipe: Recipe) -> anyhow::Result<Prepared> {
 
 /// Runs the loop with a bar and says how it ended.
 pub fn go(prepared: Prepared, objective: &dyn Objective) -> anyhow::Result<()> {
-    let (all, body) = prepared.config.parameters();
+    let config = &prepared.config;
+    let (all, body) = (config.parameters(), config.parameters_without_embeddings());
     eprintln!(
         "{all} parameters ({body} without embeddings), {} validation rows, run directory {}",
         prepared.data.validation().len(),

@@ -1,6 +1,6 @@
 //! The distillation objective: a teacher's distribution mixed with the text's.
 
-use retort_model::Llama;
+use retort_model::Decoder;
 use retort_train::{BatchTensors, Loss, Objective, cross_entropy};
 
 use crate::config::TeacherConfig;
@@ -21,9 +21,9 @@ impl Distillation {
 }
 
 impl Objective for Distillation {
-    fn loss(&self, model: &Llama, batch: &BatchTensors) -> Loss {
-        let teacher = self.teacher.logits(batch.inputs.clone());
-        let student = model.forward(batch.inputs.clone());
+    fn loss(&self, model: &Decoder, batch: &BatchTensors) -> Loss {
+        let teacher = self.teacher.logits(batch);
+        let student = batch.logits(model);
         // Rows past the shared ids are padding in whichever table is larger.
         let shared = teacher.dims()[2].min(student.dims()[2]);
         let kl = forward_kl(

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Tensor};
 use retort_data::Tokenizer;
-use retort_model::{Llama, ModelConfig};
+use retort_model::{Decoder, ModelConfig};
+use retort_train::BatchTensors;
 
 use crate::error::{Error, Result};
 
@@ -12,7 +13,7 @@ use crate::error::{Error, Result};
 pub struct Teacher {
     /// Its shape.
     pub config: ModelConfig,
-    model: Llama,
+    model: Decoder,
 }
 
 impl Teacher {
@@ -41,8 +42,10 @@ impl Teacher {
         Ok(Self { config, model })
     }
 
-    /// Logits `[B, T, V]` for ids `[B, T]`, as constants on the ids' autodiff device.
-    pub fn logits(&self, ids: Tensor<2, Int>) -> Tensor<3> {
-        Tensor::from_inner(self.model.forward(ids.inner()))
+    /// Logits `[B, T, V]` for a batch, as constants on its autodiff device.
+    pub fn logits(&self, batch: &BatchTensors) -> Tensor<3> {
+        let mut inner = batch.clone();
+        inner.inputs = batch.inputs.clone().inner();
+        Tensor::from_inner(inner.logits(&self.model))
     }
 }

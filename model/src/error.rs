@@ -26,8 +26,8 @@ pub enum Error {
     },
     /// The model is of an architecture this crate does not have.
     #[error(
-        "{path}: model_type \"{found}\" is not supported (supported: llama); \
-         convert the checkpoint or choose a Llama-style one such as SmolLM2"
+        "{path}: model_type \"{found}\" is not supported (llama, qwen, qwen2 and qwen3 are); \
+         convert the checkpoint or choose one of these, such as SmolLM2"
     )]
     Architecture {
         /// The `config.json`.
@@ -39,6 +39,14 @@ pub enum Error {
     #[error("model.{field}: {reason}")]
     Config {
         /// The field, by its Hugging Face name.
+        field: &'static str,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// Adapters that cannot be.
+    #[error("lora.{field}: {reason}")]
+    Lora {
+        /// The field of `[lora]`.
         field: &'static str,
         /// What is wrong and what to do.
         reason: String,

@@ -1,26 +1,28 @@
 //! Sampling from a checkpoint in Burn, to look at what training has reached.
 //!
-//! In: prompt ids. Out: the ids that follow. Every new token runs the whole window again
-//! (no cache): right for a look, wrong for use; the edge engine is for that.
+//! In: prompt ids. Out: the ids that follow. What has been read is kept in a
+//! [`Cache`], so a token costs one position; for speed use the edge engine.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::cache::Cache;
 use crate::config::ModelConfig;
-use crate::llama::Llama;
+use crate::decoder::Decoder;
 
 /// Continues `prompt` by up to `n` ids, calling `on_token` with each; stops at
 /// `config.eos_token_id` or when `on_token` answers false.
 ///
 /// At `temperature` 0 the likeliest id is taken, else one is drawn from the softmax of
-/// logits / temperature with `seed`.
+/// logits / temperature with `seed`. The model sees a window of at most
+/// `config.max_position_embeddings` ids, which moves on by half when it is full.
 ///
 /// # Panics
 /// An id of the prompt is outside the vocabulary, or the prompt is empty.
 pub fn generate(
     config: &ModelConfig,
-    model: &Llama,
+    model: &Decoder,
     device: &Device,
     prompt: &[u32],
     n: usize,
@@ -33,13 +35,19 @@ pub fn generate(
     );
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut ids: Vec<i32> = prompt.iter().map(|&id| id as i32).collect();
+    let mut cache = Cache::default();
+    let mut cached_from = 0;
     for _ in 0..n {
-        let window = &ids[ids.len().saturating_sub(config.max_position_embeddings)..];
-        let input = Tensor::<2, Int>::from_data(
-            TensorData::new(window.to_vec(), [1, window.len()]),
-            device,
-        );
-        let last = model.hidden(input).narrow(1, window.len() - 1, 1);
+        let first = window(ids.len(), config.max_position_embeddings);
+        if first != cached_from || !cache.fits(config, ids.len() - first - cache.len()) {
+            cache = Cache::default();
+            cached_from = first;
+        }
+        let fresh = &ids[first + cache.len()..];
+        let shape = [1, fresh.len()];
+        let input = Tensor::<2, Int>::from_data(TensorData::new(fresh.to_vec(), shape), device);
+        let hidden = model.hidden_cached(input, &mut cache);
+        let last = hidden.narrow(1, fresh.len() - 1, 1);
         let logits: Vec<f32> = model
             .logits(last)
             .into_data()
@@ -51,6 +59,13 @@ pub fn generate(
         }
         ids.push(next as i32);
     }
+}
+
+/// Where the window over `length` ids begins when it holds at most `most`: it moves by
+/// half of `most` at a time, so that a cache lasts.
+fn window(length: usize, most: usize) -> usize {
+    let step = (most / 2).max(1);
+    length.saturating_sub(most).div_ceil(step) * step
 }
 
 fn pick(logits: &[f32], temperature: f64, rng: &mut ChaCha8Rng) -> u32 {
@@ -68,4 +83,20 @@ fn pick(logits: &[f32], temperature: f64, rng: &mut ChaCha8Rng) -> u32 {
         }
     }
     best as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_is_never_too_long_nor_empty() {
+        for most in 1..9 {
+            for length in 1..40 {
+                let held = length - window(length, most);
+                assert!((1..=most).contains(&held), "{length} {most}: {held}");
+                assert!(length > most || held == length);
+            }
+        }
+    }
 }

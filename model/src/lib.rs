@@ -1,24 +1,54 @@
-//! Models: configurations with Hugging Face's names, decoder architectures as Burn
-//! modules (one file each), and Hugging Face checkpoint directories in and out.
+//! Models: configurations with Hugging Face's names, decoder architectures as one Burn
+//! module, and Hugging Face checkpoint directories in and out.
 //!
 //! In: a [`ModelConfig`] and weights (random, or a directory of safetensors). Out: a
-//! [`Llama`] that maps token ids `[batch, sequence]` to logits
+//! [`Decoder`] that maps token ids `[batch, sequence]` to logits
 //! `[batch, sequence, vocabulary]`, or a directory that `transformers` opens.
 //!
-//! This crate knows nothing about data or training.
+//! The architectures are told apart in one file each: `llama.rs`, `qwen.rs`, `qwen2.rs`,
+//! `qwen3.rs`. This crate knows nothing about data or training.
 
+mod architecture;
+mod attention;
+mod build;
+mod cache;
 mod checkpoint;
 mod config;
+mod config_json;
+mod decoder;
+mod documents;
 mod error;
 mod generate;
+mod linear;
 mod llama;
+mod lora;
+mod mapped;
+mod mlp;
+mod precision;
+mod qwen;
+mod qwen2;
+mod qwen3;
 mod rotary;
-mod safetensors_file;
+mod tensors;
 mod weights;
+mod writer;
 
-pub use checkpoint::{load, save};
+pub use architecture::Architecture;
+pub use attention::Attention;
+pub use cache::Cache;
+pub use checkpoint::{
+    SaveOptions, copy_companions, load, load_as, save, save_as, stored_precision, write_config,
+};
 pub use config::ModelConfig;
+pub use decoder::{Block, Decoder};
+pub use documents::Documents;
 pub use error::{Error, Result};
 pub use generate::generate;
-pub use llama::{Attention, Block, Llama, Mlp};
+pub use linear::Linear;
+pub use lora::{Adapter, LoraConfig, load_adapters, save_adapters};
+pub use mlp::Mlp;
+pub use precision::Precision;
+pub use rotary::RopeScaling;
+pub use tensors::{Kind, TensorSpec, tensors};
 pub use weights::{RandomInit, Weights};
+pub use writer::write_weights;

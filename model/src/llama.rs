@@ -1,282 +1,136 @@
-//! The Llama decoder (Touvron et al., arXiv 2302.13971; grouped heads as in Llama 2).
+//! Llama 2 and 3 (Touvron et al., arXiv 2307.09288; Grattafiori et al., arXiv 2407.21783),
+//! and what is shaped like them, such as SmolLM2. The other architectures are told as
+//! differences from this one.
 //!
-//! In: token ids `[B, T]`. Out: logits `[B, T, V]`.
-//!
-//! ```text
-//! x  = embed(ids)                                  [B, T, D]
-//! x += o(attention(rope(q(n)), rope(k(n)), v(n)))  n = rmsnorm(x)
-//! x += down(silu(gate(n)) · up(n))                 n = rmsnorm(x)
-//! logits = head(rmsnorm(x))                        [B, T, V]
-//! ```
-//!
-//! B batch, T sequence, D hidden_size, V vocab_size, H query heads, K key/value heads,
-//! G = H / K, E head_dim. Burn keeps a matrix as `[in, out]`, Hugging Face as
-//! `[out, in]`: building and exporting transpose.
+//! `config.json` as `transformers`' `LlamaConfig` has it; the biases are off unless
+//! `attention_bias` (q, k, v and o) or `mlp_bias` say otherwise.
 
-use burn::module::{Module, Param, ParamId};
-use burn::nn::{Embedding, Linear, RmsNorm};
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation};
+use serde_json::{Map, Value, json};
 
-use crate::config::ModelConfig;
-use crate::rotary::Rotary;
-use crate::weights::Weights;
+use crate::architecture::{Architecture, Family, Names};
+use crate::config::{self, ModelConfig};
+use crate::config_json::Fields;
+use crate::error::Result;
 
-/// Causal self-attention with grouped key/value heads.
-#[derive(Module, Debug)]
-pub struct Attention {
-    /// Queries, `[D, H·E]`.
-    pub q_proj: Linear,
-    /// Keys, `[D, K·E]`.
-    pub k_proj: Linear,
-    /// Values, `[D, K·E]`.
-    pub v_proj: Linear,
-    /// Back to the residual stream, `[H·E, D]`.
-    pub o_proj: Linear,
-    heads: usize,
-    kv_heads: usize,
-    head_dim: usize,
-}
+/// See the module.
+pub(crate) struct Llama;
 
-/// SwiGLU feed-forward block (Shazeer, arXiv 2002.05202).
-#[derive(Module, Debug)]
-pub struct Mlp {
-    /// The gate, `[D, intermediate]`.
-    pub gate_proj: Linear,
-    /// What is gated, `[D, intermediate]`.
-    pub up_proj: Linear,
-    /// Back to the residual stream, `[intermediate, D]`.
-    pub down_proj: Linear,
-}
+pub(crate) const NAMES: Names = Names {
+    embedding: "model.embed_tokens",
+    layers: "model.layers",
+    norm: "model.norm",
+    head: "lm_head",
+    input_norm: "input_layernorm",
+    post_norm: "post_attention_layernorm",
+    q: "self_attn.q_proj",
+    k: "self_attn.k_proj",
+    v: "self_attn.v_proj",
+    o: "self_attn.o_proj",
+    q_norm: "self_attn.q_norm",
+    k_norm: "self_attn.k_norm",
+    gate: "mlp.gate_proj",
+    up: "mlp.up_proj",
+    down: "mlp.down_proj",
+};
 
-/// One layer: attention and feed-forward, each on a normed input and added back.
-#[derive(Module, Debug)]
-pub struct Block {
-    /// Norm before attention.
-    pub input_layernorm: RmsNorm,
-    /// Attention.
-    pub self_attn: Attention,
-    /// Norm before the feed-forward block.
-    pub post_attention_layernorm: RmsNorm,
-    /// Feed-forward block.
-    pub mlp: Mlp,
-}
-
-/// The whole decoder.
-#[derive(Module, Debug)]
-pub struct Llama {
-    /// Token embeddings, `[V, D]`.
-    pub embed_tokens: Embedding,
-    /// The layers.
-    pub layers: Vec<Block>,
-    /// Norm before the head.
-    pub norm: RmsNorm,
-    /// The head, `[D, V]`; absent when tied to the embedding.
-    pub lm_head: Option<Linear>,
-    rope_theta: f64,
-}
-
-/// Builds parameters in one fixed order, numbering them, so that optimizer states, which
-/// are keyed by these ids, mean the same parameter in every process.
-struct Builder<'a> {
-    weights: &'a mut dyn Weights,
-    device: &'a Device,
-    next_id: u64,
-}
-
-impl Builder<'_> {
-    fn param<const N: usize>(&mut self, tensor: Tensor<N>) -> Param<Tensor<N>> {
-        self.next_id += 1;
-        let tensor = tensor.set_require_grad(self.device.is_autodiff());
-        Param::initialized(ParamId::from(self.next_id), tensor)
+impl Family for Llama {
+    fn class_name(&self) -> &'static str {
+        "LlamaForCausalLM"
     }
 
-    fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Tensor<2> {
-        let values = self.weights.take(name, &shape);
-        Tensor::from_data(TensorData::new(values, shape), self.device)
+    fn foreign(&self, config: &ModelConfig) -> Vec<(&'static str, bool)> {
+        qwen_only(config)
     }
 
-    fn linear(&mut self, name: &str, input: usize, output: usize) -> Linear {
-        let weight = self.matrix(name, [output, input]);
-        // Copied into [in, out] once here rather than strided over in every product.
-        let data = weight.transpose().into_data();
-        let weight = Tensor::from_data(data, self.device);
-        Linear {
-            weight: self.param(weight),
-            bias: None,
-        }
+    fn read(&self, fields: &Fields<'_>) -> Result<ModelConfig> {
+        Ok(ModelConfig {
+            attention_bias: fields.flag("attention_bias")?,
+            mlp_bias: fields.flag("mlp_bias")?,
+            ..read(Architecture::Llama, fields)?
+        })
     }
 
-    fn norm(&mut self, name: &str, size: usize, epsilon: f64) -> RmsNorm {
-        let values = self.weights.take(name, &[size]);
-        let gamma = Tensor::from_data(TensorData::new(values, [size]), self.device);
-        RmsNorm {
-            gamma: self.param(gamma),
-            epsilon,
-        }
+    fn write(&self, config: &ModelConfig) -> Map<String, Value> {
+        let mut map = write(config);
+        map.insert("attention_bias".into(), config.attention_bias.into());
+        map.insert("mlp_bias".into(), config.mlp_bias.into());
+        map
     }
 }
 
-impl Llama {
-    /// Builds the decoder on `device` with tensors from `weights`.
-    ///
-    /// `config` must be resolved ([`ModelConfig::resolve`]).
-    pub fn build(config: &ModelConfig, weights: &mut dyn Weights, device: &Device) -> Self {
-        let c = config;
-        let (d, e, eps) = (c.hidden_size, c.head_dim, c.rms_norm_eps);
-        let mut b = Builder {
-            weights,
-            device,
-            next_id: 0,
-        };
-        let table = b.matrix("model.embed_tokens.weight", [c.vocab_size, d]);
-        let embed_tokens = Embedding {
-            weight: b.param(table),
-        };
-        let layers = (0..c.num_hidden_layers)
-            .map(|i| {
-                let at = |s: &str| format!("model.layers.{i}.{s}.weight");
-                let (q, kv) = (c.num_attention_heads * e, c.num_key_value_heads * e);
-                Block {
-                    input_layernorm: b.norm(&at("input_layernorm"), d, eps),
-                    self_attn: Attention {
-                        q_proj: b.linear(&at("self_attn.q_proj"), d, q),
-                        k_proj: b.linear(&at("self_attn.k_proj"), d, kv),
-                        v_proj: b.linear(&at("self_attn.v_proj"), d, kv),
-                        o_proj: b.linear(&at("self_attn.o_proj"), q, d),
-                        heads: c.num_attention_heads,
-                        kv_heads: c.num_key_value_heads,
-                        head_dim: e,
-                    },
-                    post_attention_layernorm: b.norm(&at("post_attention_layernorm"), d, eps),
-                    mlp: Mlp {
-                        gate_proj: b.linear(&at("mlp.gate_proj"), d, c.intermediate_size),
-                        up_proj: b.linear(&at("mlp.up_proj"), d, c.intermediate_size),
-                        down_proj: b.linear(&at("mlp.down_proj"), c.intermediate_size, d),
-                    },
-                }
-            })
-            .collect();
-        Self {
-            embed_tokens,
-            layers,
-            norm: b.norm("model.norm.weight", d, eps),
-            lm_head: (!c.tie_word_embeddings).then(|| b.linear("lm_head.weight", d, c.vocab_size)),
-            rope_theta: c.rope_theta,
-        }
-    }
-
-    /// The last layer's normed output `[B, T, D]` for ids `[B, T]`.
-    pub fn hidden(&self, ids: Tensor<2, Int>) -> Tensor<3> {
-        let [_, t] = ids.dims();
-        let device = ids.device();
-        let head_dim = self.layers.first().map_or(2, |l| l.self_attn.head_dim);
-        let rotary = Rotary::new(t, head_dim, self.rope_theta, &device);
-        let future = Tensor::<2, Bool>::tril_mask([t, t], 0, &device);
-        let mut x = self.embed_tokens.forward(ids);
-        for layer in &self.layers {
-            let n = layer.input_layernorm.forward(x.clone());
-            x = x + layer.self_attn.forward(n, &rotary, &future);
-            let n = layer.post_attention_layernorm.forward(x.clone());
-            x = x + layer.mlp.forward(n);
-        }
-        self.norm.forward(x)
-    }
-
-    /// Logits `[B, T, V]` of a [`hidden`](Self::hidden) output (or a part of its positions).
-    pub fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
-        match &self.lm_head {
-            Some(head) => head.forward(hidden),
-            None => hidden.matmul(self.embed_tokens.weight.val().transpose().unsqueeze()),
-        }
-    }
-
-    /// Logits `[B, T, V]` for ids `[B, T]`.
-    pub fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
-        self.logits(self.hidden(ids))
-    }
-
-    /// Calls `f(name, shape, values)` for every tensor, with Hugging Face's names and
-    /// layout: matrices first, then the norms.
-    ///
-    /// # Errors
-    /// The first error of `f`.
-    pub fn for_each_tensor<Err>(
-        &self,
-        mut f: impl FnMut(&str, &[usize], Vec<f32>) -> Result<(), Err>,
-    ) -> Result<(), Err> {
-        let mut matrix = |name: &str, w: Tensor<2>| {
-            let shape = w.dims();
-            f(name, &shape, values(w))
-        };
-        matrix("model.embed_tokens.weight", self.embed_tokens.weight.val())?;
-        for (i, l) in self.layers.iter().enumerate() {
-            let at = |s: &str| format!("model.layers.{i}.{s}.weight");
-            let (a, m) = (&l.self_attn, &l.mlp);
-            for (name, linear) in [
-                ("self_attn.q_proj", &a.q_proj),
-                ("self_attn.k_proj", &a.k_proj),
-                ("self_attn.v_proj", &a.v_proj),
-                ("self_attn.o_proj", &a.o_proj),
-                ("mlp.gate_proj", &m.gate_proj),
-                ("mlp.up_proj", &m.up_proj),
-                ("mlp.down_proj", &m.down_proj),
-            ] {
-                matrix(&at(name), linear.weight.val().transpose())?;
-            }
-        }
-        if let Some(head) = &self.lm_head {
-            matrix("lm_head.weight", head.weight.val().transpose())?;
-        }
-        let mut vector = |name: &str, norm: &RmsNorm| {
-            let g = norm.gamma.val();
-            let shape = g.dims();
-            f(name, &shape, values(g))
-        };
-        for (i, l) in self.layers.iter().enumerate() {
-            let at = |s: &str| format!("model.layers.{i}.{s}.weight");
-            vector(&at("input_layernorm"), &l.input_layernorm)?;
-            vector(&at("post_attention_layernorm"), &l.post_attention_layernorm)?;
-        }
-        vector("model.norm.weight", &self.norm)
-    }
+/// The fields that only the first Qwen has.
+pub(crate) fn qwen_only(config: &ModelConfig) -> Vec<(&'static str, bool)> {
+    vec![
+        ("seq_length", config.seq_length != 0),
+        ("use_dynamic_ntk", config.use_dynamic_ntk),
+        ("use_logn_attn", config.use_logn_attn),
+    ]
 }
 
-fn values<const N: usize>(t: Tensor<N>) -> Vec<f32> {
-    t.into_data()
-        .try_into_vec_as()
-        .expect("a float tensor's values convert to f32")
+/// The keys that Llama, Qwen2 and Qwen3 share.
+pub(crate) fn read(architecture: Architecture, fields: &Fields<'_>) -> Result<ModelConfig> {
+    if let Some(act) = fields.text("hidden_act")?
+        && act != "silu"
+    {
+        return Err(fields.bad(
+            "hidden_act",
+            format!("\"{act}\" is not supported (silu is)"),
+        ));
+    }
+    let (rope_theta, rope_scaling) = fields.rope()?;
+    Ok(ModelConfig {
+        model_type: architecture,
+        vocab_size: fields.size("vocab_size")?,
+        hidden_size: fields.size("hidden_size")?,
+        intermediate_size: fields.size("intermediate_size")?,
+        num_hidden_layers: fields.size("num_hidden_layers")?,
+        num_attention_heads: fields.size("num_attention_heads")?,
+        num_key_value_heads: fields.size_or("num_key_value_heads", 0)?,
+        head_dim: fields.size_or("head_dim", 0)?,
+        max_position_embeddings: fields
+            .size_or("max_position_embeddings", config::default_positions())?,
+        rope_theta: rope_theta.unwrap_or(config::default_rope_theta()),
+        rms_norm_eps: fields.number("rms_norm_eps")?.unwrap_or(1e-6),
+        tie_word_embeddings: fields.flag("tie_word_embeddings")?,
+        initializer_range: fields
+            .number("initializer_range")?
+            .unwrap_or(config::default_range()),
+        eos_token_id: fields.id("eos_token_id")?,
+        bos_token_id: fields.id("bos_token_id")?,
+        attention_bias: false,
+        mlp_bias: false,
+        seq_length: 0,
+        use_dynamic_ntk: false,
+        use_logn_attn: false,
+        rope_scaling,
+        source: None,
+    })
 }
 
-impl Attention {
-    /// `x` `[B, T, D]`, `future` `[T, T]` true where a position must not look.
-    fn forward(&self, x: Tensor<3>, rotary: &Rotary, future: &Tensor<2, Bool>) -> Tensor<3> {
-        let [b, t, _] = x.dims();
-        let (h, k, e) = (self.heads, self.kv_heads, self.head_dim);
-        let split = |y: Tensor<3>, n: usize| y.reshape([b, t, n, e]).swap_dims(1, 2);
-        let q = rotary.apply(split(self.q_proj.forward(x.clone()), h));
-        let key = rotary.apply(split(self.k_proj.forward(x.clone()), k));
-        let value = split(self.v_proj.forward(x), k);
-        // The G query heads of one key head lie together, so their rows are stacked into
-        // one product with it and keys need not be repeated.
-        let rows = h / k * t;
-        let scores = (q * (1.0 / (e as f64).sqrt()))
-            .reshape([b, k, rows, e])
-            .matmul(key.swap_dims(2, 3))
-            .reshape([b, h, t, t])
-            .mask_fill(future.clone().unsqueeze(), f32::NEG_INFINITY);
-        let y = activation::softmax(scores, 3)
-            .reshape([b, k, rows, t])
-            .matmul(value)
-            .reshape([b, h, t, e])
-            .swap_dims(1, 2)
-            .reshape([b, t, h * e]);
-        self.o_proj.forward(y)
-    }
-}
-
-impl Mlp {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let gate = activation::silu(self.gate_proj.forward(x.clone()));
-        self.down_proj.forward(gate * self.up_proj.forward(x))
-    }
+/// The same keys, written.
+pub(crate) fn write(config: &ModelConfig) -> Map<String, Value> {
+    let mut map = Map::new();
+    let mut put = |key: &str, value: Value| {
+        map.insert(key.into(), value);
+    };
+    put("vocab_size", config.vocab_size.into());
+    put("hidden_size", config.hidden_size.into());
+    put("intermediate_size", config.intermediate_size.into());
+    put("num_hidden_layers", config.num_hidden_layers.into());
+    put("num_attention_heads", config.num_attention_heads.into());
+    put("num_key_value_heads", config.num_key_value_heads.into());
+    put("head_dim", config.head_dim.into());
+    put(
+        "max_position_embeddings",
+        config.max_position_embeddings.into(),
+    );
+    put("rope_theta", config.rope_theta.into());
+    put("rope_scaling", json!(config.rope_scaling));
+    put("rms_norm_eps", config.rms_norm_eps.into());
+    put("tie_word_embeddings", config.tie_word_embeddings.into());
+    put("initializer_range", config.initializer_range.into());
+    put("eos_token_id", json!(config.eos_token_id));
+    put("bos_token_id", json!(config.bos_token_id));
+    put("hidden_act", "silu".into());
+    map
 }

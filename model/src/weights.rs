@@ -1,27 +1,29 @@
 //! Where a model's weights come from when it is built: at random, or from a checkpoint.
 //!
-//! A model asks for each tensor by its Hugging Face name and shape; the source answers
-//! with row-major f32 values. Matrices have Hugging Face's layout, `[out, in]`.
+//! A model asks for rows of each tensor of [`tensors`](crate::tensors()), in the order of
+//! that list, and says whether it wants a matrix as stored (`[out, in]`) or transposed.
 
+use std::ops::Range;
+
+use burn::tensor::TensorData;
 use rand::SeedableRng;
 use rand::distr::Distribution;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::Normal;
 
 use crate::config::ModelConfig;
+use crate::tensors::{Kind, TensorSpec};
 
-/// A source of named tensors.
+/// A source of weights.
 pub trait Weights {
-    /// The values of tensor `name`, row-major, exactly `shape`'s product of them.
-    ///
-    /// A source that lacks the tensor remembers that and answers with zeros, so that all
-    /// problems can be told at once.
-    fn take(&mut self, name: &str, shape: &[usize]) -> Vec<f32>;
+    /// Rows `rows` of the tensor `spec`; a matrix as `[rows, in]` or, with `transpose`,
+    /// as `[in, rows]`.
+    fn take(&mut self, spec: &TensorSpec, rows: Range<usize>, transpose: bool) -> TensorData;
 }
 
 /// The field's initialisation: normal with `initializer_range`, the projections that
 /// write into the residual stream scaled by 1/√(2 · layers) (GPT-2, section 2.3), norms
-/// at one. The same seed gives the same weights on every device.
+/// at one, biases at zero. The same seed gives the same weights on every device.
 pub struct RandomInit {
     rng: ChaCha8Rng,
     std: f64,
@@ -41,22 +43,25 @@ impl RandomInit {
 }
 
 impl Weights for RandomInit {
-    fn take(&mut self, name: &str, shape: &[usize]) -> Vec<f32> {
-        let n = shape.iter().product();
-        if name.ends_with("norm.weight") {
-            return vec![1.0; n];
-        }
-        let residual = name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
-        let std = if residual {
-            self.residual_std
-        } else {
-            self.std
+    fn take(&mut self, spec: &TensorSpec, rows: Range<usize>, transpose: bool) -> TensorData {
+        let (rows, columns) = (rows.len(), spec.shape.get(1).copied());
+        let n = rows * columns.unwrap_or(1);
+        let std = match spec.kind {
+            Kind::Norm => return TensorData::new(vec![1f32; n], [rows]),
+            Kind::Bias => return TensorData::new(vec![0f32; n], [rows]),
+            Kind::Residual => self.residual_std,
+            Kind::Table | Kind::Matrix => self.std,
         };
         let normal = Normal::new(0.0, std).expect("resolve() checked that the deviation is finite");
-        normal
-            .sample_iter(&mut self.rng)
-            .take(n)
-            .map(|v| v as f32)
-            .collect()
+        let columns = columns.unwrap_or(1);
+        let draws = normal.sample_iter(&mut self.rng).take(n).map(|v| v as f32);
+        if !transpose {
+            return TensorData::new(draws.collect::<Vec<_>>(), [rows, columns]);
+        }
+        let mut values = vec![0f32; n];
+        for (i, v) in draws.enumerate() {
+            values[i % columns * rows + i / columns] = v;
+        }
+        TensorData::new(values, [columns, rows])
     }
 }

@@ -4,7 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use retort_model::{Llama, ModelConfig, RandomInit, load, save};
+use retort_model::{
+    Decoder, ModelConfig, Precision, RandomInit, SaveOptions, load, load_as, save, save_as,
+    stored_precision, tensors,
+};
 
 fn config(tied: bool) -> ModelConfig {
     serde_json::from_value::<ModelConfig>(serde_json::json!({
@@ -17,17 +20,17 @@ fn config(tied: bool) -> ModelConfig {
     .unwrap()
 }
 
-fn model(config: &ModelConfig) -> Llama {
-    Llama::build(config, &mut RandomInit::new(config, 3), &Device::flex())
+fn model(config: &ModelConfig) -> Decoder {
+    Decoder::build(config, &mut RandomInit::new(config, 3), &Device::flex())
 }
 
-fn logits(model: &Llama) -> Vec<f32> {
+fn logits(model: &Decoder) -> Vec<f32> {
     let ids = TensorData::new((0..14).map(|i| i * 5 % 33).collect::<Vec<i32>>(), [2, 7]);
     let ids = Tensor::<2, Int>::from_data(ids, &Device::flex());
     model.forward(ids).into_data().try_into_vec().unwrap()
 }
 
-fn saved(tied: bool) -> (tempfile::TempDir, Llama) {
+fn saved(tied: bool) -> (tempfile::TempDir, Decoder) {
     let dir = tempfile::tempdir().unwrap();
     let config = config(tied);
     let model = model(&config);
@@ -47,7 +50,10 @@ fn a_saved_model_loads_with_the_same_logits() {
     for tied in [true, false] {
         let (dir, model) = saved(tied);
         let (read, again) = load(dir.path(), &Device::flex()).unwrap();
-        assert_eq!(read, config(tied));
+        assert_eq!(
+            serde_json::to_value(&read).unwrap(),
+            serde_json::to_value(config(tied)).unwrap()
+        );
         assert_eq!(logits(&again), logits(&model));
     }
 }
@@ -67,19 +73,170 @@ fn a_position_does_not_see_the_ones_after_it() {
 }
 
 #[test]
-fn the_built_model_has_the_parameters_that_the_config_counts() {
+fn the_built_model_has_the_tensors_that_the_config_lists() {
     for tied in [true, false] {
         let config = config(tied);
-        let mut n = 0;
+        let mut seen = Vec::new();
         model(&config)
-            .for_each_tensor(|_, shape, values| {
-                assert_eq!(shape.iter().product::<usize>(), values.len());
-                n += values.len();
+            .for_each_tensor(Precision::Bf16, |spec, bytes| {
+                assert_eq!(bytes.len(), spec.elements() * 2);
+                seen.push(spec.clone());
                 Ok::<_, ()>(())
             })
             .unwrap();
-        assert_eq!(n, config.parameters().0);
+        assert_eq!(seen, tensors(&config));
+        assert_eq!(model(&config).trainable_parameters(), config.parameters());
     }
+}
+
+/// One of every architecture, with what it adds.
+fn architectures() -> Vec<ModelConfig> {
+    let rope = serde_json::json!({"rope_type": "linear", "factor": 2.0});
+    [
+        serde_json::json!({"attention_bias": true, "mlp_bias": true, "rope_scaling": rope}),
+        serde_json::json!({"model_type": "qwen", "num_key_value_heads": 4, "seq_length": 16,
+            "use_dynamic_ntk": true, "use_logn_attn": true, "tie_word_embeddings": false}),
+        serde_json::json!({"model_type": "qwen2"}),
+        serde_json::json!({"model_type": "qwen3", "head_dim": 6, "tie_word_embeddings": false}),
+    ]
+    .into_iter()
+    .map(|changes| {
+        let mut v = serde_json::to_value(config(true)).unwrap();
+        for (key, value) in changes.as_object().unwrap() {
+            v[key] = value.clone();
+        }
+        let head_dim = changes.get("head_dim").cloned().unwrap_or(0.into());
+        v["head_dim"] = head_dim;
+        serde_json::from_value::<ModelConfig>(v)
+            .unwrap()
+            .resolve()
+            .unwrap()
+    })
+    .collect()
+}
+
+fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<_> = fs::read_dir(dir)
+        .unwrap()
+        .map(|e| {
+            let path = e.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            (name, fs::read(path).unwrap())
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn loading_and_saving_again_changes_no_byte() {
+    for config in architectures() {
+        for (precision, max_shard_bytes) in [
+            (Precision::F32, 5_000_000_000),
+            (Precision::Bf16, 3_000),
+            (Precision::F16, 1),
+        ] {
+            let [first, second] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+            fs::write(first.path().join("tokenizer.json"), "{}").unwrap();
+            fs::write(first.path().join("chat_template.jinja"), "{{ x }}").unwrap();
+            let mut options = SaveOptions {
+                precision,
+                max_shard_bytes,
+                source: None,
+            };
+            save_as(first.path(), &config, &model(&config), &options).unwrap();
+            assert_eq!(stored_precision(first.path()).unwrap(), precision);
+            let sharded = first.path().join("model.safetensors.index.json").exists();
+            assert_eq!(sharded, max_shard_bytes < 5_000);
+            for held in [precision, Precision::F32] {
+                let (read, again) = load_as(first.path(), &Device::flex(), held).unwrap();
+                options.source = Some(first.path());
+                save_as(second.path(), &read, &again, &options).unwrap();
+                assert_eq!(files(first.path()), files(second.path()));
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_held_in_half_precision_give_the_logits_of_the_same_weights_in_f32() {
+    for config in architectures() {
+        for precision in [Precision::Bf16, Precision::F16] {
+            let dir = tempfile::tempdir().unwrap();
+            let options = SaveOptions {
+                precision,
+                ..SaveOptions::default()
+            };
+            save_as(dir.path(), &config, &model(&config), &options).unwrap();
+            let (_, wide) = load(dir.path(), &Device::flex()).unwrap();
+            let (_, half) = load_as(dir.path(), &Device::flex(), precision).unwrap();
+            assert_eq!(logits(&wide), logits(&half));
+        }
+    }
+}
+
+#[test]
+fn keys_of_other_tools_survive_loading_and_saving() {
+    let (dir, _) = saved(true);
+    let path = dir.path().join("config.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let text = text.replacen('{', "{\n  \"someones\": {\"a\": [1e-3]},", 1);
+    fs::write(&path, text).unwrap();
+    let (config, model) = load(dir.path(), &Device::flex()).unwrap();
+    let other = tempfile::tempdir().unwrap();
+    save(other.path(), &config, &model).unwrap();
+    let text = fs::read_to_string(other.path().join("config.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["someones"]["a"][0], 1e-3);
+}
+
+#[test]
+fn a_head_beside_a_tied_embedding_must_be_the_same() {
+    let (dir, _) = saved(false);
+    let path = dir.path().join("config.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let text = text.replace(
+        "\"tie_word_embeddings\": false",
+        "\"tie_word_embeddings\": true",
+    );
+    fs::write(&path, text).unwrap();
+    let message = failure(dir.path());
+    assert!(message.contains("tie_word_embeddings"), "{message}");
+}
+
+#[test]
+fn a_config_that_asks_for_too_much_is_refused_before_anything_is_allocated() {
+    let (dir, _) = saved(false);
+    let path = dir.path().join("config.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let text = text
+        .replace("\"vocab_size\": 33", "\"vocab_size\": 16777216")
+        .replace(
+            "\"intermediate_size\": 24",
+            "\"intermediate_size\": 16777216",
+        );
+    fs::write(&path, text).unwrap();
+    let message = failure(dir.path());
+    assert!(message.contains("expected [16777216, 16]"), "{message}");
+}
+
+#[test]
+fn a_shard_that_the_index_names_must_be_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(false);
+    let options = SaveOptions {
+        max_shard_bytes: 2_000,
+        ..SaveOptions::default()
+    };
+    save_as(dir.path(), &config, &model(&config), &options).unwrap();
+    let shards = files(dir.path());
+    let shard = shards
+        .iter()
+        .find(|(n, _)| n.starts_with("model-00001"))
+        .unwrap();
+    fs::remove_file(dir.path().join(&shard.0)).unwrap();
+    let message = failure(dir.path());
+    assert!(message.contains(&shard.0), "{message}");
 }
 
 #[test]
@@ -141,7 +298,7 @@ fn the_seed_and_nothing_else_decides_the_initial_weights() {
     let config = config(true);
     let build = |seed| {
         let mut init = RandomInit::new(&config, seed);
-        logits(&Llama::build(&config, &mut init, &Device::flex()))
+        logits(&Decoder::build(&config, &mut init, &Device::flex()))
     };
     assert_eq!(build(3), build(3));
     assert_ne!(build(3), build(4));

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use burn::optim::ModuleOptimizer;
 use retort_data::{Cursor, Tokenizer};
-use retort_model::{Llama, ModelConfig};
+use retort_model::{Decoder, ModelConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -65,7 +65,7 @@ pub fn latest(run: &Path) -> Result<Option<PathBuf>> {
 /// Everything that a checkpoint holds.
 pub struct Contents<'a> {
     pub config: &'a ModelConfig,
-    pub model: &'a Llama,
+    pub model: &'a Decoder,
     pub tokenizer: &'a Tokenizer,
     pub optimizer: &'a ModuleOptimizer,
     pub state: &'a State,

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use retort_data::RowSet;
-use retort_model::Llama;
+use retort_model::Decoder;
 use serde::Serialize;
 
 use crate::objective::{BatchTensors, cross_entropy};
@@ -28,15 +28,20 @@ impl Validation {
 }
 
 /// Runs `model` (without autodiff, on `device`) over every row of `rows`, `batch_size`
-/// rows at a time. The losses are summed in f64 in the rows' order.
-pub fn evaluate(model: &Llama, rows: &RowSet, batch_size: usize, device: &Device) -> Validation {
+/// rows at a time, attention kept `within_documents` if so. The losses are summed in f64 in the rows' order.
+pub fn evaluate(
+    model: &Decoder,
+    rows: &RowSet,
+    batch_size: usize,
+    within_documents: bool,
+    device: &Device,
+) -> Validation {
     let start = Instant::now();
     let (mut sum, mut tokens) = (0.0, 0u64);
     for first in (0..rows.len()).step_by(batch_size) {
         let batch = rows.batch(first..rows.len().min(first + batch_size));
-        let tensors = BatchTensors::new(&batch, device);
-        let logits = model.forward(tensors.inputs.clone());
-        let loss: f32 = cross_entropy(logits, &tensors).into_scalar();
+        let tensors = BatchTensors::new(&batch, device).within_documents(&batch, within_documents);
+        let loss: f32 = cross_entropy(tensors.logits(model), &tensors).into_scalar();
         sum += f64::from(loss) * tensors.tokens as f64;
         tokens += tensors.tokens as u64;
     }

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use retort_data::Batch;
-use retort_model::Llama;
+use retort_model::{Decoder, Documents};
 
 /// A batch on a device.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub struct BatchTensors {
     pub weights: Tensor<2>,
     /// Targets in the batch.
     pub tokens: usize,
+    /// Documents that attention must not cross, where the run keeps to them.
+    pub documents: Option<Documents>,
 }
 
 impl BatchTensors {
@@ -34,7 +36,25 @@ impl BatchTensors {
             targets: put(batch.targets.iter().map(|&id| id.max(0)).collect()),
             weights: Tensor::from_data(TensorData::new(weights, shape), device),
             tokens: batch.tokens(),
+            documents: None,
         }
+    }
+
+    /// Keeps attention within the documents of `batch`, which this is made of, if `keep`.
+    pub fn within_documents(mut self, batch: &Batch, keep: bool) -> Self {
+        let shape = [batch.rows, batch.seq_len];
+        self.documents =
+            keep.then(|| Documents::new(&batch.documents, &batch.positions, shape));
+        self
+    }
+
+    /// What `model` predicts for the batch: logits `[B, T, V]`.
+    pub fn logits(&self, model: &Decoder) -> Tensor<3> {
+        let hidden = match &self.documents {
+            Some(documents) => model.hidden_packed(self.inputs.clone(), documents),
+            None => model.hidden(self.inputs.clone()),
+        };
+        model.logits(hidden)
     }
 }
 
@@ -50,7 +70,7 @@ pub struct Loss {
 /// Where targets come from.
 pub trait Objective {
     /// The loss of `model` on `batch`.
-    fn loss(&self, model: &Llama, batch: &BatchTensors) -> Loss;
+    fn loss(&self, model: &Decoder, batch: &BatchTensors) -> Loss;
 }
 
 /// Next-token cross entropy: the objective of pretraining.
@@ -58,10 +78,9 @@ pub trait Objective {
 pub struct CrossEntropy;
 
 impl Objective for CrossEntropy {
-    fn loss(&self, model: &Llama, batch: &BatchTensors) -> Loss {
-        let logits = model.forward(batch.inputs.clone());
+    fn loss(&self, model: &Decoder, batch: &BatchTensors) -> Loss {
         Loss {
-            total: cross_entropy(logits, batch),
+            total: cross_entropy(batch.logits(model), batch),
             parts: Vec::new(),
         }
     }

@@ -5,12 +5,12 @@
 use burn::module::{Module, ModuleVisitor, Param, ParamGroup, ParamId};
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::Tensor;
-use retort_model::Llama;
+use retort_model::Decoder;
 
 use crate::recipe::TrainConfig;
 
 /// The optimizer of `config`: decay on the blocks' matrices and the head only.
-pub fn adamw(config: &TrainConfig, model: &Llama) -> ModuleOptimizer {
+pub fn adamw(config: &TrainConfig, model: &Decoder) -> ModuleOptimizer {
     let adamw = |decay: f64| {
         AdamWConfig::new()
             .with_beta_1(config.beta1 as f32)
@@ -25,7 +25,7 @@ pub fn adamw(config: &TrainConfig, model: &Llama) -> ModuleOptimizer {
     )
 }
 
-fn decayed(model: &Llama) -> Vec<ParamId> {
+fn decayed(model: &Decoder) -> Vec<ParamId> {
     struct Matrices(Vec<ParamId>);
     impl ModuleVisitor for Matrices {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
@@ -43,7 +43,7 @@ fn decayed(model: &Llama) -> Vec<ParamId> {
 /// Scales all gradients by `factor` and by `max_norm / norm` where the scaled norm
 /// exceeds `max_norm` (0: never). Answers the norm before clipping.
 pub fn clip(
-    model: &Llama,
+    model: &Decoder,
     grads: GradientsParams,
     factor: f64,
     max_norm: f64,
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
     use crate::objective::{BatchTensors, cross_entropy};
 
-    fn model() -> Llama {
+    fn model() -> Decoder {
         let config: ModelConfig = toml::from_str(
             "vocab_size = 20\nhidden_size = 8\nintermediate_size = 12\n\
              num_hidden_layers = 2\nnum_attention_heads = 2\ntie_word_embeddings = false",
@@ -116,10 +116,10 @@ mod tests {
         .unwrap();
         let config = config.resolve().unwrap();
         let mut init = RandomInit::new(&config, 1);
-        Llama::build(&config, &mut init, &Device::flex().autodiff())
+        Decoder::build(&config, &mut init, &Device::flex().autodiff())
     }
 
-    fn grads(model: &Llama) -> GradientsParams {
+    fn grads(model: &Decoder) -> GradientsParams {
         let device = Device::flex().autodiff();
         let row = Row {
             ids: vec![1, 2, 3, 4, 5],

@@ -79,6 +79,10 @@ pub struct TrainConfig {
     /// Largest norm of all gradients together; 0 for no clipping.
     #[serde(default = "default_clip")]
     pub grad_clip: f64,
+    /// Keeps attention within a document; positions start again in each. Without it a row is read
+    /// as one text.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub document_attention: bool,
     /// Steps between evaluations; 0 for only at the end.
     #[serde(default)]
     pub eval_every: u64,

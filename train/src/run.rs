@@ -8,7 +8,7 @@ use std::sync::Arc;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
 use retort_data::{Data, Progress, Tokenizer};
-use retort_model::{Llama, ModelConfig, RandomInit};
+use retort_model::{Decoder, ModelConfig, RandomInit};
 
 use crate::checkpoint::{self, State};
 use crate::error::{Error, Result};
@@ -30,7 +30,7 @@ pub struct Prepared {
     pub data: Data,
     /// The model's shape.
     pub config: ModelConfig,
-    pub(crate) model: Llama,
+    pub(crate) model: Decoder,
     pub(crate) optimizer: ModuleOptimizer,
     pub(crate) state: State,
 }
@@ -76,7 +76,7 @@ pub fn prepare(
         (None, ModelSection::New(config)) => {
             let config = fit(config.clone(), &tokenizer, recipe.data.seq_len)?;
             let mut init = RandomInit::new(&config, recipe.seed);
-            let model = Llama::build(&config, &mut init, &device);
+            let model = Decoder::build(&config, &mut init, &device);
             (config, model)
         }
     };

@@ -13,7 +13,7 @@ use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::Tensor;
 use retort_data::{Loaded, Loader, Rank, RowSet};
-use retort_model::Llama;
+use retort_model::Decoder;
 use serde_json::{Value, json};
 
 use crate::checkpoint::{self, Contents};
@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::{Validation, evaluate};
 use crate::metrics::{Metrics, MetricsFile};
 use crate::objective::{BatchTensors, Objective};
+use crate::recipe::TrainConfig;
 use crate::optimizer::clip;
 use crate::run::Prepared;
 use crate::schedule::learning_rate;
@@ -91,7 +92,8 @@ pub fn train(
         // A token weighs the same in whatever part of the step it comes.
         let weight = t.accumulate as f32 / tokens.max(1) as f32;
         for loaded in &loaded {
-            let batch = BatchTensors::weighted(&loaded.batch, weight, &device);
+            let batch = BatchTensors::weighted(&loaded.batch, weight, &device)
+                .within_documents(&loaded.batch, t.document_attention);
             let loss = objective.loss(&model, &batch);
             let grads = GradientsParams::from_grads(loss.total.backward(), &model);
             accumulator.accumulate(&model, grads);
@@ -137,7 +139,7 @@ pub fn train(
 
         stopped = stop.load(Ordering::Relaxed) && step < t.steps;
         if (due(step, t.eval_every) || step == t.steps) && !rows.is_empty() {
-            let validation = validate(&model, rows, t.batch_size);
+            let validation = validate(&model, rows, t);
             metrics_file.write(&evaluation_line(step, state.tokens, &validation))?;
             on_event(Event::Evaluated(step, validation));
             last = Some(validation);
@@ -158,7 +160,7 @@ pub fn train(
     let checkpoint = checkpoint::latest(&run)?
         .ok_or_else(|| Error::invalid(&run, "holds no checkpoint after training"))?;
     if last.is_none() && !stopped && !rows.is_empty() {
-        last = Some(validate(&model, rows, t.batch_size));
+        last = Some(validate(&model, rows, t));
     }
     Ok(Outcome {
         step: state.step,
@@ -191,10 +193,10 @@ fn add_parts(
     }
 }
 
-fn validate(model: &Llama, rows: &RowSet, batch_size: usize) -> Validation {
+fn validate(model: &Decoder, rows: &RowSet, t: &TrainConfig) -> Validation {
     let model = model.valid();
     let device = model.norm.gamma.val().device();
-    evaluate(&model, rows, batch_size, &device)
+    evaluate(&model, rows, t.batch_size, t.document_attention, &device)
 }
 
 fn evaluation_line(step: u64, tokens: u64, validation: &Validation) -> Value {

@@ -1,0 +1,362 @@
+//! `config.json` in and out, as `transformers` spells it.
+//!
+//! Reading refuses what this crate would compute differently (another activation, another
+//! rope scaling, a sliding window, quantized weights) and ignores what does not touch the
+//! forward pass. Writing a config that was read starts from what was read, so that other
+//! tools' keys survive; only keys whose meaning has changed are replaced.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use crate::architecture::Architecture;
+use crate::config::ModelConfig;
+use crate::error::{Error, Result};
+use crate::precision::Precision;
+use crate::rotary::RopeScaling;
+
+impl ModelConfig {
+    /// Reads a `config.json`.
+    ///
+    /// # Errors
+    /// [`Error::Architecture`] for a model of another kind; [`Error::Invalid`] for a
+    /// field that is missing, of another type, or asks for something not supported.
+    pub fn from_json_file(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let json: Value = serde_json::from_str(&text)
+            .map_err(|e| Error::invalid(path, format!("not valid JSON: {e}")))?;
+        let Value::Object(map) = json else {
+            return Err(Error::invalid(path, "not a JSON object"));
+        };
+        let mut config = Self::from_map(&map, path)?;
+        config.source = Some(Arc::new(map));
+        Ok(config)
+    }
+
+    fn from_map(map: &Map<String, Value>, path: &Path) -> Result<Self> {
+        let fields = Fields { map, path };
+        let kind = fields.text("model_type")?.unwrap_or("absent");
+        let architecture = Architecture::ALL
+            .into_iter()
+            .find(|a| a.model_type() == kind)
+            .ok_or_else(|| Error::Architecture {
+                path: path.to_owned(),
+                found: kind.to_owned(),
+            })?;
+        if fields.get("quantization_config").is_some() {
+            let remedy = "quantized weights are not supported: use the unquantized checkpoint";
+            return Err(fields.bad("quantization_config", remedy));
+        }
+        let config = architecture.family().read(&fields)?;
+        config.resolve().map_err(|e| Error::invalid(path, e))
+    }
+
+    /// The content of a `config.json` for weights stored as `precision`.
+    pub fn to_json(&self, precision: Precision) -> Value {
+        let mut own = self.own_keys();
+        own.insert("torch_dtype".into(), precision.torch_name().into());
+        let Some(source) = &self.source else {
+            return Value::Object(own);
+        };
+        let mut map = (**source).clone();
+        // transformers 5 calls it `dtype`.
+        let key = ["dtype", "torch_dtype"]
+            .into_iter()
+            .find(|k| map.contains_key(*k));
+        map.insert(
+            key.unwrap_or("torch_dtype").into(),
+            precision.torch_name().into(),
+        );
+        let before = Self::from_map(source, Path::new("config.json"))
+            .expect("a source is kept only of a config that was read")
+            .own_keys();
+        for (key, value) in self.own_keys() {
+            if before.get(&key) != Some(&value) {
+                // Where transformers 5 keeps the rotary settings.
+                if let Some(rope) = map
+                    .get_mut("rope_parameters")
+                    .and_then(Value::as_object_mut)
+                {
+                    rope.remove(&key);
+                }
+                map.insert(key, value);
+            }
+        }
+        Value::Object(map)
+    }
+
+    /// The keys that this crate gives a meaning to.
+    fn own_keys(&self) -> Map<String, Value> {
+        let family = self.model_type.family();
+        let mut map = Map::new();
+        map.insert("architectures".into(), json!([family.class_name()]));
+        map.insert("model_type".into(), self.model_type.model_type().into());
+        map.extend(family.write(self));
+        map
+    }
+}
+
+/// Typed access to a `config.json`; every error names the file and the field.
+pub(crate) struct Fields<'a> {
+    map: &'a Map<String, Value>,
+    path: &'a Path,
+}
+
+impl<'a> Fields<'a> {
+    /// The value of `key`; null counts as absent.
+    fn get(&self, key: &str) -> Option<&'a Value> {
+        self.map.get(key).filter(|v| !v.is_null())
+    }
+
+    /// An error about `key`.
+    pub(crate) fn bad(&self, key: &str, reason: impl std::fmt::Display) -> Error {
+        Error::invalid(self.path, format!("field {key}: {reason}"))
+    }
+
+    fn read<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        read: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>> {
+        self.get(key)
+            .map(|v| read(v).ok_or_else(|| self.bad(key, format!("expected {expected}"))))
+            .transpose()
+    }
+
+    pub(crate) fn size_or(&self, key: &str, default: usize) -> Result<usize> {
+        let size = self.read(key, "a positive integer", |v| v.as_u64()?.try_into().ok())?;
+        Ok(size.unwrap_or(default))
+    }
+
+    pub(crate) fn size(&self, key: &str) -> Result<usize> {
+        match self.size_or(key, 0)? {
+            0 => Err(self.bad(key, "expected a positive integer")),
+            n => Ok(n),
+        }
+    }
+
+    pub(crate) fn number(&self, key: &str) -> Result<Option<f64>> {
+        self.read(key, "a number", Value::as_f64)
+    }
+
+    pub(crate) fn flag_or(&self, key: &str, default: bool) -> Result<bool> {
+        Ok(self
+            .read(key, "true or false", Value::as_bool)?
+            .unwrap_or(default))
+    }
+
+    pub(crate) fn flag(&self, key: &str) -> Result<bool> {
+        self.flag_or(key, false)
+    }
+
+    pub(crate) fn text(&self, key: &str) -> Result<Option<&'a str>> {
+        self.read(key, "a string", Value::as_str)
+    }
+
+    /// A token id; of a list (several ids may end a text) the first, which is the one
+    /// that separates documents.
+    pub(crate) fn id(&self, key: &str) -> Result<Option<u32>> {
+        self.read(key, "a token id", |v| {
+            v.as_u64().or_else(|| v.get(0)?.as_u64())?.try_into().ok()
+        })
+    }
+
+    /// The rotary base and scaling: `rope_theta` and `rope_scaling`, or what transformers
+    /// 5 makes of them, `rope_parameters`.
+    pub(crate) fn rope(&self) -> Result<(Option<f64>, Option<RopeScaling>)> {
+        let object = |key| self.read(key, "an object", Value::as_object);
+        let (mut theta, mut scaling) = (self.number("rope_theta")?, None);
+        for key in ["rope_parameters", "rope_scaling"] {
+            let Some(map) = object(key)? else { continue };
+            let inner = Fields {
+                map,
+                path: self.path,
+            };
+            theta = theta.or(inner.number("rope_theta")?);
+            if inner
+                .number("partial_rotary_factor")?
+                .is_some_and(|p| p != 1.0)
+            {
+                return Err(self.bad(key, "partial_rotary_factor is not supported"));
+            }
+            scaling = inner.scaling(key)?.or(scaling);
+        }
+        if self
+            .number("partial_rotary_factor")?
+            .is_some_and(|p| p != 1.0)
+        {
+            return Err(self.bad("partial_rotary_factor", "only 1.0 is supported"));
+        }
+        Ok((theta, scaling))
+    }
+
+    /// The scaling that this object, the value of `key`, describes.
+    fn scaling(&self, key: &str) -> Result<Option<RopeScaling>> {
+        // Older files say `type`.
+        let kind = self.text("rope_type")?.or(self.text("type")?);
+        let number = |name: &str| {
+            self.number(name)?
+                .ok_or_else(|| self.bad(key, format!("{name} is missing")))
+        };
+        match kind {
+            None | Some("default") => Ok(None),
+            Some("linear") => Ok(Some(RopeScaling::Linear {
+                factor: number("factor")?,
+            })),
+            Some("llama3") => Ok(Some(RopeScaling::Llama3 {
+                factor: number("factor")?,
+                low_freq_factor: number("low_freq_factor")?,
+                high_freq_factor: number("high_freq_factor")?,
+                original_max_position_embeddings: self.size("original_max_position_embeddings")?,
+            })),
+            Some(other) => Err(self.bad(
+                key,
+                format!("\"{other}\" is not supported (default, linear and llama3 are)"),
+            )),
+        }
+    }
+
+    /// Refuses a config whose layers do not all attend to everything before them.
+    pub(crate) fn full_attention(&self) -> Result<()> {
+        let remedy = "is not supported: every layer must attend to the whole sequence";
+        if self.flag("use_sliding_window")? {
+            return Err(self.bad("use_sliding_window", format!("true {remedy}")));
+        }
+        let layers = self.read("layer_types", "a list", Value::as_array)?;
+        for layer in layers.into_iter().flatten() {
+            if layer != "full_attention" {
+                return Err(self.bad("layer_types", format!("{layer} {remedy}")));
+            }
+        }
+        match self.get("dual_chunk_attention_config") {
+            Some(_) => Err(self.bad("dual_chunk_attention_config", remedy)),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: Value) -> Result<ModelConfig> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.json");
+        std::fs::write(&path, json.to_string()).unwrap();
+        ModelConfig::from_json_file(&path)
+    }
+
+    fn with(model_type: &str, changes: Value) -> Value {
+        let mut json = json!({
+            "model_type": model_type, "vocab_size": 40, "hidden_size": 16,
+            "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4,
+        });
+        for (key, value) in changes.as_object().unwrap() {
+            json[key] = value.clone();
+        }
+        json
+    }
+
+    #[test]
+    fn every_architecture_round_trips() {
+        for (kind, changes) in [
+            (
+                "llama",
+                json!({"attention_bias": true, "mlp_bias": true, "num_key_value_heads": 2}),
+            ),
+            (
+                "llama",
+                json!({"rope_scaling": {"rope_type": "linear", "factor": 2.0}}),
+            ),
+            (
+                "llama",
+                json!({"rope_theta": 5e5, "rope_scaling": {"type": "llama3", "factor": 8.0,
+                "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 64}}),
+            ),
+            ("qwen", json!({"seq_length": 32, "use_logn_attn": false})),
+            (
+                "qwen2",
+                json!({"tie_word_embeddings": true, "eos_token_id": [3, 4]}),
+            ),
+            ("qwen3", json!({"head_dim": 8, "attention_bias": true})),
+        ] {
+            let first = read(with(kind, changes)).unwrap();
+            let mut bare = first.clone();
+            bare.source = None;
+            let mut again = read(bare.to_json(Precision::F32)).unwrap();
+            again.source = None;
+            assert_eq!(again, bare);
+        }
+    }
+
+    #[test]
+    fn keys_of_other_tools_survive_and_changed_ones_are_replaced() {
+        let json = with(
+            "llama",
+            json!({"someones_key": [1, 2], "torch_dtype": "bfloat16"}),
+        );
+        let mut config = read(json.clone()).unwrap();
+        assert_eq!(config.to_json(Precision::Bf16), json);
+        config.vocab_size = 48;
+        let expected = with(
+            "llama",
+            json!({"someones_key": [1, 2], "torch_dtype": "float16", "vocab_size": 48}),
+        );
+        assert_eq!(config.to_json(Precision::F16), expected);
+    }
+
+    #[test]
+    fn rope_parameters_of_transformers_5_are_read() {
+        let rope = json!({"rope_type": "linear", "factor": 4.0, "rope_theta": 123.0});
+        let config = read(with("qwen2", json!({"rope_parameters": rope}))).unwrap();
+        assert_eq!(config.rope_theta, 123.0);
+        assert_eq!(
+            config.rope_scaling,
+            Some(RopeScaling::Linear { factor: 4.0 })
+        );
+    }
+
+    #[test]
+    fn what_would_be_computed_differently_is_refused_by_name() {
+        for (kind, changes, expected) in [
+            ("mamba", json!({}), "mamba"),
+            ("llama", json!({"hidden_act": "gelu"}), "hidden_act"),
+            (
+                "llama",
+                json!({"rope_scaling": {"type": "yarn", "factor": 2}}),
+                "yarn",
+            ),
+            (
+                "llama",
+                json!({"rope_scaling": {"type": "linear"}}),
+                "factor is missing",
+            ),
+            (
+                "llama",
+                json!({"quantization_config": {}}),
+                "quantization_config",
+            ),
+            ("llama", json!({"rope_theta": "x"}), "rope_theta"),
+            (
+                "qwen2",
+                json!({"use_sliding_window": true}),
+                "use_sliding_window",
+            ),
+            (
+                "qwen3",
+                json!({"layer_types": ["sliding_attention"]}),
+                "layer_types",
+            ),
+            ("qwen", json!({"no_bias": false}), "no_bias"),
+            ("qwen", json!({"rotary_pct": 0.5}), "rotary_pct"),
+            ("qwen", json!({"hidden_size": 1.5}), "hidden_size"),
+        ] {
+            let message = read(with(kind, changes)).unwrap_err().to_string();
+            assert!(message.contains(expected), "{expected}: {message}");
+            assert!(message.contains("config.json"), "{message}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Where documents lie in a batch: what a position may look at, and how far into its
+//! document it stands.
+
+/// Documents packed into the rows of a batch `[B, T]`. Attention does not cross from one
+/// into another, and rotary positions start again in each.
+#[derive(Clone, Debug)]
+pub struct Documents {
+    rows: usize,
+    length: usize,
+    segments: Vec<i32>,
+    positions: Vec<i32>,
+    /// For each position, the first position of its row in the same segment.
+    starts: Vec<usize>,
+}
+
+impl Documents {
+    /// `segments` says which document a position belongs to (any number, the same within a
+    /// document and no other of its row), `positions` how far into it; both `[rows, length]`
+    /// row by row.
+    ///
+    /// # Panics
+    /// Their lengths are not `rows · length`.
+    pub fn new(segments: &[i32], positions: &[i32], [rows, length]: [usize; 2]) -> Self {
+        assert_eq!(segments.len(), rows * length, "a segment for each position");
+        assert_eq!(
+            positions.len(),
+            rows * length,
+            "a position in the document for each"
+        );
+        let mut starts = Vec::with_capacity(segments.len());
+        for row in segments.chunks(length.max(1)) {
+            let mut start = 0;
+            for t in 0..row.len() {
+                if t > 0 && row[t] != row[t - 1] {
+                    start = row[..t].iter().position(|s| *s == row[t]).unwrap_or(t);
+                }
+                starts.push(start);
+            }
+        }
+        Self {
+            rows,
+            length,
+            segments: segments.to_vec(),
+            positions: positions.to_vec(),
+            starts,
+        }
+    }
+
+    /// `[B, T]`.
+    pub fn dims(&self) -> [usize; 2] {
+        [self.rows, self.length]
+    }
+
+    /// Rotary positions, row by row.
+    pub(crate) fn positions(&self) -> impl Iterator<Item = usize> + Clone {
+        self.positions.iter().map(|&p| p.max(0) as usize)
+    }
+
+    /// The first key that queries `first..end` of any row look at.
+    pub(crate) fn first_key(&self, first: usize, end: usize) -> usize {
+        (0..self.rows)
+            .flat_map(|row| &self.starts[row * self.length + first..row * self.length + end])
+            .copied()
+            .min()
+            .unwrap_or(first)
+    }
+
+    /// For queries `first..end` and keys `key..end` of every row: true where the query must
+    /// not look, `[B, end − first, end − key]` row by row.
+    pub(crate) fn forbidden(&self, first: usize, end: usize, key: usize) -> Vec<bool> {
+        let mut mask = Vec::with_capacity(self.rows * (end - first) * (end - key));
+        for row in self.segments.chunks(self.length) {
+            for query in first..end {
+                mask.extend((key..end).map(|k| k > query || row[k] != row[query]));
+            }
+        }
+        mask
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_sees_its_own_document_up_to_itself() {
+        let d = Documents::new(
+            &[7, 7, 8, 8, 8, 3, 3, 3, 3, 4],
+            &[0, 1, 0, 1, 2, 0, 1, 2, 3, 0],
+            [2, 5],
+        );
+        assert_eq!(d.first_key(2, 4), 0);
+        assert_eq!(d.first_key(4, 5), 2);
+        let mask = d.forbidden(3, 5, 1);
+        let rows: Vec<String> = mask
+            .chunks(4)
+            .map(|r| r.iter().map(|&f| if f { '.' } else { 'x' }).collect())
+            .collect();
+        assert_eq!(rows, [".xx.", ".xxx", "xxx.", "...x"]);
+    }
+}

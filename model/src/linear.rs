@@ -1,0 +1,62 @@
+//! A linear layer: `y = x W + b`, with an optional low-rank adapter beside it.
+//!
+//! In: `[B, T, in]`. Out: `[B, T, out]`. Burn keeps a matrix as `[in, out]`, Hugging Face
+//! as `[out, in]`: building and saving transpose. Weights held in half precision are
+//! widened to f32 a block of columns at a time as they are used, so that the arithmetic
+//! is always f32's.
+
+use burn::module::{Module, Param};
+use burn::tensor::module::{embedding, linear};
+use burn::tensor::{DType, Int, Tensor};
+
+use crate::lora::Adapter;
+
+/// See the module.
+#[derive(Module, Debug)]
+pub struct Linear {
+    /// `[in, out]`.
+    pub weight: Param<Tensor<2>>,
+    /// `[out]`.
+    pub bias: Option<Param<Tensor<1>>>,
+    /// What is trained in its place when the weight is frozen.
+    pub adapter: Option<Adapter>,
+}
+
+impl Linear {
+    pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let mut y = product(x.clone(), self.weight.val());
+        if let Some(bias) = &self.bias {
+            y = y + bias.val().unsqueeze();
+        }
+        match &self.adapter {
+            Some(adapter) => y + adapter.forward(x),
+            None => y,
+        }
+    }
+}
+
+/// Weights widened at once from half precision: 64 MiB in f32.
+const WIDENED: usize = 1 << 24;
+
+/// `x` `[B, T, in]` times `weight` `[in, out]`.
+pub(crate) fn product(x: Tensor<3>, weight: Tensor<2>) -> Tensor<3> {
+    if weight.dtype() == x.dtype() {
+        return linear(x, weight, None);
+    }
+    let [input, output] = weight.dims();
+    let step = (WIDENED / input).max(1);
+    let blocks = (0..output).step_by(step).map(|first| {
+        let columns = weight.clone().narrow(1, first, step.min(output - first));
+        linear(x.clone(), columns.cast(x.dtype()), None)
+    });
+    Tensor::cat(blocks.collect(), 2)
+}
+
+/// Rows `ids` `[B, T]` of `table` `[V, D]`, in f32.
+pub(crate) fn lookup(table: &Param<Tensor<2>>, ids: Tensor<2, Int>) -> Tensor<3> {
+    let rows = embedding(table.val(), ids);
+    if rows.dtype() == DType::F32 {
+        return rows;
+    }
+    rows.cast(DType::F32)
+}

@@ -1,0 +1,154 @@
+//! Low-rank adapters: nothing changes before training, only they are trained, and merged
+//! they give the same logits.
+
+use burn::optim::{AdamWConfig, GradientsParams};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use retort_model::{
+    Decoder, LoraConfig, ModelConfig, Precision, RandomInit, load, load_adapters, save,
+    save_adapters,
+};
+
+fn config(kind: &str) -> ModelConfig {
+    let config: ModelConfig = serde_json::from_value(serde_json::json!({
+        "model_type": kind, "vocab_size": 33, "hidden_size": 16, "intermediate_size": 24,
+        "num_hidden_layers": 2, "num_attention_heads": 4,
+    }))
+    .unwrap();
+    config.resolve().unwrap()
+}
+
+fn lora(targets: &[&str]) -> LoraConfig {
+    LoraConfig {
+        rank: 3,
+        alpha: 6.0,
+        targets: targets.iter().map(|t| t.to_string()).collect(),
+    }
+}
+
+fn base(kind: &str, device: &Device) -> Decoder {
+    let config = config(kind);
+    Decoder::build(&config, &mut RandomInit::new(&config, 3), device)
+}
+
+fn ids(device: &Device) -> Tensor<2, Int> {
+    let ids = (0..14).map(|i| i * 5 % 33).collect::<Vec<i32>>();
+    Tensor::from_data(TensorData::new(ids, [2, 7]), device)
+}
+
+fn logits(model: &Decoder, device: &Device) -> Vec<f32> {
+    model
+        .forward(ids(device))
+        .into_data()
+        .try_into_vec()
+        .unwrap()
+}
+
+fn tensors(model: &Decoder) -> Vec<(String, Vec<u8>)> {
+    let mut all = Vec::new();
+    model
+        .for_each_tensor(Precision::F32, |spec, bytes| {
+            all.push((spec.name.clone(), bytes));
+            Ok::<_, ()>(())
+        })
+        .unwrap();
+    all
+}
+
+/// A few steps towards larger logits.
+fn train(mut model: Decoder, device: &Device) -> Decoder {
+    let mut optimizer = AdamWConfig::new().init();
+    for _ in 0..3 {
+        let loss = model.forward(ids(device)).square().mean().neg();
+        let grads = GradientsParams::from_grads(loss.backward(), &model);
+        model = optimizer.step(0.05, model, grads);
+    }
+    model
+}
+
+#[test]
+fn only_adapters_are_trained_and_merging_keeps_what_they_learnt() {
+    let device = Device::flex().autodiff();
+    for kind in ["llama", "qwen", "qwen2"] {
+        let targets = match kind {
+            "qwen" => ["c_attn", "mlp.w?"],
+            _ => ["q_proj", "mlp.*_proj"],
+        };
+        let model = base(kind, &device);
+        let before = logits(&model, &device);
+        let weights = tensors(&model);
+        let model = model.with_adapters(&lora(&targets), 1).unwrap();
+        assert_eq!(logits(&model, &device), before);
+        let model = train(model, &device);
+        let after = logits(&model, &device);
+        assert_ne!(after, before);
+        // Saved tensors have the adapters in them: adapted ones changed, others not.
+        for ((name, now), (_, then)) in tensors(&model).iter().zip(&weights) {
+            let adapted = match kind {
+                "qwen" => name.ends_with("c_attn.weight") || name.contains("mlp.w"),
+                _ => name.contains("q_proj.weight") || name.contains("mlp."),
+            };
+            assert_eq!(now != then, adapted, "{name}");
+        }
+        let merged = model.merged();
+        for (a, b) in logits(&merged, &device).iter().zip(&after) {
+            assert!((a - b).abs() < 1e-4, "{a} {b}");
+        }
+        assert_eq!(merged.trainable_parameters(), config(kind).parameters());
+        // All of it can be trained again.
+        assert_ne!(tensors(&train(merged, &device))[0].1, weights[0].1);
+    }
+}
+
+#[test]
+fn adapters_are_saved_and_loaded_and_counted() {
+    let device = Device::flex().autodiff();
+    let lora = lora(&["q_proj", "model.layers.1.mlp.down_proj"]);
+    let model = base("llama", &device).with_adapters(&lora, 1).unwrap();
+    assert_eq!(
+        model.trainable_parameters(),
+        2 * 3 * (16 + 16) + 3 * (24 + 16)
+    );
+    let model = train(model, &device);
+    let dir = tempfile::tempdir().unwrap();
+    save_adapters(dir.path(), &model, &lora, "base").unwrap();
+    let again = load_adapters(dir.path(), base("llama", &device), &lora).unwrap();
+    assert_eq!(logits(&again, &device), logits(&model, &device));
+    // The merged model is an ordinary checkpoint.
+    save(dir.path(), &config("llama"), &model).unwrap();
+    let (_, merged) = load(dir.path(), &device).unwrap();
+    assert_eq!(tensors(&merged), tensors(&model));
+}
+
+#[test]
+fn what_cannot_be_adapted_is_named() {
+    let device = Device::flex();
+    let mut wrong = vec![(lora(&["q_prj"]), "no layer is called \"q_prj\"")];
+    wrong.push((lora(&[]), "lora.targets"));
+    wrong.push((lora(&["["]), "lora.targets"));
+    wrong.push((
+        LoraConfig {
+            rank: 0,
+            ..lora(&["q_proj"])
+        },
+        "lora.rank",
+    ));
+    wrong.push((
+        LoraConfig {
+            alpha: f64::NAN,
+            ..lora(&["q_proj"])
+        },
+        "lora.alpha",
+    ));
+    for (lora, expected) in wrong {
+        let outcome = base("llama", &device).with_adapters(&lora, 1);
+        let message = outcome.map(drop).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+    let lora = lora(&["c_attn"]);
+    let model = base("qwen", &device).with_adapters(&lora, 1).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let message = save_adapters(dir.path(), &model, &lora, "")
+        .unwrap_err()
+        .to_string();
+    assert!(message.contains("save the merged model"), "{message}");
+}
