@@ -43,8 +43,7 @@ impl BatchTensors {
     /// Keeps attention within the documents of `batch`, which this is made of, if `keep`.
     pub fn within_documents(mut self, batch: &Batch, keep: bool) -> Self {
         let shape = [batch.rows, batch.seq_len];
-        self.documents =
-            keep.then(|| Documents::new(&batch.documents, &batch.positions, shape));
+        self.documents = keep.then(|| Documents::new(&batch.documents, &batch.positions, shape));
         self
     }
 

@@ -21,8 +21,8 @@ use crate::error::{Error, Result};
 use crate::evaluate::{Validation, evaluate};
 use crate::metrics::{Metrics, MetricsFile};
 use crate::objective::{BatchTensors, Objective};
-use crate::recipe::TrainConfig;
 use crate::optimizer::clip;
+use crate::recipe::TrainConfig;
 use crate::run::Prepared;
 use crate::schedule::learning_rate;
 
