@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use burn::optim::ModuleOptimizer;
 use retort_data::{Cursor, Tokenizer};
-use retort_model::{Decoder, ModelConfig};
+use retort_model::{Decoder, LoraConfig, ModelConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -66,6 +66,8 @@ pub fn latest(run: &Path) -> Result<Option<PathBuf>> {
 pub struct Contents<'a> {
     pub config: &'a ModelConfig,
     pub model: &'a Decoder,
+    /// The adapters of the model, and the directory of the weights they are beside.
+    pub adapters: Option<(&'a LoraConfig, &'a Path)>,
     pub tokenizer: &'a Tokenizer,
     pub optimizer: &'a ModuleOptimizer,
     pub state: &'a State,
@@ -83,6 +85,9 @@ pub fn save(run: &Path, contents: &Contents<'_>, keep: usize) -> Result<PathBuf>
     remove_if_there(&path)?;
     fs::create_dir_all(&aside).map_err(Error::io(&aside))?;
     retort_model::save(&aside, contents.config, contents.model)?;
+    if let Some((lora, base)) = contents.adapters {
+        retort_model::save_adapters(&aside, contents.model, lora, &base.to_string_lossy())?;
+    }
     contents.tokenizer.save(&aside)?;
     let optimizer = aside.join("optimizer.bpk");
     contents

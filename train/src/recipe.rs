@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use retort_data::DataConfig;
-use retort_model::ModelConfig;
+use retort_model::{LoraConfig, ModelConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -20,6 +20,9 @@ pub struct Recipe {
     pub data: DataConfig,
     /// The model, new or continued.
     pub model: ModelSection,
+    /// Low-rank adapters: they alone are trained, and a checkpoint has them merged in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraConfig>,
     /// How it is trained.
     pub train: TrainConfig,
     /// The teacher, for `retort distill`, which gives the table its meaning.
@@ -120,6 +123,14 @@ fn default_keep() -> usize {
 }
 
 impl Recipe {
+    /// The adapters to train, and the directory of the weights they are beside.
+    pub(crate) fn adapters(&self) -> Option<(&LoraConfig, &Path)> {
+        match (&self.lora, &self.model) {
+            (Some(lora), ModelSection::From(section)) => Some((lora, &section.from)),
+            _ => None,
+        }
+    }
+
     /// Reads `path`, applies `overrides` (`table.key=value`, the value in TOML or a bare
     /// word) and checks every number. Relative paths inside stay relative to the working
     /// directory.
@@ -163,6 +174,12 @@ impl Recipe {
             .train
             .check()
             .map_err(|(key, reason)| Error::invalid(path, format!("train.{key}: {reason}")))?;
+        if recipe.lora.is_some() && matches!(recipe.model, ModelSection::New(_)) {
+            return Err(Error::invalid(
+                path,
+                "[lora] adapts trained weights: name them with [model] from = \"DIRECTORY\"",
+            ));
+        }
         Ok(recipe)
     }
 

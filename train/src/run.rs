@@ -8,7 +8,7 @@ use std::sync::Arc;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
 use retort_data::{Data, Progress, Tokenizer};
-use retort_model::{Decoder, ModelConfig, RandomInit};
+use retort_model::{Architecture, Decoder, ModelConfig, RandomInit};
 
 use crate::checkpoint::{self, State};
 use crate::error::{Error, Result};
@@ -71,9 +71,12 @@ pub fn prepare(
         None
     };
     let (config, model) = match (&checkpoint, &recipe.model) {
-        (Some(directory), _) => retort_model::load(directory, &device)?,
-        (None, ModelSection::From(section)) => retort_model::load(&section.from, &device)?,
-        (None, ModelSection::New(config)) => {
+        (Some(directory), _) if recipe.lora.is_none() => retort_model::load(directory, &device)?,
+        (_, ModelSection::From(section)) => {
+            let (config, model) = retort_model::load(&section.from, &device)?;
+            (config, adapted(model, &recipe, checkpoint.as_deref())?)
+        }
+        (_, ModelSection::New(config)) => {
             let config = fit(config.clone(), &tokenizer, recipe.data.seq_len)?;
             let mut init = RandomInit::new(&config, recipe.seed);
             let model = Decoder::build(&config, &mut init, &device);
@@ -116,6 +119,24 @@ pub fn prepare(
         model,
         optimizer,
         state,
+    })
+}
+
+/// `model` with the adapters that `recipe` asks for, if any: new, or those of `checkpoint`.
+fn adapted(model: Decoder, recipe: &Recipe, checkpoint: Option<&Path>) -> Result<Decoder> {
+    let Some(lora) = &recipe.lora else {
+        return Ok(model);
+    };
+    if model.config().model_type == Architecture::Qwen {
+        return Err(Error::invalid(
+            Path::new("recipe"),
+            "[lora]: the first Qwen fuses q, k and v, for which adapters have no file format: \
+             train without [lora]",
+        ));
+    }
+    Ok(match checkpoint {
+        Some(directory) => retort_model::load_adapters(directory, model, lora)?,
+        None => model.with_adapters(lora, recipe.seed)?,
     })
 }
 

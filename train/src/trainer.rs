@@ -149,6 +149,7 @@ pub fn train(
             let contents = Contents {
                 config: &config,
                 model: &model,
+                adapters: recipe.adapters(),
                 tokenizer: &tokenizer,
                 optimizer: &optimizer,
                 state: &state,

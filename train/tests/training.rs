@@ -224,3 +224,64 @@ fn both_cpu_devices_train_to_the_same_losses() {
         assert!((a - b).abs() < 1e-4 * a, "{a} {b}");
     }
 }
+
+/// Only the adapters are trained; the checkpoint has them merged, and a stopped run goes on from
+/// the base and its adapters to the same bytes.
+#[test]
+fn adapters_train_beside_frozen_weights_and_resume() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = go(recipe(&[]), &dir.path().join("base"), false, u64::MAX).checkpoint;
+    let adapted = || {
+        let text = format!(
+            "seed = 5\n[data]\nsource = {:?}\ntokenizer = {:?}\nseq_len = 32\n\
+             validation_fraction = 0.1\nmax_validation_rows = 16\n[model]\nfrom = {:?}\n\
+             [lora]\nrank = 4\nalpha = 8.0\ntargets = [\"q_proj\", \"down_proj\"]\n\
+             [train]\nsteps = 8\nbatch_size = 4\nlr = 1e-2\n",
+            fixture().join("corpus"),
+            fixture().join("tokenizer"),
+            base,
+        );
+        Recipe::parse(&text, Path::new("lora.toml"), &[]).unwrap()
+    };
+    let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
+    let end = go(adapted(), &whole, false, u64::MAX);
+    go(adapted(), &parts, false, 3);
+    let resumed = go(adapted(), &parts, true, u64::MAX);
+    assert_eq!(losses(&whole), losses(&parts));
+    assert_eq!(weights(&end.checkpoint), weights(&resumed.checkpoint));
+    let adapters = |run: &Path| fs::read(run.join("adapter_model.safetensors")).unwrap();
+    assert_eq!(adapters(&end.checkpoint), adapters(&resumed.checkpoint));
+
+    // What was not named is as it was, to the byte.
+    let (before, after) = (weights(&base), weights(&end.checkpoint));
+    let header = 8 + u64::from_le_bytes(before[..8].try_into().unwrap()) as usize;
+    let tensors: serde_json::Value = serde_json::from_slice(&before[8..header]).unwrap();
+    for (name, tensor) in tensors.as_object().unwrap() {
+        let Some(range) = tensor["data_offsets"].as_array() else {
+            continue;
+        };
+        let [from, to] = [0, 1].map(|i| header + range[i].as_u64().unwrap() as usize);
+        let named = name.contains("q_proj") || name.contains("down_proj");
+        assert_eq!(before[from..to] != after[from..to], named, "{name}");
+    }
+}
+
+/// With attention within documents a document's loss does not depend on what lies before it.
+#[test]
+fn documents_are_kept_apart_where_the_recipe_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |name: &str, keep: bool| {
+        let keep = format!("train.document_attention={keep}");
+        let set = [
+            &keep,
+            "data.packing=best_fit",
+            "train.steps=4",
+            "data.seq_len=300",
+        ];
+        go(recipe(&set), &dir.path().join(name), false, u64::MAX);
+        losses(&dir.path().join(name))
+    };
+    let (kept, crossing) = (run("kept", true), run("crossing", false));
+    assert_eq!(kept.len(), crossing.len());
+    assert_ne!(kept[0], crossing[0]);
+}
