@@ -3,9 +3,10 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use retort_data::{Tokenizer, stories};
+use retort_data::{Shards, SourceOptions, Tokenizer, stories};
 use retort_distill::{Distillation, Teacher, TeacherConfig};
 use retort_train::{CrossEntropy, Event, Objective, Outcome, Recipe, prepare, train};
 
@@ -30,10 +31,12 @@ const TEXT: &str = r#"
 "#;
 
 fn tokenizer(dir: &Path, vocabulary: usize) -> std::path::PathBuf {
-    let shards = stories::write_parquet(dir.join("corpus"), &stories::generate(1, 300), 1).unwrap();
+    let corpus = dir.join("corpus");
+    stories::write_parquet(&corpus, &stories::generate(1, 300), 1).unwrap();
+    let shards = Shards::resolve(corpus.to_str().unwrap(), &SourceOptions::default()).unwrap();
     let out = dir.join(format!("tokenizer-{vocabulary}"));
     fs::create_dir_all(&out).unwrap();
-    let tokenizer = retort_data::train_tokenizer(&shards, vocabulary, &|_| {}).unwrap();
+    let tokenizer = retort_data::train_tokenizer(&Arc::new(shards), vocabulary, &|_| {}).unwrap();
     tokenizer.save(&out).unwrap();
     out
 }

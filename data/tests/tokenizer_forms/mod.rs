@@ -9,7 +9,7 @@ use parquet::arrow::ArrowWriter;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use retort_data::{Tokenizer, train_tokenizer};
+use retort_data::{Shards, SourceOptions, Tokenizer, train_tokenizer};
 use serde_json::{Value, json};
 
 /// What texts are put together from: words of several scripts, numbers, punctuation, every kind of
