@@ -39,7 +39,7 @@ pub enum Command {
         Run it again after an interruption: it goes on where the last whole file ended."
     )]
     Pack {
-        /// The recipe whose [data] is packed
+        /// The recipe whose data is packed
         recipe: PathBuf,
         /// Override a key of the recipe (may be repeated)
         #[arg(long, value_name = "KEY=VALUE")]
