@@ -56,7 +56,8 @@ unpack_rust() {
         exit 1
     fi
     library=libstd-rust-web-$(cut -d. -f1,2 <<<"$version")
-    llvm=$(apt-cache "${apt[@]}" depends rustc-web | awk '/Depends: libllvm/ { print $2; exit }')
+    # Which of the two packages names LLVM has changed between versions.
+    llvm=$(apt-cache "${apt[@]}" depends rustc-web "$library" | awk '/Depends: libllvm/ { print $2; exit }')
     if [ -n "$llvm" ]; then
         apt-get update -qq
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$llvm" >/dev/null
