@@ -276,7 +276,7 @@ fn documents_are_kept_apart_where_the_recipe_says_so() {
             &keep,
             "data.packing=best_fit",
             "train.steps=4",
-            "data.seq_len=300",
+            "data.seq_len=900",
         ];
         go(recipe(&set), &dir.path().join(name), false, u64::MAX);
         losses(&dir.path().join(name))
