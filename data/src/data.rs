@@ -77,7 +77,7 @@ impl Data {
             ..Identity::default()
         };
         let mut held_out = Vec::new();
-        for (i, weighted) in config.sources().iter().enumerate() {
+        for weighted in &config.sources() {
             let directory = Path::new(&weighted.source);
             if Index::is_source(directory)? {
                 let index = data.packed(directory, weighted.weight, &mut identity)?;
@@ -85,7 +85,9 @@ impl Data {
                 held_out.extend(rows);
                 continue;
             }
-            let pinned = resume.and_then(|c| c.identity.pinned.get(i)?.as_deref());
+            // A packed directory before it may have been several sources.
+            let at = identity.sources.len();
+            let pinned = resume.and_then(|c| c.identity.pinned.get(at)?.as_deref());
             let source = pinned.unwrap_or(&weighted.source);
             let shards = Arc::new(Shards::resolve(source, &config.source_options())?);
             identity.sources.push(shards.identity());

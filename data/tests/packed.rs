@@ -188,3 +188,37 @@ fn damaged_packed_files_never_panic() {
     }
     assert!(errors > 500, "{errors}");
 }
+
+/// Packed rows and text in one mixture, the packed ones of two sources themselves.
+#[test]
+fn packed_rows_mix_with_text_and_resume() {
+    let dir = tempfile::tempdir().unwrap();
+    let tokenizer = Arc::new(tokenizer());
+    let text = |name: &str, seed: u64| {
+        let path = dir.path().join(name);
+        stories::write_parquet(&path, &stories::generate(seed, 60), 1).unwrap();
+        path
+    };
+    let (a, b, c) = (text("a", 1), text("b", 2), text("c", 3));
+    let mixed = |sources: [&Path; 2]| {
+        let mut config = settings(&a, "concat");
+        config.source = String::new();
+        config.mixture = sources
+            .map(|source| retort_data::Weighted {
+                source: source.display().to_string(),
+                weight: 1.0,
+            })
+            .to_vec();
+        config
+    };
+    let out = dir.path().join("out");
+    pack(&mixed([&a, &b]), &tokenizer, &out, 64, &|_| ()).unwrap();
+    let config = mixed([&out, &c]);
+    let data = open(&config, &tokenizer).unwrap();
+    let (whole, end) = take(&data, 2, Rank::default(), &data.start(), 40);
+    let (mut parts, cursor) = take(&data, 2, Rank::default(), &data.start(), 17);
+    let again = retort_data::Data::open(&config, &tokenizer, None, Some(&cursor), &|_| ());
+    let (more, at) = take(&again.unwrap(), 2, Rank::default(), &cursor, 23);
+    parts.extend(more);
+    assert_eq!((parts, at), (whole, end));
+}
