@@ -76,7 +76,7 @@ impl Deref for HeldShard {
 }
 
 impl Shards {
-    /// Resolves a file, a directory or a glob (see [`resolve`]), or
+    /// Resolves a file, a directory (all its parquet and JSON-lines files) or a glob, or
     /// `hf://OWNER/NAME[/CONFIG[/SPLIT]][@REVISION]`, with [`HubConfig::from_env`].
     ///
     /// Without a revision, a hub dataset is read from the hub's own conversion to parquet. One

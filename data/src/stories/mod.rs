@@ -73,7 +73,7 @@ impl Floor {
 }
 
 /// The floor of the stories that fall on the validation side at `validation_fraction`, the split
-/// that [`load`](crate::load) makes.
+/// of [`is_validation`].
 pub fn floor(stories: &[Story], validation_fraction: f64) -> Floor {
     stories
         .iter()
