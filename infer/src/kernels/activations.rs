@@ -5,8 +5,11 @@
 //! a NaN or an infinity gets `d = NaN`, so that the result shows it.
 
 use super::table::Kernels;
+use super::tokens::{Packed, Tokens};
 use crate::{Error, Result};
 
+/// Up to this many tokens, rows are multiplied as they lie; above, they share unpacked weights and are packed for it.
+pub(super) const FEW: usize = 6;
 /// Values per activation block.
 pub(crate) const BLOCK: usize = 32;
 
@@ -18,15 +21,15 @@ pub struct Activations {
     x: Vec<f32>,
     q: Vec<i8>,
     scales: Vec<Scale>,
-    offsets: Vec<Offsets>,
+    starts: Vec<Start>,
+    packed: Packed,
 }
 
 /// Scale of a block of 32 and the scaled sum of its integers, `[d, d Σq]`, which minima are multiplied with.
 pub(crate) type Scale = [f32; 2];
 
-/// `-128 Σq` over the first half of a block, the second, and the whole of it: what a sum of products with weights
-/// that are 128 too large starts from. The fourth is padding.
-pub(crate) type Offsets = [i32; 4];
+/// `-8 Σq` over a block: what a sum of products with nibbles that are 8 too large starts from.
+pub(crate) type Start = i32;
 
 /// One token's int8 activations.
 #[derive(Clone, Copy, Default)]
@@ -35,9 +38,8 @@ pub(crate) struct Row<'a> {
     pub q: &'a [i8],
     /// `cols / 32` scales with sums.
     pub scales: &'a [Scale],
-    /// `cols / 32` corrections for kernels whose weights are offset by 128, which only x86-64 has.
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
-    pub offsets: &'a [Offsets],
+    /// `cols / 32` corrections for kernels that take nibbles as they are.
+    pub starts: &'a [Start],
 }
 
 impl Activations {
@@ -74,9 +76,12 @@ impl Activations {
         };
         self.q.resize(blocks * BLOCK, 0);
         self.scales.resize(blocks, [0.0; 2]);
-        self.offsets.resize(blocks, [0; 4]);
+        self.starts.resize(blocks, 0);
         if blocks > 0 {
-            kernels.quantize_blocks(x, &mut self.q, &mut self.scales, &mut self.offsets);
+            kernels.quantize_blocks(x, &mut self.q, &mut self.scales, &mut self.starts);
+            if n_tokens > FEW {
+                self.packed.fill(cols / BLOCK, &self.q, &self.scales);
+            }
         }
         Ok(())
     }
@@ -96,6 +101,11 @@ impl Activations {
         &self.x[t * self.cols..(t + 1) * self.cols]
     }
 
+    /// Tokens `8 tile .. 8 tile + 8` in int8, for more than [`FEW`] tokens of a multiple of 32 columns.
+    pub(crate) fn tile(&self, tile: usize) -> Tokens<'_> {
+        self.packed.tile(tile)
+    }
+
     /// Token `t` in int8; empty if `cols` is no multiple of 32.
     pub(crate) fn row(&self, t: usize) -> Row<'_> {
         if !self.cols.is_multiple_of(BLOCK) {
@@ -106,24 +116,19 @@ impl Activations {
         Row {
             q: &self.q[t * self.cols..(t + 1) * self.cols],
             scales: &self.scales[range.clone()],
-            offsets: &self.offsets[range],
+            starts: &self.starts[range],
         }
     }
 }
 
 /// The scalar form of the quantization, written so that it vectorises where it is inlined.
 #[inline(always)]
-pub(super) fn quantize_blocks(
-    x: &[f32],
-    q: &mut [i8],
-    scales: &mut [Scale],
-    offsets: &mut [Offsets],
-) {
+pub(super) fn quantize_blocks(x: &[f32], q: &mut [i8], scales: &mut [Scale], starts: &mut [Start]) {
     // adding 1.5 × 2^23 leaves the integer, rounded to even, in the low bits of the float
     const ROUND: f32 = 12_582_912.0;
     let (x, _) = x.as_chunks::<BLOCK>();
     let (q, _) = q.as_chunks_mut::<BLOCK>();
-    for (((x, q), scale), offsets) in x.iter().zip(q).zip(scales).zip(offsets) {
+    for (((x, q), scale), start) in x.iter().zip(q).zip(scales).zip(starts) {
         let mut largest = [0u32; 8];
         for x in x.as_chunks::<8>().0 {
             for (l, x) in largest.iter_mut().zip(x) {
@@ -147,9 +152,8 @@ pub(super) fn quantize_blocks(
         for (q, i) in q.iter_mut().zip(&integers) {
             *q = *i as i8;
         }
-        let low: i32 = integers[..16].iter().sum();
-        let high: i32 = integers[16..].iter().sum();
-        *offsets = [-128 * low, -128 * high, -128 * (low + high), 0];
-        *scale = [d, d * (low + high) as f32];
+        let sum: i32 = integers.iter().sum();
+        *start = -8 * sum;
+        *scale = [d, d * sum as f32];
     }
 }

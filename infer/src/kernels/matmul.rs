@@ -1,12 +1,15 @@
 //! `y [n_tokens, rows] = x [n_tokens, cols] · wᵀ [cols, rows]`: validation, blocking and threads.
 //!
 //! Threads take ranges of weight rows, so each weight is read by one thread only. Up to [`FEW`] tokens go one by one
-//! over rows in the file's layout; more tokens share panels of sixteen unpacked rows, and are themselves taken in
-//! blocks that fit the second-level cache.
+//! over rows in the file's layout; more tokens are taken eight at a time and share sixteen rows, which are unpacked
+//! into a panel first where the file does not have them side by side (see [`rows16`]). Tokens are taken in blocks that
+//! fit the second-level cache.
 
-use super::activations::{Activations, Row};
+use super::activations::{Activations, FEW};
 use super::panel::{Panel, ROWS, Unpacked};
-use super::table::{Kernels, TOKENS};
+use super::rows16;
+use super::table::{FLOAT_TOKENS, Kernels};
+use super::tokens::TOKENS;
 use crate::gguf::TensorView;
 use crate::quant::GgmlType;
 use crate::{Error, Result};
@@ -19,11 +22,11 @@ pub struct Matrix<'a> {
     rows: usize,
     cols: usize,
     row_bytes: usize,
+    /// Whether panels of sixteen rows lie one after the other, not rows.
+    panels: bool,
     data: &'a [u8],
 }
 
-/// Up to this many tokens, rows are multiplied as they lie; above, unpacking them pays.
-const FEW: usize = 6;
 /// Bytes of int8 activations that are used against a panel before the next panel.
 const TOKEN_BLOCK_BYTES: usize = 256 << 10;
 /// Multiply-adds below which a second thread costs more than it saves.
@@ -39,6 +42,7 @@ impl<'a> Matrix<'a> {
                 rows,
                 cols,
                 row_bytes,
+                panels: false,
                 data,
             }),
             _ => Err(Error::shape(
@@ -51,6 +55,19 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// The same for `data` in the layout of [`rows16`].
+    pub fn rows16(ty: GgmlType, rows: usize, cols: usize, data: &'a [u8]) -> Result<Self> {
+        if !rows16::fits(ty, rows) {
+            let problem = format!("{rows} rows of {ty} in panels of {ROWS} rows of Q4_0");
+            return Err(Error::shape("matrix", problem));
+        }
+        let matrix = Self::new(ty, rows, cols, data)?;
+        Ok(Self {
+            panels: true,
+            ..matrix
+        })
+    }
+
     /// A tensor as a matrix, its outer dimensions taken together.
     pub fn from_tensor(t: TensorView<'a>) -> Result<Self> {
         let (cols, rows) = t.shape();
@@ -61,6 +78,10 @@ impl<'a> Matrix<'a> {
     pub fn slice(&self, first: usize, n: usize) -> Result<Self> {
         if first.checked_add(n).is_none_or(|end| end > self.rows) {
             let problem = format!("{n} rows from row {first} on, of {}", self.rows);
+            return Err(Error::shape("matrix", problem));
+        }
+        if self.panels && !(first.is_multiple_of(ROWS) && n.is_multiple_of(ROWS)) {
+            let problem = format!("{n} rows from row {first} on, of panels of {ROWS}");
             return Err(Error::shape("matrix", problem));
         }
         Ok(Self {
@@ -94,6 +115,12 @@ impl<'a> Matrix<'a> {
     pub fn row(&self, i: usize, out: &mut [f32]) -> Result<()> {
         if i >= self.rows {
             return Err(Error::shape("matrix", format!("row {i} of {}", self.rows)));
+        }
+        if self.panels {
+            let mut row = Vec::with_capacity(self.row_bytes);
+            let panel = self.row_data(i / ROWS * ROWS, ROWS);
+            rows16::unpack_row(panel, i % ROWS, &mut row);
+            return crate::quant::dequantize_row(self.ty, &row, out);
         }
         crate::quant::dequantize_row(self.ty, self.row_data(i, 1), out)
     }
@@ -172,14 +199,20 @@ impl Kernels {
         n: usize,
         output: &Output,
     ) -> Result<()> {
-        let Some(gemv) = self.gemv(w.ty) else {
+        let gemv = match w.panels {
+            true => Some(self.gemv_rows16),
+            false => self.gemv(w.ty),
+        };
+        let Some(gemv) = gemv else {
             return self.few_tokens_unpacked(w, x, first, n, output);
         };
         // a strip of rows stays in the first-level cache while the tokens pass over it
         let strip = if x.n_tokens() == 1 {
             n
         } else {
-            (16 * 1024 / w.row_bytes).clamp(4, 64)
+            (16 * 1024 / w.row_bytes)
+                .clamp(1, 64)
+                .next_multiple_of(ROWS)
         };
         for r in (first..first + n).step_by(strip) {
             let count = strip.min(first + n - r);
@@ -235,12 +268,20 @@ impl Kernels {
             let t1 = (t0 + block).min(tokens);
             for r in (first..first + n).step_by(ROWS) {
                 let count = ROWS.min(first + n - r);
-                panel.fill(self, w.ty, w.row_data(r, count), w.row_bytes, w.cols)?;
+                let rows = w.row_data(r, count);
+                if !w.panels {
+                    panel.fill(self, w.ty, rows, w.row_bytes, w.cols)?;
+                }
                 for t in (t0..t1).step_by(TOKENS) {
-                    let x: [Row; TOKENS] = std::array::from_fn(|i| x.row((t + i).min(t1 - 1)));
+                    let x = x.tile(t / TOKENS);
                     let mut out = [[0f32; ROWS]; TOKENS];
                     // SAFETY: the table's features were detected; panel and activations have `cols` columns.
-                    unsafe { (self.tile)(&panel, &x, &mut out) };
+                    unsafe {
+                        match w.panels {
+                            true => (self.tile_rows16)(rows, &x, &mut out),
+                            false => (self.tile)(&panel, &x, &mut out),
+                        }
+                    }
                     for (i, out) in out.iter().enumerate().take(t1 - t) {
                         // SAFETY: the range of rows is this thread's own.
                         unsafe { output.slice(t + i, r, count) }.copy_from_slice(&out[..count]);
@@ -255,11 +296,11 @@ impl Kernels {
         // a strip of rows passes over all tokens, four at a time
         const STRIP: usize = 16;
         let tokens = x.n_tokens();
-        let whole = tokens - tokens % TOKENS;
+        let whole = tokens - tokens % FLOAT_TOKENS;
         for strip in (first..first + n).step_by(STRIP) {
             let rows = strip..(strip + STRIP).min(first + n);
-            for t in (0..whole).step_by(TOKENS) {
-                let x: [&[f32]; TOKENS] = std::array::from_fn(|i| x.float_row(t + i));
+            for t in (0..whole).step_by(FLOAT_TOKENS) {
+                let x: [&[f32]; FLOAT_TOKENS] = std::array::from_fn(|i| x.float_row(t + i));
                 for r in rows.clone() {
                     // SAFETY: the table's features were detected; row and activations have `cols` columns.
                     let dots = unsafe { (self.float_dot_4)(w.ty, w.row_data(r, 1), &x) };

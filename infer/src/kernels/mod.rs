@@ -20,8 +20,10 @@ mod matmul;
 mod neon;
 pub mod ops;
 mod panel;
+pub mod rows16;
 mod scalar;
 mod table;
+mod tokens;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 

@@ -2,7 +2,8 @@
 
 use super::activations::Row;
 use super::panel::{Panel, ROWS};
-use super::table::TOKENS;
+use super::rows16;
+use super::tokens::{TOKENS, Tokens};
 use crate::quant::{GgmlType, half_to_f32};
 
 /// `y[r] = Σ w[r] x` over rows in the file's layout, for formats of 32 weights to a block.
@@ -91,30 +92,76 @@ pub(super) fn interleave(rows: &[i8], bias: i8, out: &mut [[[i8; 4]; ROWS]]) {
     }
 }
 
-/// A panel times four tokens: `out[t][r]`.
-pub(super) fn tile(p: &Panel, x: &[Row; TOKENS], out: &mut [[f32; ROWS]; TOKENS]) {
+/// A panel times eight tokens: `out[t][r]`.
+pub(super) fn tile(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
     let per_group = p.group / 4;
-    for (x, out) in x.iter().zip(out) {
+    for (t, out) in out.iter_mut().enumerate() {
         *out = [0.0; ROWS];
-        let (values, _) = x.q.as_chunks::<4>();
         for (g, (d, m)) in p.d.iter().zip(&p.m).enumerate() {
             let mut dots = [0i32; ROWS];
-            let range = g * per_group..(g + 1) * per_group;
-            for (column, values) in p.q[range.clone()].iter().zip(&values[range]) {
-                for (dot, w) in dots.iter_mut().zip(column) {
-                    *dot += w
-                        .iter()
-                        .zip(values)
+            for k in g * per_group..(g + 1) * per_group {
+                let values = &x.q[k / 2][t][k % 2 * 4..][..4];
+                for (dot, w) in dots.iter_mut().zip(&p.q[k]) {
+                    let products = w.iter().zip(values);
+                    *dot += products
                         .map(|(w, v)| i32::from(*w) * i32::from(*v))
                         .sum::<i32>();
                 }
             }
-            let [scale, s] = x.scales[g * p.group / 32];
+            let block = g * p.group / 32;
+            let scale = x.d[block][t];
+            let s = scale * (x.sums[block][0][t] + x.sums[block][1][t]) as f32;
             for r in 0..ROWS {
                 out[r] += d[r] * scale * dots[r] as f32;
                 if p.has_min {
                     out[r] += m[r] * s;
                 }
+            }
+        }
+    }
+}
+
+/// The integers of row `r` of a block of sixteen, and its scale.
+fn rows16_block(block: &[u8], r: usize) -> (f32, [i32; 32]) {
+    let mut q = [0; 32];
+    for i in 0..16 {
+        let byte = block[rows16::NIBBLES + (i / 4 * ROWS + r) * 4 + i % 4];
+        (q[i], q[i + 16]) = (i32::from(byte & 15) - 8, i32::from(byte >> 4) - 8);
+    }
+    let d = half_to_f32(u16::from_le_bytes([block[2 * r], block[2 * r + 1]]));
+    (d, q)
+}
+
+/// Panels of sixteen rows times one token.
+pub(super) fn gemv_rows16(panels: &[u8], x: Row, y: &mut [f32]) {
+    let panels = panels.chunks_exact(x.scales.len() * rows16::BLOCK_BYTES);
+    for (panel, y) in panels.zip(y.chunks_exact_mut(ROWS)) {
+        y.fill(0.0);
+        let (values, _) = x.q.as_chunks::<32>();
+        for (b, block) in panel.chunks_exact(rows16::BLOCK_BYTES).enumerate() {
+            for (r, y) in y.iter_mut().enumerate() {
+                let (d, q) = rows16_block(block, r);
+                let dot: i32 = q
+                    .iter()
+                    .zip(&values[b])
+                    .map(|(w, v)| w * i32::from(*v))
+                    .sum();
+                *y += d * x.scales[b][0] * dot as f32;
+            }
+        }
+    }
+}
+
+/// A panel of sixteen rows times eight tokens.
+pub(super) fn tile_rows16(panel: &[u8], x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
+    *out = [[0.0; ROWS]; TOKENS];
+    for (b, block) in panel.chunks_exact(rows16::BLOCK_BYTES).enumerate() {
+        for r in 0..ROWS {
+            let (d, q) = rows16_block(block, r);
+            for (t, out) in out.iter_mut().enumerate() {
+                let values = x.q[4 * b..4 * b + 4].iter().flat_map(|columns| columns[t]);
+                let dot: i32 = q.iter().zip(values).map(|(w, v)| w * i32::from(v)).sum();
+                out[r] += d * x.d[b][t] * dot as f32;
             }
         }
     }

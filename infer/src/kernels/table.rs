@@ -1,26 +1,28 @@
 //! Which kernels run: one table per instruction set, the best that the processor has chosen once.
 
-use super::activations::{self, Offsets, Row, Scale};
+use super::activations::{self, Row, Scale, Start};
 use super::panel::{Panel, ROWS};
+use super::tokens::{TOKENS, Tokens};
 use super::{ops, scalar};
 use crate::quant::GgmlType;
 use crate::{Error, Result};
 use std::sync::OnceLock;
 
-/// Tokens that a tile kernel takes at a time.
-pub(crate) const TOKENS: usize = 4;
+/// Tokens that a kernel for float weights takes at a time.
+pub(crate) const FLOAT_TOKENS: usize = 4;
 
 /// Environment variable that forces a table by name.
 const VARIABLE: &str = "RETORT_KERNELS";
 
 pub(super) type Gemv = unsafe fn(rows: &[u8], x: Row, y: &mut [f32]);
 pub(super) type DotUnpacked = unsafe fn(q: &[i8], d: &[f32], m: &[f32], x: Row) -> f32;
-pub(super) type Tile = unsafe fn(p: &Panel, x: &[Row; TOKENS], out: &mut [[f32; ROWS]; TOKENS]);
+pub(super) type Tile = unsafe fn(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]);
+pub(super) type TileRows16 = unsafe fn(panel: &[u8], x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]);
 pub(super) type Interleave = unsafe fn(rows: &[i8], bias: i8, out: &mut [[[i8; 4]; ROWS]]);
 pub(super) type FloatDot<const T: usize> =
     unsafe fn(ty: GgmlType, w: &[u8], x: &[&[f32]; T]) -> [f32; T];
 pub(super) type QuantizeBlocks =
-    unsafe fn(x: &[f32], q: &mut [i8], scales: &mut [Scale], offsets: &mut [Offsets]);
+    unsafe fn(x: &[f32], q: &mut [i8], scales: &mut [Scale], starts: &mut [Start]);
 
 /// A table of kernels for one instruction set. The only way to one is [`active`] or [`Kernels::available`], which
 /// check that the processor has what its functions need: that is what makes calling them sound.
@@ -34,14 +36,17 @@ pub struct Kernels {
     pub(super) gemv_q4_0: Gemv,
     pub(super) gemv_q4_1: Gemv,
     pub(super) gemv_q8_0: Gemv,
+    /// Q4_0 in panels of sixteen rows (see `rows16`).
+    pub(super) gemv_rows16: Gemv,
     pub(super) dot_unpacked_16: DotUnpacked,
     pub(super) dot_unpacked_32: DotUnpacked,
     pub(super) tile: Tile,
+    pub(super) tile_rows16: TileRows16,
     pub(super) interleave: Interleave,
     /// Added to the integers of panels.
     pub(super) bias: i8,
     pub(super) float_dot_1: FloatDot<1>,
-    pub(super) float_dot_4: FloatDot<TOKENS>,
+    pub(super) float_dot_4: FloatDot<FLOAT_TOKENS>,
     pub(super) quantize_blocks: QuantizeBlocks,
     pub(super) ops: ops::Table,
 }
@@ -53,9 +58,11 @@ pub(super) static SCALAR: Kernels = Kernels {
     gemv_q4_0: scalar::gemv_q4_0,
     gemv_q4_1: scalar::gemv_q4_1,
     gemv_q8_0: scalar::gemv_q8_0,
+    gemv_rows16: scalar::gemv_rows16,
     dot_unpacked_16: scalar::dot_unpacked::<16>,
     dot_unpacked_32: scalar::dot_unpacked::<32>,
     tile: scalar::tile,
+    tile_rows16: scalar::tile_rows16,
     interleave: scalar::interleave,
     bias: 0,
     float_dot_1: scalar::float_dot,
@@ -128,10 +135,10 @@ impl Kernels {
         x: &[f32],
         q: &mut [i8],
         scales: &mut [Scale],
-        offsets: &mut [Offsets],
+        starts: &mut [Start],
     ) {
         // SAFETY: a table is only reachable after its features were detected; the function takes any slices.
-        unsafe { (self.quantize_blocks)(x, q, scales, offsets) }
+        unsafe { (self.quantize_blocks)(x, q, scales, starts) }
     }
 }
 

@@ -136,6 +136,15 @@ fn product(k: &Kernels, w: &Matrix, x: &Activations) -> Vec<f32> {
     y
 }
 
+/// The same weights in panels of sixteen rows.
+fn packed(data: &[u8], rows: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    for panel in data.chunks_exact(data.len() / rows * 16) {
+        rows16::pack(panel, &mut out).unwrap();
+    }
+    out
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
@@ -144,7 +153,7 @@ proptest! {
         let mut random = Random(seed);
         for ty in GgmlType::ALL {
             let cols = ty.block_size().max(32) * (1 + random.below(5));
-            let (rows, tokens) = (1 + random.below(40), 1 + random.below(11));
+            let (rows, tokens) = (1 + random.below(40), 1 + random.below(19));
             let data = random.rows(ty, rows, cols, Random::scale);
             let w = Matrix::new(ty, rows, cols, &data).unwrap();
             let input = random.activations(tokens * cols);
@@ -198,6 +207,67 @@ proptest! {
         }
     }
 
+    /// The same products as in the file's layout, where every float operation is exact: the very bits.
+    #[test]
+    fn panels_of_sixteen_rows_are_exact(seed in any::<u64>()) {
+        let mut random = Random(seed);
+        let (rows, cols) = (16 * (1 + random.below(4)), 32 * (1 + random.below(9)));
+        let tokens = [1, 2, 7, 8, 9, 24][random.below(6)];
+        let data = random.rows(GgmlType::Q4_0, rows, cols, |_| f16::ONE.to_bits().to_le_bytes());
+        let panels = packed(&data, rows);
+        let w = Matrix::new(GgmlType::Q4_0, rows, cols, &data).unwrap();
+        let p = Matrix::rows16(GgmlType::Q4_0, rows, cols, &panels).unwrap();
+        let mut input: Vec<f32> = (0..tokens * cols).map(|_| random.below(255) as f32 - 127.0).collect();
+        for block in input.chunks_mut(BLOCK) {
+            if random.below(4) == 0 {
+                let end = [127.0, -127.0][random.below(2)];
+                block.fill(end);
+            }
+            block[random.below(BLOCK)] = [127.0, -127.0][random.below(2)];
+        }
+        for k in Kernels::available() {
+            let mut x = Activations::new();
+            x.quantize_with(k, &input, tokens, cols).unwrap();
+            let y = product(k, &p, &x);
+            for t in 0..tokens {
+                for r in 0..rows {
+                    prop_assert_eq!(f64::from(y[t * rows + r]), exact(&w, &x, r, t).0, "{} {}x{}", k.name, rows, cols);
+                }
+            }
+        }
+        let (mut a, mut b) = (vec![0.0; cols], vec![0.0; cols]);
+        let r = random.below(rows);
+        w.row(r, &mut a).unwrap();
+        p.row(r, &mut b).unwrap();
+        prop_assert_eq!(a, b);
+    }
+
+    /// And with any scales, within the bound.
+    #[test]
+    fn panels_of_sixteen_rows_are_right(seed in any::<u64>()) {
+        let mut random = Random(seed);
+        let (rows, cols, tokens) = (32, 32 * (1 + random.below(9)), 1 + random.below(19));
+        let data = random.rows(GgmlType::Q4_0, rows, cols, Random::scale);
+        let panels = packed(&data, rows);
+        let w = Matrix::new(GgmlType::Q4_0, rows, cols, &data).unwrap();
+        let p = Matrix::rows16(GgmlType::Q4_0, rows, cols, &panels).unwrap();
+        let input = random.activations(tokens * cols);
+        for k in Kernels::available() {
+            let mut x = Activations::new();
+            x.quantize_with(k, &input, tokens, cols).unwrap();
+            let y = product(k, &p, &x);
+            for t in 0..tokens {
+                for r in 0..rows {
+                    let (want, magnitude) = exact(&w, &x, r, t);
+                    let bound = magnitude * (cols / 16 + 8) as f64 * f64::from(f32::EPSILON) + 1e-37;
+                    let got = f64::from(y[t * rows + r]);
+                    prop_assert!((got - want).abs() <= bound || !want.is_finite() && !got.is_finite(),
+                        "{} {rows}x{cols} row {r} token {t} of {tokens}: {got} for {want} ± {bound}", k.name);
+                }
+            }
+        }
+    }
+
     #[test]
     fn activations_quantize_alike(seed in any::<u64>()) {
         let mut random = Random(seed);
@@ -211,7 +281,7 @@ proptest! {
                 let (a, b) = (x.row(t), reference.row(t));
                 prop_assert_eq!(a.q, b.q);
                 prop_assert_eq!(a.scales, b.scales);
-                prop_assert_eq!(a.offsets, b.offsets);
+                prop_assert_eq!(a.starts, b.starts);
                 for (g, values) in input[t * 128..][..128].chunks(BLOCK).enumerate() {
                     let [d, s] = a.scales[g];
                     let q = &a.q[g * BLOCK..][..BLOCK];

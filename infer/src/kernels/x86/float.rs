@@ -1,7 +1,7 @@
 //! Float weights times f32 activations, and the half-precision operations of the key-value cache.
 
 use crate::kernels::scalar;
-use crate::kernels::table::TOKENS;
+use crate::kernels::table::FLOAT_TOKENS;
 use crate::quant::GgmlType;
 use half::f16;
 use std::arch::x86_64::*;
@@ -92,11 +92,11 @@ pub(super) fn dot_1(ty: GgmlType, w: &[u8], x: &[&[f32]; 1]) -> [f32; 1] {
 
 /// Four tokens.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn dot_4(ty: GgmlType, w: &[u8], x: &[&[f32]; TOKENS]) -> [f32; TOKENS] {
+pub(super) fn dot_4(ty: GgmlType, w: &[u8], x: &[&[f32]; FLOAT_TOKENS]) -> [f32; FLOAT_TOKENS] {
     match ty {
-        GgmlType::F16 => dot::<F16, TOKENS, 2>(ty, w, x),
-        GgmlType::BF16 => dot::<BF16, TOKENS, 2>(ty, w, x),
-        _ => dot::<F32, TOKENS, 2>(ty, w, x),
+        GgmlType::F16 => dot::<F16, FLOAT_TOKENS, 2>(ty, w, x),
+        GgmlType::BF16 => dot::<BF16, FLOAT_TOKENS, 2>(ty, w, x),
+        _ => dot::<F32, FLOAT_TOKENS, 2>(ty, w, x),
     }
 }
 

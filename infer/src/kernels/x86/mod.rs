@@ -7,9 +7,10 @@
 
 mod float;
 mod gemv;
+mod rows16;
 mod tile;
 
-use super::activations::{self, Offsets, Scale};
+use super::activations::{self, Scale, Start};
 use super::ops;
 use super::table::Kernels;
 use half::f16;
@@ -35,9 +36,11 @@ pub(super) static AVX2: Kernels = Kernels {
     gemv_q4_0: gemv::avx2::q4_0,
     gemv_q4_1: gemv::avx2::q4_1,
     gemv_q8_0: gemv::avx2::q8_0,
+    gemv_rows16: rows16::avx2::gemv,
     dot_unpacked_16: gemv::avx2::dot_unpacked::<16>,
     dot_unpacked_32: gemv::avx2::dot_unpacked::<32>,
     tile: tile::avx2,
+    tile_rows16: rows16::avx2::tile,
     interleave: tile::interleave,
     bias: 0,
     float_dot_1: float::dot_1,
@@ -53,9 +56,11 @@ pub(super) static VNNI: Kernels = Kernels {
     gemv_q4_0: gemv::vnni::q4_0,
     gemv_q4_1: gemv::vnni::q4_1,
     gemv_q8_0: gemv::vnni::q8_0,
+    gemv_rows16: rows16::vnni::gemv,
     dot_unpacked_16: gemv::vnni::dot_unpacked::<16>,
     dot_unpacked_32: gemv::vnni::dot_unpacked::<32>,
     tile: tile::vnni,
+    tile_rows16: rows16::vnni::tile,
     interleave: tile::interleave,
     bias: -128,
     float_dot_1: float::dot_1,
@@ -71,9 +76,11 @@ pub(super) static AVX512: Kernels = Kernels {
     gemv_q4_0: gemv::avx512::q4_0,
     gemv_q4_1: gemv::avx512::q4_1,
     gemv_q8_0: gemv::avx512::q8_0,
+    gemv_rows16: rows16::gemv_avx512,
     dot_unpacked_16: gemv::avx512::dot_unpacked::<16>,
     dot_unpacked_32: gemv::avx512::dot_unpacked::<32>,
     tile: tile::avx512,
+    tile_rows16: rows16::tile_avx512,
     interleave: tile::interleave,
     bias: -128,
     float_dot_1: float::dot_1,
@@ -92,8 +99,8 @@ const OPS: ops::Table = ops::Table {
 };
 
 #[target_feature(enable = "avx2")]
-fn quantize_blocks(x: &[f32], q: &mut [i8], scales: &mut [Scale], offsets: &mut [Offsets]) {
-    activations::quantize_blocks(x, q, scales, offsets);
+fn quantize_blocks(x: &[f32], q: &mut [i8], scales: &mut [Scale], starts: &mut [Start]) {
+    activations::quantize_blocks(x, q, scales, starts);
 }
 
 #[target_feature(enable = "avx2")]

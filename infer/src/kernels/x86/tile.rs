@@ -1,81 +1,88 @@
-//! A panel of sixteen unpacked rows times four tokens (layout in `panel.rs`): each 4-byte lane is a row's next four
-//! weights, the token's four values are broadcast to all lanes, so lanes add up to rows.
+//! A panel of sixteen unpacked rows times eight tokens (layouts in `panel.rs` and `tokens.rs`): each 4-byte lane is a
+//! row's next four weights, the token's four values are broadcast to all lanes, so lanes add up to rows.
 //!
 //! The VNNI kernels need unsigned weights and get them 128 too large; their sums start at `-128 Σx`, which the
 //! activations carry, so the integers come out exact. AVX2 alone multiplies magnitudes with values of moved signs.
 
-use crate::kernels::activations::Row;
 use crate::kernels::panel::{Panel, ROWS};
-use crate::kernels::table::TOKENS;
+use crate::kernels::tokens::{TOKENS, Tokens};
 use std::arch::x86_64::*;
 
-/// Checks that four tokens are as long as the panel, which is what makes the kernels' loads sound.
-fn check(p: &Panel, x: &[Row; TOKENS]) {
+/// Tokens that eight rows take at a time in the sixteen registers of AVX2.
+const PART: usize = 4;
+
+/// Checks that the tokens are as long as the panel, which is what makes the kernels' loads sound.
+fn check(p: &Panel, x: &Tokens) {
     let groups = p.d.len();
-    let fits = |x: &Row| {
-        x.q.len() == p.q.len() * 4
-            && x.scales.len() * 32 == x.q.len()
-            && x.offsets.len() == x.scales.len()
-    };
     assert!(
         (p.group == 16 || p.group == 32)
             && groups * p.group == p.q.len() * 4
             && p.m.len() == groups
-            && x.iter().all(fits),
+            && x.cols() == Some(p.q.len() * 4),
         "tile sizes"
     );
 }
 
-/// Where group `g`'s correction stands among a token's offsets: halves of a block for groups of 16, else the whole.
-#[inline]
-fn offset<const G: usize>(x: &Row, g: usize) -> i32 {
+/// `-128 Σ` of token `t` over group `g`: half a block for groups of 16, else the whole.
+#[inline(always)]
+fn start<const G: usize>(x: &Tokens, g: usize, t: usize) -> i32 {
     if G == 16 {
-        x.offsets[g / 2][g % 2]
+        x.sums[g / 2][g % 2][t] * -128
     } else {
-        x.offsets[g][2]
+        x.sums[g][2][t] * 16
     }
 }
 
+/// Token `t`'s scale at group `g` and that times the sum of its integers, which minima are multiplied with.
+#[inline(always)]
+fn scales<const G: usize>(x: &Tokens, g: usize, t: usize) -> (f32, f32) {
+    let block = g * G / 32;
+    let d = x.d[block][t];
+    (d, d * (x.sums[block][0][t] + x.sums[block][1][t]) as f32)
+}
+
 macro_rules! eight_rows {
-    ($tile:ident, $half:ident, $features:literal, |$x:ident, $g:ident| $start:expr, |$w:ident| $prepare:expr, |$sum:ident, $p:ident, $v:ident| $add:expr) => {
+    ($tile:ident, $part:ident, $features:literal, |$start:ident| $begin:expr, |$w:ident| $prepare:expr, |$sum:ident, $p:ident, $v:ident| $add:expr) => {
         #[target_feature(enable = $features)]
-        pub(super) fn $tile(p: &Panel, x: &[Row; TOKENS], out: &mut [[f32; ROWS]; TOKENS]) {
+        pub(super) fn $tile(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
             check(p, x);
-            for half in 0..2 {
-                if p.group == 16 {
-                    $half::<16>(p, x, half, out);
-                } else {
-                    $half::<32>(p, x, half, out);
+            for first in (0..TOKENS).step_by(PART) {
+                for half in 0..2 {
+                    if p.group == 16 {
+                        $part::<16>(p, x, first, half, out);
+                    } else {
+                        $part::<32>(p, x, first, half, out);
+                    }
                 }
             }
         }
 
-        /// Rows `8 half .. 8 half + 8`.
+        /// Rows `8 half .. 8 half + 8`, tokens `first .. first + PART`.
         #[inline]
         #[target_feature(enable = $features)]
-        fn $half<const G: usize>(
+        fn $part<const G: usize>(
             p: &Panel,
-            x: &[Row; TOKENS],
+            x: &Tokens,
+            first: usize,
             half: usize,
             out: &mut [[f32; ROWS]; TOKENS],
         ) {
-            let mut acc = [_mm256_setzero_ps(); TOKENS];
+            let mut acc = [_mm256_setzero_ps(); PART];
             for (g, (d, m)) in p.d.iter().zip(&p.m).enumerate() {
-                let $g = g;
-                let mut sums: [__m256i; TOKENS] = std::array::from_fn(|t| {
-                    let $x = &x[t];
-                    $start
+                let mut sums: [__m256i; PART] = std::array::from_fn(|t| {
+                    let $start = start::<G>(x, g, first + t);
+                    $begin
                 });
                 for k in g * (G / 4)..(g + 1) * (G / 4) {
-                    // SAFETY: `check`: there are `group / 4` vectors of 16 rows per group, 4 values per vector.
+                    // SAFETY: `check`: there are `group / 4` vectors of 16 rows per group, and 8 values of each
+                    // token for every two vectors.
                     unsafe {
                         let $w =
                             _mm256_loadu_si256(p.q.as_ptr().add(k).cast::<__m256i>().add(half));
                         let $p = $prepare;
-                        for t in 0..TOKENS {
-                            let $v = _mm256_set1_epi32(
-                                x[t].q.as_ptr().cast::<i32>().add(k).read_unaligned(),
-                            );
+                        let values = x.q.as_ptr().add(k / 2).cast::<i32>().add(k % 2 + 2 * first);
+                        for t in 0..PART {
+                            let $v = _mm256_set1_epi32(values.add(2 * t).read_unaligned());
                             let $sum = sums[t];
                             sums[t] = $add;
                         }
@@ -88,8 +95,8 @@ macro_rules! eight_rows {
                         _mm256_loadu_ps(m.as_ptr().add(8 * half)),
                     )
                 };
-                for t in 0..TOKENS {
-                    let [scale, s] = x[t].scales[g * G / 32];
+                for t in 0..PART {
+                    let (scale, s) = scales::<G>(x, g, first + t);
                     let scales = _mm256_mul_ps(d, _mm256_set1_ps(scale));
                     acc[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[t]), scales, acc[t]);
                     if p.has_min {
@@ -97,7 +104,7 @@ macro_rules! eight_rows {
                     }
                 }
             }
-            for (out, acc) in out.iter_mut().zip(acc) {
+            for (out, acc) in out[first..].iter_mut().zip(acc) {
                 // SAFETY: 16 floats, of which this half's 8.
                 unsafe { _mm256_storeu_ps(out.as_mut_ptr().add(8 * half), acc) };
             }
@@ -107,9 +114,9 @@ macro_rules! eight_rows {
 
 eight_rows!(
     avx2,
-    avx2_half,
+    avx2_part,
     "avx2,fma",
-    |_x, _g| _mm256_setzero_si256(),
+    |_start| _mm256_setzero_si256(),
     |w| (w, _mm256_abs_epi8(w)),
     |sum, p, v| {
         let pairs = _mm256_maddubs_epi16(p.1, _mm256_sign_epi8(v, p.0));
@@ -119,16 +126,16 @@ eight_rows!(
 
 eight_rows!(
     vnni,
-    vnni_half,
+    vnni_part,
     "avx2,fma,avxvnni",
-    |x, g| _mm256_set1_epi32(offset::<G>(x, g)),
+    |start| _mm256_set1_epi32(start),
     |w| w,
     |sum, p, v| _mm256_dpbusd_avx_epi32(sum, p, v)
 );
 
-/// All sixteen rows in one vector.
+/// All sixteen rows in one vector, all eight tokens at once.
 #[target_feature(enable = "avx2,fma,avx512f,avx512vl,avx512vnni")]
-pub(super) fn avx512(p: &Panel, x: &[Row; TOKENS], out: &mut [[f32; ROWS]; TOKENS]) {
+pub(super) fn avx512(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
     check(p, x);
     if p.group == 16 {
         avx512_groups::<16>(p, x, out);
@@ -139,18 +146,19 @@ pub(super) fn avx512(p: &Panel, x: &[Row; TOKENS], out: &mut [[f32; ROWS]; TOKEN
 
 #[inline]
 #[target_feature(enable = "avx2,fma,avx512f,avx512vl,avx512vnni")]
-fn avx512_groups<const G: usize>(p: &Panel, x: &[Row; TOKENS], out: &mut [[f32; ROWS]; TOKENS]) {
+fn avx512_groups<const G: usize>(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
     let mut acc = [_mm512_setzero_ps(); TOKENS];
     for (g, (d, m)) in p.d.iter().zip(&p.m).enumerate() {
         let mut sums: [__m512i; TOKENS] =
-            std::array::from_fn(|t| _mm512_set1_epi32(offset::<G>(&x[t], g)));
+            std::array::from_fn(|t| _mm512_set1_epi32(start::<G>(x, g, t)));
         for k in g * (G / 4)..(g + 1) * (G / 4) {
-            // SAFETY: `check`: there are `group / 4` vectors of 16 rows per group, 4 values per vector.
+            // SAFETY: `check`: there are `group / 4` vectors of 16 rows per group, and 8 values of each token for
+            // every two vectors.
             unsafe {
                 let w = _mm512_loadu_si512(p.q.as_ptr().add(k).cast());
+                let values = x.q.as_ptr().add(k / 2).cast::<i32>().add(k % 2);
                 for t in 0..TOKENS {
-                    let v =
-                        _mm512_set1_epi32(x[t].q.as_ptr().cast::<i32>().add(k).read_unaligned());
+                    let v = _mm512_set1_epi32(values.add(2 * t).read_unaligned());
                     sums[t] = _mm512_dpbusd_epi32(sums[t], w, v);
                 }
             }
@@ -158,7 +166,7 @@ fn avx512_groups<const G: usize>(p: &Panel, x: &[Row; TOKENS], out: &mut [[f32; 
         // SAFETY: both are arrays of 16 floats.
         let (d, m) = unsafe { (_mm512_loadu_ps(d.as_ptr()), _mm512_loadu_ps(m.as_ptr())) };
         for t in 0..TOKENS {
-            let [scale, s] = x[t].scales[g * G / 32];
+            let (scale, s) = scales::<G>(x, g, t);
             let scales = _mm512_mul_ps(d, _mm512_set1_ps(scale));
             acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[t]), scales, acc[t]);
             if p.has_min {

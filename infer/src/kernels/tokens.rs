@@ -1,0 +1,92 @@
+//! Eight tokens' int8 activations side by side, as the tile kernels read them.
+//!
+//! ```text
+//! in   q [n_tokens, cols] i8 and scales [n_tokens, cols / 32], row by row (see `activations`)
+//! out  per eight tokens, the last ones filled up with zeros:
+//!      q    [cols / 8][token][8 columns] i8
+//!      d    [cols / 32][token] f32
+//!      sums [cols / 32][3][token] i32: Σ of a block's first half, Σ of its second, and -8 Σ of both
+//! ```
+//!
+//! Eight columns of two neighbouring tokens are the sixteen bytes that Arm's `smmla` takes; four columns of one are
+//! what `sdot` takes by element and what x86-64 broadcasts to all lanes. The sums undo the offsets of kernels that
+//! multiply unsigned weights: 8 for nibbles, 128 for bytes.
+
+use super::activations::{BLOCK, Scale};
+
+/// Tokens in a tile.
+pub(crate) const TOKENS: usize = 8;
+
+/// Eight tokens.
+pub(crate) struct Tokens<'a> {
+    pub q: &'a [[[i8; 8]; TOKENS]],
+    pub d: &'a [[f32; TOKENS]],
+    pub sums: &'a [[[i32; TOKENS]; 3]],
+}
+
+impl Tokens<'_> {
+    /// Columns, if the three parts agree on them.
+    pub fn cols(&self) -> Option<usize> {
+        let blocks = self.d.len();
+        (self.sums.len() == blocks && self.q.len() == blocks * 4).then_some(blocks * BLOCK)
+    }
+}
+
+/// Buffers of all tokens, kept between uses.
+#[derive(Debug, Default)]
+pub(super) struct Packed {
+    blocks: usize,
+    q: Vec<[[i8; 8]; TOKENS]>,
+    d: Vec<[f32; TOKENS]>,
+    sums: Vec<[[i32; TOKENS]; 3]>,
+}
+
+impl Packed {
+    /// Packs `q` [n_tokens, 32 blocks] with `scales` [n_tokens, blocks].
+    pub fn fill(&mut self, blocks: usize, q: &[i8], scales: &[Scale]) {
+        self.blocks = blocks;
+        let tiles = (scales.len() / blocks.max(1)).div_ceil(TOKENS);
+        self.q.resize(tiles * blocks * 4, [[0; 8]; TOKENS]);
+        self.d.resize(tiles * blocks, [0.0; TOKENS]);
+        self.sums.resize(tiles * blocks, [[0; TOKENS]; 3]);
+        for tile in 0..tiles {
+            let range = tile * blocks..(tile + 1) * blocks;
+            let (packed, d, sums) = (
+                &mut self.q[range.start * 4..range.end * 4],
+                &mut self.d[range.clone()],
+                &mut self.sums[range],
+            );
+            for token in 0..TOKENS {
+                let at = (tile * TOKENS + token) * blocks;
+                let Some(scales) = scales.get(at..at + blocks) else {
+                    packed.iter_mut().for_each(|q| q[token] = [0; 8]);
+                    d.iter_mut().for_each(|d| d[token] = 0.0);
+                    (sums.iter_mut().flatten()).for_each(|sums| sums[token] = 0);
+                    continue;
+                };
+                let (columns, _) = q[at * BLOCK..(at + blocks) * BLOCK].as_chunks::<8>();
+                for (to, columns) in packed.iter_mut().zip(columns) {
+                    to[token] = *columns;
+                }
+                for (to, [scale, _]) in d.iter_mut().zip(scales) {
+                    to[token] = *scale;
+                }
+                for (to, block) in sums.iter_mut().zip(columns.as_chunks::<4>().0) {
+                    let sum = |half: &[[i8; 8]]| half.iter().flatten().map(|&q| i32::from(q)).sum();
+                    let (low, high): (i32, i32) = (sum(&block[..2]), sum(&block[2..]));
+                    (to[0][token], to[1][token], to[2][token]) = (low, high, -8 * (low + high));
+                }
+            }
+        }
+    }
+
+    /// Tokens `8 tile .. 8 tile + 8`.
+    pub fn tile(&self, tile: usize) -> Tokens<'_> {
+        let range = tile * self.blocks..(tile + 1) * self.blocks;
+        Tokens {
+            q: &self.q[range.start * 4..range.end * 4],
+            d: &self.d[range.clone()],
+            sums: &self.sums[range],
+        }
+    }
+}
