@@ -1,32 +1,24 @@
-//! One token times Q4_0 weights in the rows16 layout: panels of sixteen rows, per panel and block of 32 columns
+//! One token times Q4_0 weights in panels of sixteen rows (layout in `rows16.rs`).
 //!
-//! ```text
-//! d  [16 rows] f16
-//! qs [4 units][16 rows][4]   byte i of a row's unit u: weight 4u + i low, weight 4u + i + 16 high, plus 8 each
-//! ```
-//!
-//! so that 16 bytes are four columns of four rows and a product's lanes add up to rows. The nibbles stay 8 too large:
-//! the sums start from `-8 Σx`, on top of the bits of 1.5 · 2^23, so that the finished sum read as f32 is that number
-//! too large and one subtraction converts it (see `Offsets`).
-//!
-//! The dot product version is one block of assembly in the order that an in-order core wants: four independent sums,
-//! each used again four instructions later.
+//! 16 bytes are four columns of four rows, so a product's lanes add up to rows. The nibbles stay 8 too large: the sums
+//! start from `-8 Σx`. Both kernels are one block of assembly in the order that an in-order core wants: independent
+//! sums in turn, each used again at least four instructions later, loads half a unit ahead.
 
-use crate::kernels::activations::{MAGIC, Row};
+use crate::kernels::activations::Row;
+use crate::kernels::panel::ROWS;
+use crate::kernels::rows16::BLOCK_BYTES;
 use std::arch::aarch64::*;
-
-/// Bytes of one block of 32 columns of a panel.
-const BLOCK: usize = 16 * 2 + 256;
-/// Rows of a panel.
-const ROWS: usize = 16;
 
 /// Checks that the panels hold `y.len()` rows as long as `x`, which is what makes the kernels' loads sound.
 fn check(panels: &[u8], x: &Row, y: &[f32]) {
     let blocks = x.scales.len();
-    let fits = x.q.len() == 32 * blocks && x.offsets.len() == blocks;
     assert!(
-        fits && y.len().is_multiple_of(ROWS) && panels.len() == y.len() / ROWS * blocks * BLOCK,
-        "rows16 sizes"
+        blocks > 0
+            && x.q.len() == blocks * 32
+            && x.starts.len() == blocks
+            && y.len().is_multiple_of(ROWS)
+            && panels.len() == y.len() / ROWS * blocks * BLOCK_BYTES,
+        "gemv sizes"
     );
 }
 
@@ -35,24 +27,74 @@ fn check(panels: &[u8], x: &Row, y: &[f32]) {
 macro_rules! unit {
     ($a:literal, $b:literal, $c:literal, $d:literal, $u:literal, $load:expr, $later:expr) => {
         concat!(
-            "and v10.16b, v", $a, ".16b, v31.16b\n",
-            "and v11.16b, v", $b, ".16b, v31.16b\n",
-            "and v12.16b, v", $c, ".16b, v31.16b\n",
-            "and v13.16b, v", $d, ".16b, v31.16b\n",
-            $load, "\n",
-            "ushr v", $a, ".16b, v", $a, ".16b, #4\n",
-            "ushr v", $b, ".16b, v", $b, ".16b, #4\n",
-            "ushr v", $c, ".16b, v", $c, ".16b, #4\n",
-            "ushr v", $d, ".16b, v", $d, ".16b, #4\n",
-            $later, "\n",
-            "sdot v20.4s, v10.16b, v0.4b[", $u, "]\n",
-            "sdot v21.4s, v11.16b, v0.4b[", $u, "]\n",
-            "sdot v22.4s, v12.16b, v0.4b[", $u, "]\n",
-            "sdot v23.4s, v13.16b, v0.4b[", $u, "]\n",
-            "sdot v20.4s, v", $a, ".16b, v1.4b[", $u, "]\n",
-            "sdot v21.4s, v", $b, ".16b, v1.4b[", $u, "]\n",
-            "sdot v22.4s, v", $c, ".16b, v1.4b[", $u, "]\n",
-            "sdot v23.4s, v", $d, ".16b, v1.4b[", $u, "]",
+            "and v10.16b, v",
+            $a,
+            ".16b, v31.16b\n",
+            "and v11.16b, v",
+            $b,
+            ".16b, v31.16b\n",
+            "and v12.16b, v",
+            $c,
+            ".16b, v31.16b\n",
+            "and v13.16b, v",
+            $d,
+            ".16b, v31.16b\n",
+            $load,
+            "\n",
+            "ushr v",
+            $a,
+            ".16b, v",
+            $a,
+            ".16b, #4\n",
+            "ushr v",
+            $b,
+            ".16b, v",
+            $b,
+            ".16b, #4\n",
+            "ushr v",
+            $c,
+            ".16b, v",
+            $c,
+            ".16b, #4\n",
+            "ushr v",
+            $d,
+            ".16b, v",
+            $d,
+            ".16b, #4\n",
+            $later,
+            "\n",
+            "sdot v20.4s, v10.16b, v0.4b[",
+            $u,
+            "]\n",
+            "sdot v21.4s, v11.16b, v0.4b[",
+            $u,
+            "]\n",
+            "sdot v22.4s, v12.16b, v0.4b[",
+            $u,
+            "]\n",
+            "sdot v23.4s, v13.16b, v0.4b[",
+            $u,
+            "]\n",
+            "sdot v20.4s, v",
+            $a,
+            ".16b, v1.4b[",
+            $u,
+            "]\n",
+            "sdot v21.4s, v",
+            $b,
+            ".16b, v1.4b[",
+            $u,
+            "]\n",
+            "sdot v22.4s, v",
+            $c,
+            ".16b, v1.4b[",
+            $u,
+            "]\n",
+            "sdot v23.4s, v",
+            $d,
+            ".16b, v1.4b[",
+            $u,
+            "]",
         )
     };
 }
@@ -61,16 +103,13 @@ macro_rules! unit {
 #[target_feature(enable = "neon,dotprod")]
 pub(super) fn dotprod(panels: &[u8], x: Row, y: &mut [f32]) {
     check(panels, &x, y);
-    if x.scales.is_empty() {
-        return y.fill(0.0);
-    }
     for (panel, y) in panels
-        .chunks_exact(x.scales.len() * BLOCK)
+        .chunks_exact(x.scales.len() * BLOCK_BYTES)
         .zip(y.as_chunks_mut::<ROWS>().0)
     {
         let zero = vdupq_n_f32(0.0);
         let (mut a, mut b, mut c, mut d) = (zero, zero, zero, zero);
-        // SAFETY: `check`: as many blocks of 288 bytes, 32 integers, one scale and one offset each, as there are
+        // SAFETY: `check`: as many blocks of 288 bytes, 32 integers, one scale and one start each, as there are
         // scales, at least one. The function has the feature, and every register written is an output.
         unsafe {
             std::arch::asm!(
@@ -94,12 +133,12 @@ pub(super) fn dotprod(panels: &[u8], x: Row, y: &mut [f32]) {
                 "fmul v25.4s, v25.4s, v28.s[0]",
                 "fmul v26.4s, v26.4s, v28.s[0]",
                 "fmul v27.4s, v27.4s, v28.s[0]",
-                "fsub v20.4s, v20.4s, v30.4s",
-                "fsub v21.4s, v21.4s, v30.4s",
-                "fsub v22.4s, v22.4s, v30.4s",
-                "fsub v23.4s, v23.4s, v30.4s",
+                "scvtf v20.4s, v20.4s",
+                "scvtf v21.4s, v21.4s",
+                "scvtf v22.4s, v22.4s",
+                "scvtf v23.4s, v23.4s",
                 "add {w}, {w}, #288",
-                "add {o}, {o}, #16",
+                "add {o}, {o}, #4",
                 "subs {n}, {n}, #1",
                 "fmla v16.4s, v20.4s, v24.4s",
                 "fmla v17.4s, v21.4s, v25.4s",
@@ -109,10 +148,10 @@ pub(super) fn dotprod(panels: &[u8], x: Row, y: &mut [f32]) {
                 w = inout(reg) panel.as_ptr() => _,
                 q = inout(reg) x.q.as_ptr() => _,
                 s = inout(reg) x.scales.as_ptr() => _,
-                o = inout(reg) x.offsets.as_ptr().cast::<i32>().add(3) => _,
+                o = inout(reg) x.starts.as_ptr() => _,
                 n = inout(reg) x.scales.len() => _,
                 inout("v16") a, inout("v17") b, inout("v18") c, inout("v19") d,
-                in("v30") vdupq_n_f32(MAGIC), in("v31") vdupq_n_u8(15),
+                in("v31") vdupq_n_u8(15),
                 out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _,
                 out("v7") _, out("v8") _, out("v9") _, out("v10") _, out("v11") _, out("v12") _, out("v13") _,
                 out("v20") _, out("v21") _, out("v22") _, out("v23") _, out("v24") _, out("v25") _,
@@ -140,32 +179,82 @@ macro_rules! wide_unit {
         concat!(
             "ld1r {{v0.4s}}, [{q}], #4\n",
             "ld1r {{v1.4s}}, [{high}], #4\n",
-            "and v10.16b, v", $a, ".16b, v31.16b\n",
-            "and v11.16b, v", $b, ".16b, v31.16b\n",
-            "and v12.16b, v", $c, ".16b, v31.16b\n",
-            "and v13.16b, v", $d, ".16b, v31.16b\n",
-            $load, "\n",
-            "ushr v", $a, ".16b, v", $a, ".16b, #4\n",
-            "ushr v", $b, ".16b, v", $b, ".16b, #4\n",
-            "ushr v", $c, ".16b, v", $c, ".16b, #4\n",
-            "ushr v", $d, ".16b, v", $d, ".16b, #4\n",
-            $later, "\n",
-            $mul, " v20.8h, v10.8b, v0.8b\n",
-            $mul, "2 v21.8h, v10.16b, v0.16b\n",
-            $mul, " v22.8h, v11.8b, v0.8b\n",
-            $mul, "2 v23.8h, v11.16b, v0.16b\n",
-            $mul, " v24.8h, v12.8b, v0.8b\n",
-            $mul, "2 v25.8h, v12.16b, v0.16b\n",
-            $mul, " v26.8h, v13.8b, v0.8b\n",
-            $mul, "2 v27.8h, v13.16b, v0.16b\n",
-            "smlal v20.8h, v", $a, ".8b, v1.8b\n",
-            "smlal2 v21.8h, v", $a, ".16b, v1.16b\n",
-            "smlal v22.8h, v", $b, ".8b, v1.8b\n",
-            "smlal2 v23.8h, v", $b, ".16b, v1.16b\n",
-            "smlal v24.8h, v", $c, ".8b, v1.8b\n",
-            "smlal2 v25.8h, v", $c, ".16b, v1.16b\n",
-            "smlal v26.8h, v", $d, ".8b, v1.8b\n",
-            "smlal2 v27.8h, v", $d, ".16b, v1.16b",
+            "and v10.16b, v",
+            $a,
+            ".16b, v31.16b\n",
+            "and v11.16b, v",
+            $b,
+            ".16b, v31.16b\n",
+            "and v12.16b, v",
+            $c,
+            ".16b, v31.16b\n",
+            "and v13.16b, v",
+            $d,
+            ".16b, v31.16b\n",
+            $load,
+            "\n",
+            "ushr v",
+            $a,
+            ".16b, v",
+            $a,
+            ".16b, #4\n",
+            "ushr v",
+            $b,
+            ".16b, v",
+            $b,
+            ".16b, #4\n",
+            "ushr v",
+            $c,
+            ".16b, v",
+            $c,
+            ".16b, #4\n",
+            "ushr v",
+            $d,
+            ".16b, v",
+            $d,
+            ".16b, #4\n",
+            $later,
+            "\n",
+            $mul,
+            " v20.8h, v10.8b, v0.8b\n",
+            $mul,
+            "2 v21.8h, v10.16b, v0.16b\n",
+            $mul,
+            " v22.8h, v11.8b, v0.8b\n",
+            $mul,
+            "2 v23.8h, v11.16b, v0.16b\n",
+            $mul,
+            " v24.8h, v12.8b, v0.8b\n",
+            $mul,
+            "2 v25.8h, v12.16b, v0.16b\n",
+            $mul,
+            " v26.8h, v13.8b, v0.8b\n",
+            $mul,
+            "2 v27.8h, v13.16b, v0.16b\n",
+            "smlal v20.8h, v",
+            $a,
+            ".8b, v1.8b\n",
+            "smlal2 v21.8h, v",
+            $a,
+            ".16b, v1.16b\n",
+            "smlal v22.8h, v",
+            $b,
+            ".8b, v1.8b\n",
+            "smlal2 v23.8h, v",
+            $b,
+            ".16b, v1.16b\n",
+            "smlal v24.8h, v",
+            $c,
+            ".8b, v1.8b\n",
+            "smlal2 v25.8h, v",
+            $c,
+            ".16b, v1.16b\n",
+            "smlal v26.8h, v",
+            $d,
+            ".8b, v1.8b\n",
+            "smlal2 v27.8h, v",
+            $d,
+            ".16b, v1.16b",
         )
     };
 }
@@ -175,11 +264,8 @@ macro_rules! wide_unit {
 #[target_feature(enable = "neon")]
 pub(super) fn neon(panels: &[u8], x: Row, y: &mut [f32]) {
     check(panels, &x, y);
-    if x.scales.is_empty() {
-        return y.fill(0.0);
-    }
     for (panel, y) in panels
-        .chunks_exact(x.scales.len() * BLOCK)
+        .chunks_exact(x.scales.len() * BLOCK_BYTES)
         .zip(y.as_chunks_mut::<ROWS>().0)
     {
         let zero = vdupq_n_f32(0.0);
@@ -216,12 +302,12 @@ pub(super) fn neon(panels: &[u8], x: Row, y: &mut [f32]) {
                 "fmul v3.4s, v3.4s, v28.s[0]",
                 "fmul v4.4s, v4.4s, v28.s[0]",
                 "fmul v5.4s, v5.4s, v28.s[0]",
-                "fsub v10.4s, v10.4s, v30.4s",
-                "fsub v11.4s, v11.4s, v30.4s",
-                "fsub v12.4s, v12.4s, v30.4s",
-                "fsub v13.4s, v13.4s, v30.4s",
+                "scvtf v10.4s, v10.4s",
+                "scvtf v11.4s, v11.4s",
+                "scvtf v12.4s, v12.4s",
+                "scvtf v13.4s, v13.4s",
                 "add {w}, {w}, #288",
-                "add {o}, {o}, #16",
+                "add {o}, {o}, #4",
                 "subs {n}, {n}, #1",
                 "fmla v16.4s, v10.4s, v2.4s",
                 "fmla v17.4s, v11.4s, v3.4s",
@@ -232,10 +318,10 @@ pub(super) fn neon(panels: &[u8], x: Row, y: &mut [f32]) {
                 q = inout(reg) x.q.as_ptr() => _,
                 high = out(reg) _,
                 s = inout(reg) x.scales.as_ptr() => _,
-                o = inout(reg) x.offsets.as_ptr().cast::<i32>().add(3) => _,
+                o = inout(reg) x.starts.as_ptr() => _,
                 n = inout(reg) x.scales.len() => _,
                 inout("v16") a, inout("v17") b, inout("v18") c, inout("v19") d,
-                in("v30") vdupq_n_f32(MAGIC), in("v31") vdupq_n_u8(15),
+                in("v31") vdupq_n_u8(15),
                 out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _,
                 out("v7") _, out("v8") _, out("v9") _, out("v10") _, out("v11") _, out("v12") _, out("v13") _,
                 out("v20") _, out("v21") _, out("v22") _, out("v23") _, out("v24") _, out("v25") _,

@@ -12,22 +12,32 @@
 //! early and spills). Integer sums start from the bits of 1.5 · 2^23, loaded and not moved, so that conversion to
 //! float is one subtraction: what limits this loop is the two vector units, not loads.
 
-use crate::kernels::activations::{MAGIC, Tokens};
+use super::tile::{add_minima, check, nibbles, scales};
 use crate::kernels::panel::{Panel, ROWS};
-use crate::kernels::table::TOKENS;
+use crate::kernels::rows16::BLOCK_BYTES;
+use crate::kernels::tokens::{TOKENS, Tokens};
 use std::arch::aarch64::*;
+
+/// 1.5 · 2^23: an integer added to its bits is, as a float, that much added to it.
+const MAGIC: f32 = 12_582_912.0;
 
 /// Four rows by eight tokens by eight columns: weights at `$w`, tokens at `$x` and `$y`.
 macro_rules! columns {
     ($w:literal, $x:literal, $y:literal) => {
         concat!(
-            "ldp q12, q13, [{w}, #", $w, "]\n",
-            "ldp q14, q15, [{x}, #", $x, "]\n",
+            "ldp q12, q13, [{w}, #",
+            $w,
+            "]\n",
+            "ldp q14, q15, [{x}, #",
+            $x,
+            "]\n",
             "smmla v4.4s, v14.16b, v12.16b\n",
             "smmla v8.4s, v14.16b, v13.16b\n",
             "smmla v5.4s, v15.16b, v12.16b\n",
             "smmla v9.4s, v15.16b, v13.16b\n",
-            "ldp q14, q15, [{x}, #", $y, "]\n",
+            "ldp q14, q15, [{x}, #",
+            $y,
+            "]\n",
             "smmla v6.4s, v14.16b, v12.16b\n",
             "smmla v10.4s, v14.16b, v13.16b\n",
             "smmla v7.4s, v15.16b, v12.16b\n",
@@ -48,18 +58,50 @@ macro_rules! scale {
     ($i0:literal, $i1:literal, $i2:literal, $i3:literal, $f0:literal, $f1:literal, $f2:literal, $f3:literal) => {
         concat!(
             "ld1r {{v12.2d}}, [{d}], #8\n",
-            "fsub v", $i0, ".4s, v", $i0, ".4s, v15.4s\n",
-            "fsub v", $i1, ".4s, v", $i1, ".4s, v15.4s\n",
-            "fsub v", $i2, ".4s, v", $i2, ".4s, v15.4s\n",
-            "fsub v", $i3, ".4s, v", $i3, ".4s, v15.4s\n",
+            "fsub v",
+            $i0,
+            ".4s, v",
+            $i0,
+            ".4s, v15.4s\n",
+            "fsub v",
+            $i1,
+            ".4s, v",
+            $i1,
+            ".4s, v15.4s\n",
+            "fsub v",
+            $i2,
+            ".4s, v",
+            $i2,
+            ".4s, v15.4s\n",
+            "fsub v",
+            $i3,
+            ".4s, v",
+            $i3,
+            ".4s, v15.4s\n",
             "fmul v13.4s, v0.4s, v12.4s\n",
             "fmul v14.4s, v1.4s, v12.4s\n",
-            "fmla v", $f0, ".4s, v", $i0, ".4s, v13.4s\n",
-            "fmla v", $f1, ".4s, v", $i1, ".4s, v14.4s\n",
+            "fmla v",
+            $f0,
+            ".4s, v",
+            $i0,
+            ".4s, v13.4s\n",
+            "fmla v",
+            $f1,
+            ".4s, v",
+            $i1,
+            ".4s, v14.4s\n",
             "fmul v13.4s, v2.4s, v12.4s\n",
             "fmul v14.4s, v3.4s, v12.4s\n",
-            "fmla v", $f2, ".4s, v", $i2, ".4s, v13.4s\n",
-            "fmla v", $f3, ".4s, v", $i3, ".4s, v14.4s",
+            "fmla v",
+            $f2,
+            ".4s, v",
+            $i2,
+            ".4s, v13.4s\n",
+            "fmla v",
+            $f3,
+            ".4s, v",
+            $i3,
+            ".4s, v14.4s",
         )
     };
 }
@@ -67,12 +109,20 @@ macro_rules! scale {
 /// Rows 0..4 and 4..8 of the eight.
 macro_rules! scale_four {
     (0) => {
-        concat!("ldr q15, [{magic}]\n", scale!("4", "5", "6", "7", "16", "17", "18", "19"), "\n",
-            scale!("8", "9", "10", "11", "20", "21", "22", "23"))
+        concat!(
+            "ldr q15, [{magic}]\n",
+            scale!("4", "5", "6", "7", "16", "17", "18", "19"),
+            "\n",
+            scale!("8", "9", "10", "11", "20", "21", "22", "23")
+        )
     };
     (1) => {
-        concat!("ldr q15, [{magic}]\n", scale!("4", "5", "6", "7", "24", "25", "26", "27"), "\n",
-            scale!("8", "9", "10", "11", "28", "29", "30", "31"))
+        concat!(
+            "ldr q15, [{magic}]\n",
+            scale!("4", "5", "6", "7", "24", "25", "26", "27"),
+            "\n",
+            scale!("8", "9", "10", "11", "28", "29", "30", "31")
+        )
     };
 }
 
@@ -110,11 +160,8 @@ macro_rules! blocks {
 /// `out[t][r]`, for groups of 32 or 16 weights to a scale.
 #[target_feature(enable = "neon,i8mm")]
 pub(super) fn tile(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
-    super::tile::check(p, x);
+    check(p, x);
     let magic = [MAGIC; 8];
-    if x.d.is_empty() {
-        return out.fill([0.0; ROWS]);
-    }
     for half in 0..2 {
         // per row pair and token pair
         let mut acc = [[vdupq_n_f32(0.0); 4]; 4];
@@ -125,26 +172,56 @@ pub(super) fn tile(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
             let w = p.q.as_ptr().cast::<u8>().add(64 * half);
             let d = p.d.as_ptr().cast::<f32>().add(8 * half);
             if p.group == 32 {
-                blocks!(acc, w, d, x, magic, [
-                    start!(),
-                    columns!("0", "0", "32"), columns!("128", "64", "96"),
-                    columns!("256", "128", "160"), columns!("384", "192", "224"),
-                    scale_four!(0),
-                    start!(),
-                    columns!("32", "0", "32"), columns!("160", "64", "96"),
-                    columns!("288", "128", "160"), columns!("416", "192", "224"),
-                    scale_four!(1),
-                    "add {d}, {d}, #32"
-                ]);
+                blocks!(
+                    acc,
+                    w,
+                    d,
+                    x,
+                    magic,
+                    [
+                        start!(),
+                        columns!("0", "0", "32"),
+                        columns!("128", "64", "96"),
+                        columns!("256", "128", "160"),
+                        columns!("384", "192", "224"),
+                        scale_four!(0),
+                        start!(),
+                        columns!("32", "0", "32"),
+                        columns!("160", "64", "96"),
+                        columns!("288", "128", "160"),
+                        columns!("416", "192", "224"),
+                        scale_four!(1),
+                        "add {d}, {d}, #32"
+                    ]
+                );
             } else {
-                blocks!(acc, w, d, x, magic, [
-                    start!(), columns!("0", "0", "32"), columns!("128", "64", "96"), scale_four!(0),
-                    start!(), columns!("32", "0", "32"), columns!("160", "64", "96"), scale_four!(1),
-                    "add {d}, {d}, #32",
-                    start!(), columns!("256", "128", "160"), columns!("384", "192", "224"), scale_four!(0),
-                    start!(), columns!("288", "128", "160"), columns!("416", "192", "224"), scale_four!(1),
-                    "add {d}, {d}, #32"
-                ]);
+                blocks!(
+                    acc,
+                    w,
+                    d,
+                    x,
+                    magic,
+                    [
+                        start!(),
+                        columns!("0", "0", "32"),
+                        columns!("128", "64", "96"),
+                        scale_four!(0),
+                        start!(),
+                        columns!("32", "0", "32"),
+                        columns!("160", "64", "96"),
+                        scale_four!(1),
+                        "add {d}, {d}, #32",
+                        start!(),
+                        columns!("256", "128", "160"),
+                        columns!("384", "192", "224"),
+                        scale_four!(0),
+                        start!(),
+                        columns!("288", "128", "160"),
+                        columns!("416", "192", "224"),
+                        scale_four!(1),
+                        "add {d}, {d}, #32"
+                    ]
+                );
             }
         }
         for (pair, acc) in acc.into_iter().enumerate() {
@@ -159,7 +236,7 @@ pub(super) fn tile(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
         }
     }
     if p.has_min {
-        super::tile::add_minima(p, x, out);
+        add_minima(p, x, out);
     }
 }
 
@@ -167,7 +244,10 @@ pub(super) fn tile(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
 #[target_feature(enable = "neon")]
 pub(super) fn interleave(rows: &[i8], bias: i8, out: &mut [[[i8; 4]; ROWS]]) {
     let cols = out.len() * 4;
-    assert!(rows.len() == ROWS * cols && cols.is_multiple_of(16), "interleave sizes");
+    assert!(
+        rows.len() == ROWS * cols && cols.is_multiple_of(16),
+        "interleave sizes"
+    );
     let bias = vdupq_n_s8(bias);
     for (r, row) in rows.chunks_exact(cols.max(1)).enumerate() {
         for (i, q) in row.as_chunks::<16>().0.iter().enumerate() {
@@ -177,6 +257,33 @@ pub(super) fn interleave(rows: &[i8], bias: i8, out: &mut [[[i8; 4]; ROWS]]) {
                 let to = out.as_mut_ptr().cast::<i8>().add(256 * i + 8 * r);
                 vst1_s8(to, vget_low_s8(q));
                 vst1_s8(to.add(128), vget_high_s8(q));
+            }
+        }
+    }
+}
+
+/// Unpacks sixteen rows of Q4_0 from their panel (layout in `rows16.rs`) as `interleave` would: units 2k and 2k + 1,
+/// four columns each, side by side are eight columns.
+#[target_feature(enable = "neon")]
+pub(super) fn unpack_rows16(panel: &[u8], q: &mut [[[i8; 4]; ROWS]], d: &mut [[f32; ROWS]]) {
+    let (blocks, _) = panel.as_chunks::<BLOCK_BYTES>();
+    let (units, _) = q.as_chunks_mut::<8>();
+    for ((block, q), d) in blocks.iter().zip(units).zip(d) {
+        scales(block, d);
+        let to = q.as_mut_ptr().cast::<i32>();
+        for k in 0..2 {
+            for four in 0..4 {
+                let (low, high) = nibbles(block, 8 * k + four);
+                let (next_low, next_high) = nibbles(block, 8 * k + 4 + four);
+                for (part, a, b) in [(0, low, next_low), (2, high, next_high)] {
+                    let (a, b) = (vreinterpretq_s32_s8(a), vreinterpretq_s32_s8(b));
+                    // SAFETY: four times eight columns of 32 integers' room, of which these rows' eight.
+                    unsafe {
+                        let to = to.add(32 * (k + part) + 8 * four);
+                        vst1q_s32(to, vzip1q_s32(a, b));
+                        vst1q_s32(to.add(4), vzip2q_s32(a, b));
+                    }
+                }
             }
         }
     }

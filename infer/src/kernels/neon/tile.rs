@@ -5,18 +5,21 @@
 //! of eight columns in two vectors and the eight tokens' in four. Without it, the integer sums take two vectors per
 //! token (pairs of a row's products stay apart until the group ends), so the tokens come in two halves.
 
-use crate::kernels::activations::Tokens;
 use crate::kernels::panel::{Panel, ROWS};
-use crate::kernels::table::TOKENS;
+use crate::kernels::rows16::{BLOCK_BYTES, NIBBLES};
+use crate::kernels::tokens::{TOKENS, Tokens};
 use std::arch::aarch64::*;
 
 /// Checks that the tokens are as long as the panel, which is what makes the kernels' loads sound.
 pub(super) fn check(p: &Panel, x: &Tokens) {
-    let (groups, blocks) = (p.d.len(), x.d.len());
-    let fits = x.q.len() == 4 * blocks && x.sums.len() == blocks && p.q.len() == 8 * blocks;
+    let (groups, cols) = (p.d.len(), p.q.len() * 4);
     let group = p.group == 16 || p.group == 32;
     assert!(
-        group && fits && groups * p.group == 32 * blocks && p.m.len() == groups,
+        group
+            && cols > 0
+            && x.cols() == Some(cols)
+            && groups * p.group == cols
+            && p.m.len() == groups,
         "tile sizes"
     );
 }
@@ -27,13 +30,19 @@ pub(super) fn check(p: &Panel, x: &Tokens) {
 pub(super) fn add_minima(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
     for (half, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
         let mut acc = [[vdupq_n_f32(0.0); 4]; 4];
-        for ((m, d), [low, high]) in p.m.iter().zip(x.d).zip(x.sums) {
+        for ((m, d), [low, high, _]) in p.m.iter().zip(x.d).zip(x.sums) {
             // SAFETY: arrays of 16 and 8 numbers.
             let (m, s) = unsafe {
                 let m: [float32x4_t; 4] = std::array::from_fn(|r| vld1q_f32(m.as_ptr().add(4 * r)));
                 let at = 4 * half;
-                let sum = vaddq_s32(vld1q_s32(low.as_ptr().add(at)), vld1q_s32(high.as_ptr().add(at)));
-                (m, vmulq_f32(vcvtq_f32_s32(sum), vld1q_f32(d.as_ptr().add(at))))
+                let sum = vaddq_s32(
+                    vld1q_s32(low.as_ptr().add(at)),
+                    vld1q_s32(high.as_ptr().add(at)),
+                );
+                (
+                    m,
+                    vmulq_f32(vcvtq_f32_s32(sum), vld1q_f32(d.as_ptr().add(at))),
+                )
             };
             for r in 0..4 {
                 acc[0][r] = vfmaq_laneq_f32::<0>(acc[0][r], m[r], s);
@@ -106,11 +115,19 @@ fn four_rows_dotprod<const G: usize>(
         // SAFETY: arrays of 16 and 8 floats.
         let (d, low, high) = unsafe {
             let scales = x.d[g * G / 32].as_ptr();
-            (vld1q_f32(d.as_ptr().add(4 * quarter)), vld1q_f32(scales), vld1q_f32(scales.add(4)))
+            (
+                vld1q_f32(d.as_ptr().add(4 * quarter)),
+                vld1q_f32(scales),
+                vld1q_f32(scales.add(4)),
+            )
         };
         macro_rules! scale {
             ($t:literal, $scales:expr, $lane:literal) => {
-                acc[$t] = vfmaq_f32(acc[$t], vcvtq_f32_s32(sums[$t]), vmulq_laneq_f32::<$lane>(d, $scales));
+                acc[$t] = vfmaq_f32(
+                    acc[$t],
+                    vcvtq_f32_s32(sums[$t]),
+                    vmulq_laneq_f32::<$lane>(d, $scales),
+                );
             };
         }
         scale!(0, low, 0);
@@ -225,4 +242,51 @@ pub(super) fn interleave(rows: &[i8], bias: i8, out: &mut [[[i8; 4]; ROWS]]) {
         }
     }
     assert!(rest.is_empty(), "formats have blocks of at least 32");
+}
+
+/// Unpacks sixteen rows of Q4_0 from their panel (layout in `rows16.rs`) as `interleave` would: unit u's lower
+/// nibbles are the block's columns 4u.., its upper ones columns 4u + 16...
+#[target_feature(enable = "neon")]
+pub(super) fn unpack_rows16(panel: &[u8], q: &mut [[[i8; 4]; ROWS]], d: &mut [[f32; ROWS]]) {
+    let (blocks, _) = panel.as_chunks::<BLOCK_BYTES>();
+    let (units, _) = q.as_chunks_mut::<8>();
+    for ((block, q), d) in blocks.iter().zip(units).zip(d) {
+        scales(block, d);
+        for i in 0..16 {
+            let (low, high) = nibbles(block, i);
+            let to = q.as_mut_ptr().cast::<i8>();
+            // SAFETY: eight units of 64 bytes; the first four take the lower nibbles.
+            unsafe {
+                vst1q_s8(to.add(16 * i), low);
+                vst1q_s8(to.add(256 + 16 * i), high);
+            }
+        }
+    }
+}
+
+/// A block's scales in f32.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn scales(block: &[u8; BLOCK_BYTES], d: &mut [f32; ROWS]) {
+    for (i, d) in d.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+        // SAFETY: four of the sixteen numbers that a block begins with, and four floats.
+        unsafe {
+            let halves = vreinterpret_f16_u8(vld1_u8(block.as_ptr().add(8 * i)));
+            vst1q_f32(d.as_mut_ptr(), vcvt_f32_f16(halves));
+        }
+    }
+}
+
+/// The lower and upper nibbles of a block's 16 bytes `i`, less 8.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn nibbles(block: &[u8; BLOCK_BYTES], i: usize) -> (int8x16_t, int8x16_t) {
+    let (bytes, _) = block[NIBBLES..].as_chunks::<16>();
+    // SAFETY: sixteen bytes.
+    let bytes = unsafe { vld1q_u8(bytes[i].as_ptr()) };
+    let less_8 = |q| vsubq_s8(vreinterpretq_s8_u8(q), vdupq_n_s8(8));
+    (
+        less_8(vandq_u8(bytes, vdupq_n_u8(15))),
+        less_8(vshrq_n_u8::<4>(bytes)),
+    )
 }

@@ -12,7 +12,7 @@ mod tile;
 
 use super::activations::{self, Scale, Start};
 use super::ops;
-use super::table::Kernels;
+use super::table::{Kernels, ManyRows16};
 use half::f16;
 
 fn has_avx2() -> bool {
@@ -40,7 +40,7 @@ pub(super) static AVX2: Kernels = Kernels {
     dot_unpacked_16: gemv::avx2::dot_unpacked::<16>,
     dot_unpacked_32: gemv::avx2::dot_unpacked::<32>,
     tile: tile::avx2,
-    tile_rows16: rows16::avx2::tile,
+    many_rows16: ManyRows16::Tile(rows16::avx2::tile),
     interleave: tile::interleave,
     bias: 0,
     float_dot_1: float::dot_1,
@@ -60,7 +60,7 @@ pub(super) static VNNI: Kernels = Kernels {
     dot_unpacked_16: gemv::vnni::dot_unpacked::<16>,
     dot_unpacked_32: gemv::vnni::dot_unpacked::<32>,
     tile: tile::vnni,
-    tile_rows16: rows16::vnni::tile,
+    many_rows16: ManyRows16::Tile(rows16::vnni::tile),
     interleave: tile::interleave,
     bias: -128,
     float_dot_1: float::dot_1,
@@ -80,7 +80,7 @@ pub(super) static AVX512: Kernels = Kernels {
     dot_unpacked_16: gemv::avx512::dot_unpacked::<16>,
     dot_unpacked_32: gemv::avx512::dot_unpacked::<32>,
     tile: tile::avx512,
-    tile_rows16: rows16::tile_avx512,
+    many_rows16: ManyRows16::Tile(rows16::tile_avx512),
     interleave: tile::interleave,
     bias: -128,
     float_dot_1: float::dot_1,
