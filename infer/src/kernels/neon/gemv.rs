@@ -15,7 +15,7 @@ macro_rules! kernels {
     ($name:ident, $features:literal, $doc:literal, |$acc:ident, $w:ident, $x:ident| $dot:expr) => {
         #[doc = $doc]
         pub(in super::super) mod $name {
-            use super::{Q4_0, Q4_1, Q8_0};
+            use super::{Q4_0, Q4_1};
             use crate::kernels::activations::Row;
             use std::arch::aarch64::*;
 
