@@ -6,6 +6,7 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use retort_infer::kernels::{Activations, Kernels, Matrix};
+use retort_infer::pool::Pool;
 use retort_infer::quant::{GgmlType, quantize_row};
 use std::hint::black_box;
 use std::time::Duration;
@@ -32,10 +33,7 @@ fn values(n: usize) -> Vec<f32> {
 
 /// One group: `[tokens, cols]` times `[rows, cols]ᵀ` for every format and table.
 fn product(c: &mut Criterion, name: &str, rows: usize, cols: usize, tokens: usize) {
-    let one = rayon::ThreadPoolBuilder::new()
-        .num_threads(1)
-        .build()
-        .expect("a thread");
+    let one = Pool::single();
     let mut group = c.benchmark_group(name);
     group
         .warm_up_time(Duration::from_millis(300))
@@ -56,7 +54,8 @@ fn product(c: &mut Criterion, name: &str, rows: usize, cols: usize, tokens: usiz
             let mut y = vec![0.0; tokens * rows];
             group.bench_function(BenchmarkId::new(kernels.name, ty), |b| {
                 b.iter(|| {
-                    one.install(|| kernels.matmul(black_box(&w), &x, &mut y))
+                    kernels
+                        .matmul(&one, black_box(&w), &x, &mut y)
                         .expect("fitting sizes")
                 });
             });

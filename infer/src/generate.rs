@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, KvType, Settings};
 use crate::gguf::Gguf;
 use crate::sampling::{Sampler, Sampling};
 use crate::tokenizer::{Tokenizer, Utf8Stream};
@@ -39,11 +39,16 @@ pub struct Generation {
 }
 
 impl Model {
-    /// Opens the GGUF file at `path`.
+    /// Opens the GGUF file at `path`, to be run with default settings.
     pub fn open(path: &Path) -> Result<Self> {
+        Self::open_with(path, Settings::new(None, false, KvType::default())?)
+    }
+
+    /// Opens the GGUF file at `path`.
+    pub fn open_with(path: &Path, settings: Settings) -> Result<Self> {
         let gguf = Gguf::open(path)?;
         let tokenizer = Tokenizer::from_gguf(&gguf)?;
-        let engine = Engine::new(gguf)?;
+        let engine = Engine::with(gguf, settings)?;
         let (rows, tokens) = (engine.config().vocab_size, tokenizer.vocab_size());
         if rows < tokens {
             let problem = format!("{tokens} tokens, but token_embd.weight has {rows} rows");

@@ -19,10 +19,13 @@ pub mod gguf;
 pub mod import;
 pub mod kernels;
 mod layout;
+pub mod pack;
 pub mod perplexity;
+pub mod pool;
 pub mod quant;
 mod rope_scaling;
 pub mod sampling;
+pub mod threads;
 pub mod tokenizer;
 
 pub use error::{Error, Result};

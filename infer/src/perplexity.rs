@@ -6,8 +6,6 @@
 //! the model was trained with BOS before every text, BOS replaces each window's first token.
 //! The result is exp of the mean negative log likelihood, in nats per token.
 
-use rayon::prelude::*;
-
 use crate::engine::Session;
 use crate::generate::Model;
 use crate::{Error, Result};
@@ -73,15 +71,16 @@ pub fn perplexity(
 
 /// Adds the second half of `window` to `sum`.
 fn score_window(session: &mut Session<'_>, window: &[u32], sum: &mut Sum) -> Result<()> {
-    let vocab_size = session.engine().config().vocab_size;
+    let engine = session.engine();
+    let (vocab_size, pool) = (engine.config().vocab_size, engine.pool());
     // The last token predicts nothing inside the window: it need not go through the model.
     let inputs = &window[..window.len() - 1];
     session.forward_all(inputs, window.len() / 2, |first, rows| {
-        let nlls: Vec<f64> = rows
-            .par_chunks_exact(vocab_size)
-            .zip(&window[first + 1..])
-            .map(|(logits, &target)| negative_log_likelihood(logits, target))
-            .collect();
+        let mut nlls = vec![0.0; rows.len() / vocab_size];
+        pool.rows(&mut nlls, 1, 1, |row, nll| {
+            let logits = &rows[row * vocab_size..(row + 1) * vocab_size];
+            nll[0] = negative_log_likelihood(logits, window[first + 1 + row]);
+        });
         sum.add_all(&nlls);
     })
 }

@@ -2,16 +2,24 @@
 
 mod common;
 
+use std::num::NonZeroUsize;
+
 use common::{Shape, reference, write_gguf, write_gguf_where};
 use retort_infer::GgmlType;
-use retort_infer::engine::{Engine, PastTrained};
+use retort_infer::engine::{Engine, KvType, PastTrained, Settings};
 use retort_infer::gguf::Gguf;
 
+/// With keys and values in single precision, so that what is compared is the arithmetic.
 fn engine(shape: &Shape) -> Engine {
+    engine_with(shape, 2, KvType::F32)
+}
+
+fn engine_with(shape: &Shape, threads: usize, kv: KvType) -> Engine {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.gguf");
     write_gguf(&path, shape);
-    Engine::new(Gguf::open(&path).unwrap()).unwrap()
+    let settings = Settings::new(NonZeroUsize::new(threads), false, kv).unwrap();
+    Engine::with(Gguf::open(&path).unwrap(), settings).unwrap()
 }
 
 fn tokens(n: usize) -> Vec<u32> {
@@ -205,6 +213,89 @@ fn a_text_cut_anywhere_gives_the_same_logits() {
             assert!(difference < tolerance, "{ty}, cut {cut}: {difference:e}");
         }
     }
+}
+
+/// Long enough for several blocks, and for two stretches of positions that are merged.
+#[test]
+fn formats_of_keys_and_values_cost_little() {
+    let tokens = tokens(700);
+    let shape = Shape {
+        context: 1024,
+        head_dim: 32,
+        ..Shape::default()
+    };
+    let exact: Vec<Vec<f64>> = all_logits(&engine(&shape), &tokens)
+        .iter()
+        .map(|row| row.iter().copied().map(f64::from).collect())
+        .collect();
+    for (kv, tolerance) in [(KvType::F16, 5e-3), (KvType::Q8, 0.1), (KvType::Q4, 0.6)] {
+        let ours = all_logits(&engine_with(&shape, 2, kv), &tokens);
+        let difference = difference(&ours, &exact);
+        assert!(difference < tolerance, "{kv:?}: {difference:e}");
+        assert!(
+            difference > 0.0,
+            "{kv:?} is no different from single precision"
+        );
+    }
+}
+
+/// Whoever computes which part: the same bits, decoding and prefill, past several stretches.
+#[test]
+fn threads_do_not_change_a_result() {
+    for kv in [KvType::F16, KvType::Q8] {
+        let shape = Shape {
+            ty: GgmlType::Q4_0,
+            context: 2048,
+            ..Shape::default()
+        };
+        let run = |threads| {
+            let engine = engine_with(&shape, threads, kv);
+            let mut session = engine.session(1400).unwrap();
+            let mut logits = session.forward(&tokens(1300)).unwrap().to_vec();
+            for token in 0..5 {
+                logits.extend_from_slice(session.forward(&[token]).unwrap());
+            }
+            logits
+        };
+        let one = run(1);
+        assert_eq!(run(2), one, "{kv:?}");
+        assert_eq!(run(5), one, "{kv:?}");
+    }
+}
+
+/// A packed file holds the same weights, and gives the same logits up to the order of additions.
+#[test]
+fn a_packed_file_answers_alike() {
+    let directory = tempfile::tempdir().unwrap();
+    let (plain, packed) = (
+        directory.path().join("a.gguf"),
+        directory.path().join("b.gguf"),
+    );
+    for shape in [Shape::default(), Shape::qwen()] {
+        let shape = Shape {
+            ty: GgmlType::Q4_0,
+            ..shape
+        };
+        write_gguf(&plain, &shape);
+        let made = retort_infer::pack::pack(&plain, &packed, |_, _| {}).unwrap();
+        assert!(made.matrices > 8 && made.others > 0, "{made:?}");
+        let open = |path: &std::path::Path| Engine::new(Gguf::open(path).unwrap()).unwrap();
+        let expected: Vec<Vec<f64>> = all_logits(&open(&plain), &tokens(40))
+            .iter()
+            .map(|row| row.iter().copied().map(f64::from).collect())
+            .collect();
+        let difference = difference(&all_logits(&open(&packed), &tokens(40)), &expected);
+        assert!(difference < 0.03, "{difference:e}");
+        // it cannot be packed twice, and other readers find no tensor under its own name
+        let again = retort_infer::pack::pack(&packed, &plain, |_, _| {}).unwrap_err();
+        assert!(again.to_string().contains("is packed"), "{again}");
+        let gguf = Gguf::open(&packed).unwrap();
+        assert!(!gguf.has_tensor("blk.0.ffn_up.weight"));
+        assert!(gguf.has_tensor("blk.0.ffn_up.weight.rows16"));
+    }
+    write_gguf(&plain, &Shape::default());
+    let none = retort_infer::pack::pack(&plain, &packed, |_, _| {}).unwrap_err();
+    assert!(none.to_string().contains("no Q4_0 matrix"), "{none}");
 }
 
 #[test]

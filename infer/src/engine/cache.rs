@@ -1,100 +1,219 @@
 //! Keys and values of the positions seen so far, and attention over them.
 //!
-//! For every layer and key head one contiguous [positions, head_dim] of f32, so that attention
-//! walks memory straight ahead. Room for the whole context is reserved at once, but touched only
-//! as positions come.
+//! Per layer and key head a list of blocks of 32 positions (see [`super::kv`]), made as positions come: memory is that
+//! of the positions there are, not of the context there may be.
+//!
+//! Work is cut into units of one key head and a few tokens, whose query heads share the decoded keys. A long sequence
+//! is cut into stretches of [`STRETCH`] positions whose softmaxes are merged in order, whether one thread or several
+//! computed them: the result does not depend on the number of threads, nor on how a text came in.
 
-use rayon::prelude::*;
+use std::cell::RefCell;
 
 use super::config::Config;
-use crate::kernels::ops;
+use super::kv::{BLOCK, Block, KvType};
+use crate::kernels::attention::{STEP, State, Step, width};
+use crate::pool::Pool;
 use crate::{Error, Result};
+
+/// Positions whose softmax is computed on its own.
+const STRETCH: usize = 512;
+/// Queries in a unit, about.
+const QUERIES: usize = 32;
 
 /// The keys and values of one sequence.
 #[derive(Debug)]
 pub(super) struct Cache {
-    /// Per layer and key head: [positions, head_dim].
-    keys: Vec<Vec<f32>>,
-    values: Vec<Vec<f32>>,
+    /// Per layer and key head.
+    heads: Vec<Vec<Block>>,
+    /// Positions stored per layer: a forward pass is ahead in its first layers.
+    stored: Vec<usize>,
+    ty: KvType,
     n_heads: usize,
     n_kv_heads: usize,
     head_dim: usize,
+    /// Per unit and stretch.
+    states: Vec<State>,
+}
+
+thread_local! {
+    /// A thread's decoded keys and values, queries, visible positions, and the state of a stretch.
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+#[derive(Default)]
+struct Scratch {
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    queries: Vec<f32>,
+    seen: Vec<usize>,
+    stretch: State,
+}
+
+/// How a layer's attention is cut.
+struct Cut {
+    n_tokens: usize,
+    /// Tokens in a unit.
+    tokens: usize,
+    /// Positions before the first token.
+    before: usize,
+    stretches: usize,
 }
 
 impl Cache {
-    /// Room for `context` positions.
-    pub(super) fn new(config: &Config, context: usize) -> Result<Self> {
-        let too_large = || {
+    /// An empty cache for up to `context` positions.
+    pub(super) fn new(config: &Config, context: usize, ty: KvType) -> Result<Self> {
+        if config.kv_cache_bytes(context, ty).is_none() {
             let problem = format!("a context of {context} positions does not fit in memory");
-            Error::Argument(format!("{problem}; choose a smaller one"))
-        };
-        config.kv_cache_bytes(context).ok_or_else(too_large)?;
-        let reserve = || -> Result<Vec<Vec<f32>>> {
-            let heads = 0..config.n_layers * config.n_kv_heads;
-            let one = |_| {
-                let mut head = Vec::new();
-                head.try_reserve_exact(context * config.head_dim)
-                    .map_err(|_| too_large())?;
-                Ok(head)
-            };
-            heads.map(one).collect()
-        };
+            return Err(Error::Argument(format!("{problem}; choose a smaller one")));
+        }
         Ok(Self {
-            keys: reserve()?,
-            values: reserve()?,
+            heads: vec![Vec::new(); config.n_layers * config.n_kv_heads],
+            stored: vec![0; config.n_layers],
+            ty,
             n_heads: config.n_heads,
             n_kv_heads: config.n_kv_heads,
             head_dim: config.head_dim,
+            states: Vec::new(),
         })
     }
 
     /// Forgets every position from `len` on.
     pub(super) fn truncate(&mut self, len: usize) {
-        for head in self.keys.iter_mut().chain(&mut self.values) {
-            head.truncate(len * self.head_dim);
+        for head in &mut self.heads {
+            head.truncate(len.div_ceil(BLOCK));
         }
+        self.stored
+            .iter_mut()
+            .for_each(|stored| *stored = len.min(*stored));
     }
 
     /// Adds the keys and values [n_tokens, n_kv_heads, head_dim] of the next positions.
-    pub(super) fn append(&mut self, layer: usize, keys: &[f32], values: &[f32]) {
-        let heads = layer * self.n_kv_heads..(layer + 1) * self.n_kv_heads;
-        let append = |cache: &mut [Vec<f32>], new: &[f32]| {
-            for row in new.chunks_exact(self.n_kv_heads * self.head_dim) {
-                for (head, part) in cache.iter_mut().zip(row.chunks_exact(self.head_dim)) {
-                    head.extend_from_slice(part);
+    pub(super) fn append(&mut self, pool: &Pool, layer: usize, keys: &[f32], values: &[f32]) {
+        let (hd, n, ty) = (self.head_dim, self.n_kv_heads, self.ty);
+        let stored = self.stored[layer];
+        let tokens = keys.len() / (n * hd);
+        let heads = &mut self.heads[layer * n..(layer + 1) * n];
+        let grain = if tokens == 1 { n } else { 1 };
+        pool.rows(heads, 1, grain, |index, head| {
+            let head = &mut head[0];
+            for token in 0..tokens {
+                let position = stored + token;
+                let (block, i) = (position / BLOCK, position % BLOCK);
+                if block == head.len() {
+                    if let Some(full) = block.checked_sub(2) {
+                        head[full] = head[full].quantized(ty, hd);
+                    }
+                    head.push(Block::new(ty, hd));
                 }
+                let at = (token * n + index) * hd..(token * n + index + 1) * hd;
+                head[block].set(i, &keys[at.clone()], &values[at]);
             }
-        };
-        append(&mut self.keys[heads.clone()], keys);
-        append(&mut self.values[heads], values);
+        });
+        self.stored[layer] += tokens;
     }
 
     /// Causal attention of the queries `q` [n_tokens, n_heads, head_dim], the last positions
-    /// appended to `layer`, into `out` of the same shape. Parallel over tokens and heads.
-    pub(super) fn attend(&self, layer: usize, q: &[f32], out: &mut [f32]) {
-        let (n_heads, head_dim) = (self.n_heads, self.head_dim);
-        let first_head = layer * self.n_kv_heads;
-        let group = n_heads / self.n_kv_heads;
-        let n_tokens = q.len() / (n_heads * head_dim);
-        let before = self.keys[first_head].len() / head_dim - n_tokens;
-        let scale = 1.0 / (head_dim as f32).sqrt();
-        let heads = out
-            .par_chunks_exact_mut(head_dim)
-            .zip(q.par_chunks_exact(head_dim));
-        heads
-            .enumerate()
-            .for_each_init(Vec::new, |scores, (index, (out, q))| {
-                let head = first_head + index % n_heads / group;
-                let seen = (before + index / n_heads + 1) * head_dim;
-                let keys = self.keys[head][..seen].chunks_exact(head_dim);
-                let values = self.values[head][..seen].chunks_exact(head_dim);
-                scores.clear();
-                scores.extend(keys.map(|key| ops::dot(q, key) * scale));
-                ops::softmax(scores);
-                out.fill(0.0);
-                for (&score, value) in scores.iter().zip(values) {
-                    ops::axpy(score, value, out);
-                }
+    /// appended to `layer`, into `out` of the same shape.
+    pub(super) fn attend(&mut self, pool: &Pool, layer: usize, q: &[f32], out: &mut [f32]) {
+        let (hd, n_kv) = (self.head_dim, self.n_kv_heads);
+        let group = self.n_heads / n_kv;
+        let n_tokens = q.len() / (self.n_heads * hd);
+        let tokens = (QUERIES / group).clamp(1, n_tokens);
+        let units = n_kv * n_tokens.div_ceil(tokens);
+        let stored = self.stored[layer];
+        // few units are cut along the positions too, so that all threads have work
+        let stretches = match units < 2 * pool.threads() {
+            true => stored.div_ceil(STRETCH),
+            false => 1,
+        };
+        let cut = Cut {
+            n_tokens,
+            tokens,
+            before: stored - n_tokens,
+            stretches,
+        };
+        let mut states = std::mem::take(&mut self.states);
+        if states.len() < units * stretches {
+            states.resize(units * stretches, State::default());
+        }
+        let used = &mut states[..units * stretches];
+        pool.rows(used, 1, 1, |index, state| {
+            SCRATCH.with_borrow_mut(|scratch| {
+                self.unit(layer, q, &cut, index, &mut state[0], scratch)
             });
+        });
+        if stretches > 1 {
+            for unit in used.chunks_exact_mut(stretches) {
+                let (first, rest) = unit.split_at_mut(1);
+                rest.iter().for_each(|next| first[0].merge(next));
+            }
+        }
+        let used = &states[..units * stretches];
+        let grain = n_tokens.div_ceil(pool.threads()) * n_kv;
+        pool.rows(out, group * hd, grain, |row, out| {
+            let (token, head) = (row / n_kv, row % n_kv);
+            let state = &used[(token / tokens * n_kv + head) * stretches];
+            for (g, out) in out.chunks_exact_mut(hd).enumerate() {
+                state.output(token % tokens * group + g, out);
+            }
+        });
+        self.states = states;
+    }
+
+    /// One unit, or one stretch of it, into `state`.
+    fn unit(
+        &self,
+        layer: usize,
+        q: &[f32],
+        cut: &Cut,
+        index: usize,
+        state: &mut State,
+        scratch: &mut Scratch,
+    ) {
+        let (hd, n_kv) = (self.head_dim, self.n_kv_heads);
+        let group = self.n_heads / n_kv;
+        let (unit, stretch) = (index / cut.stretches, index % cut.stretches);
+        let (head, first) = (unit % n_kv, unit / n_kv * cut.tokens);
+        let last = (first + cut.tokens).min(cut.n_tokens);
+        let n = (last - first) * group;
+        let scale = 1.0 / (hd as f32).sqrt();
+        scratch.queries.clear();
+        for token in first..last {
+            let row = &q[(token * self.n_heads + head * group) * hd..][..group * hd];
+            scratch.queries.extend(row.iter().map(|q| q * scale));
+        }
+        scratch.keys.resize(STEP * hd, 0.0);
+        // what fills values up to their width is never written, and stays zero or a finite leftover
+        scratch.values.resize(STEP * width(hd), 0.0);
+        scratch.seen.resize(n, 0);
+        state.reset(n, hd);
+        let blocks = &self.heads[layer * n_kv + head];
+        let end = cut.before + last;
+        let starts = match cut.stretches {
+            1 => 0..end,
+            _ => stretch * STRETCH..((stretch + 1) * STRETCH).min(end),
+        };
+        for from in starts.step_by(STRETCH) {
+            scratch.stretch.reset(n, hd);
+            for start in (from..(from + STRETCH).min(end)).step_by(STEP) {
+                let parts = scratch.keys.chunks_exact_mut(BLOCK * hd);
+                let rows = scratch.values.chunks_exact_mut(BLOCK * width(hd));
+                for (block, (keys, values)) in blocks[start / BLOCK..].iter().zip(parts.zip(rows)) {
+                    block.read(hd, keys, values);
+                }
+                for (i, seen) in scratch.seen.iter_mut().enumerate() {
+                    let position = cut.before + first + i / group;
+                    *seen = (position + 1).saturating_sub(start).min(STEP);
+                }
+                scratch.stretch.step(&Step {
+                    queries: &scratch.queries,
+                    head_dim: hd,
+                    keys: &scratch.keys,
+                    values: &scratch.values,
+                    seen: &scratch.seen,
+                });
+            }
+            state.merge(&scratch.stretch);
+        }
     }
 }

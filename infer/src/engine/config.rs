@@ -5,6 +5,7 @@
 //! by the file.
 
 use super::architecture::Architecture;
+use super::kv::{BLOCK, KvType};
 use crate::gguf::Gguf;
 use crate::{Error, Result};
 
@@ -165,11 +166,11 @@ impl Config {
     }
 
     /// Bytes that the keys and values of `context` positions take; none if that overflows.
-    pub fn kv_cache_bytes(&self, context: usize) -> Option<usize> {
-        self.kv_size()
-            .checked_mul(2 * size_of::<f32>())?
+    pub fn kv_cache_bytes(&self, context: usize, kv: KvType) -> Option<usize> {
+        kv.block_bytes(self.head_dim)?
+            .checked_mul(self.n_kv_heads)?
             .checked_mul(self.n_layers)?
-            .checked_mul(context)
+            .checked_mul(context.div_ceil(BLOCK))
     }
 }
 

@@ -7,6 +7,8 @@
 mod architecture;
 mod cache;
 mod config;
+mod kv;
+mod memory;
 mod rope;
 mod session;
 mod weights;
@@ -14,10 +16,16 @@ mod weights;
 pub use architecture::{Architecture, RopePairs};
 pub use config::{Config, PastTrained};
 pub(crate) use config::{DYNAMIC_NTK, LOGN, TRAINED_LENGTH};
+pub use kv::KvType;
+pub use memory::available_bytes;
 pub use session::Session;
 
-use crate::Result;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
 use crate::gguf::Gguf;
+use crate::pool::Pool;
+use crate::{Error, Result, threads};
 
 /// A model ready to run.
 #[derive(Debug)]
@@ -25,18 +33,63 @@ pub struct Engine {
     gguf: Gguf,
     config: Config,
     weights: weights::Weights,
+    settings: Settings,
+}
+
+/// How a model is run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The threads that compute.
+    pub pool: Arc<Pool>,
+    /// The format of keys and values.
+    pub kv: KvType,
+}
+
+impl Settings {
+    /// `threads` threads, by default one per fast physical core; with `pin`, each stays on one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Argument`] if the system refuses to start a thread.
+    pub fn new(threads: Option<NonZeroUsize>, pin: bool, kv: KvType) -> Result<Self> {
+        let cores = threads::fast_cores();
+        let threads = threads.map_or(cores.len(), NonZeroUsize::get);
+        let pool = Pool::new(threads, if pin { &cores } else { &[] });
+        let pool = pool.map_err(|error| {
+            let problem = format!("cannot start {threads} threads: {error}; choose fewer");
+            Error::Argument(problem)
+        })?;
+        let pool = Arc::new(pool);
+        Ok(Self { pool, kv })
+    }
 }
 
 impl Engine {
-    /// Checks metadata and tensors of `gguf` and makes a model of it.
+    /// A model of `gguf` with default settings.
     pub fn new(gguf: Gguf) -> Result<Self> {
+        Self::with(gguf, Settings::new(None, false, KvType::default())?)
+    }
+
+    /// Checks metadata and tensors of `gguf` and makes a model of it.
+    pub fn with(gguf: Gguf, settings: Settings) -> Result<Self> {
         let config = Config::from_gguf(&gguf)?;
         let weights = weights::Weights::load(&gguf, &config)?;
         Ok(Self {
             gguf,
             config,
             weights,
+            settings,
         })
+    }
+
+    /// The threads that compute.
+    pub fn pool(&self) -> &Pool {
+        &self.settings.pool
+    }
+
+    /// How it is run.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Shapes and constants.

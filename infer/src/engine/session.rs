@@ -9,11 +9,12 @@ use super::Engine;
 use super::cache::Cache;
 use super::rope::Rope;
 use super::weights::{Layer, Weight};
-use crate::kernels::{self, Activations, ops};
+use crate::kernels::{self, Activations, Matrix, ops};
+use crate::pool::Pool;
 use crate::{Error, Result};
 
 /// Tokens that go through the layers together.
-const CHUNK: usize = 128;
+const CHUNK: usize = 256;
 /// Rows of logits computed together when every position is asked for.
 const LOGIT_ROWS: usize = 32;
 
@@ -35,8 +36,6 @@ pub struct Session<'e> {
 struct Scratch {
     /// The residual stream [n, hidden_size].
     x: Vec<f32>,
-    /// x after a norm [n, hidden_size].
-    normed: Vec<f32>,
     /// Queries, and then what attention gathered [n, q_size].
     q: Vec<f32>,
     attended: Vec<f32>,
@@ -57,10 +56,11 @@ impl<'e> Session<'e> {
         if context == 0 {
             return Err(Error::Argument("the context must be at least 1".into()));
         }
+        super::memory::check(engine, context)?;
         Ok(Self {
             engine,
             rope: engine.rope(0),
-            cache: Cache::new(&engine.config, context)?,
+            cache: Cache::new(&engine.config, context, engine.settings.kv)?,
             context,
             len: 0,
             scratch: Scratch::default(),
@@ -191,43 +191,54 @@ impl<'e> Session<'e> {
     fn attention(&mut self, index: usize, layer: &Layer, turns: &[Vec<(f32, f32)>]) -> Result<()> {
         let engine = self.engine;
         let config = &engine.config;
+        let pool = engine.pool();
         let s = &mut self.scratch;
         let n = turns.len();
-        norm_rows(&s.x, &layer.attn_norm, config.rms_norm_eps, &mut s.normed);
-        s.input.quantize(&s.normed, n, config.hidden_size)?;
-        engine.project(&layer.q, &s.input, &mut s.q)?;
-        engine.project(&layer.k, &s.input, &mut s.k)?;
-        engine.project(&layer.v, &s.input, &mut s.v)?;
-        if let Some(biases) = &layer.qkv_bias {
-            for (rows, bias) in [&mut s.q, &mut s.k, &mut s.v].into_iter().zip(biases) {
-                for row in rows.chunks_exact_mut(bias.len()) {
-                    ops::axpy(1.0, bias, row);
+        engine.normed(&s.x, &layer.attn_norm, &mut s.input)?;
+        engine.project(
+            &s.input,
+            [
+                (&layer.q, &mut s.q),
+                (&layer.k, &mut s.k),
+                (&layer.v, &mut s.v),
+            ],
+        )?;
+        let (bias, norm) = (layer.qkv_bias.as_ref(), layer.qk_norm.as_ref());
+        let (rope, grain) = (&self.rope, grain(n, pool));
+        let first = self.len;
+        let parts = [(&mut s.q, config.q_size()), (&mut s.k, config.kv_size())];
+        for (part, (rows, size)) in parts.into_iter().enumerate() {
+            pool.rows(rows, size, grain, |token, row| {
+                if let Some(bias) = bias {
+                    ops::axpy(1.0, &bias[part], row);
                 }
+                if let Some(norm) = norm {
+                    for head in row.chunks_exact_mut(config.head_dim) {
+                        ops::rms_norm_in_place(head, &norm[part], config.rms_norm_eps);
+                    }
+                }
+                rope.apply(row, &turns[token]);
+                let scale = config.past_trained.query_scale(first + token);
+                if part == 0 && scale != 1.0 {
+                    row.iter_mut().for_each(|q| *q *= scale);
+                }
+            });
+        }
+        if let Some([_, _, bias]) = bias {
+            for row in s.v.chunks_exact_mut(bias.len()) {
+                ops::axpy(1.0, bias, row);
             }
         }
-        if let Some(norms) = &layer.qk_norm {
-            for (rows, norm) in [&mut s.q, &mut s.k].into_iter().zip(norms) {
-                let heads = rows.clone();
-                norm_rows(&heads, norm, config.rms_norm_eps, rows);
-            }
-        }
-        for (rows, size) in [(&mut s.q, config.q_size()), (&mut s.k, config.kv_size())] {
-            for (row, turns) in rows.chunks_exact_mut(size).zip(turns) {
-                self.rope.apply(row, turns);
-            }
-        }
-        for (position, row) in (self.len..).zip(s.q.chunks_exact_mut(config.q_size())) {
-            let scale = config.past_trained.query_scale(position);
-            if scale != 1.0 {
-                row.iter_mut().for_each(|q| *q *= scale);
-            }
-        }
-        self.cache.append(index, &s.k, &s.v);
+        self.cache.append(pool, index, &s.k, &s.v);
         s.attended.resize(s.q.len(), 0.0);
-        self.cache.attend(index, &s.q, &mut s.attended);
-        s.input.quantize(&s.attended, n, config.q_size())?;
-        engine.project(&layer.o, &s.input, &mut s.update)?;
-        ops::axpy(1.0, &s.update, &mut s.x);
+        self.cache.attend(pool, index, &s.q, &mut s.attended);
+        let (attended, size) = (&s.attended, config.q_size());
+        s.input
+            .fill(kernels::active()?, pool, n, size, |token, row| {
+                row.copy_from_slice(&attended[token * size..(token + 1) * size]);
+            });
+        engine.project(&s.input, [(&layer.o, &mut s.update)])?;
+        engine.add(&s.update, &mut s.x);
         Ok(())
     }
 
@@ -236,14 +247,20 @@ impl<'e> Session<'e> {
         let config = &engine.config;
         let s = &mut self.scratch;
         let n = s.x.len() / config.hidden_size;
-        norm_rows(&s.x, &layer.ffn_norm, config.rms_norm_eps, &mut s.normed);
-        s.input.quantize(&s.normed, n, config.hidden_size)?;
-        engine.project(&layer.gate, &s.input, &mut s.gate)?;
-        engine.project(&layer.up, &s.input, &mut s.up)?;
-        ops::swiglu(&mut s.gate, &s.up);
-        s.input.quantize(&s.gate, n, config.intermediate_size)?;
-        engine.project(&layer.down, &s.input, &mut s.update)?;
-        ops::axpy(1.0, &s.update, &mut s.x);
+        engine.normed(&s.x, &layer.ffn_norm, &mut s.input)?;
+        engine.project(
+            &s.input,
+            [(&layer.gate, &mut s.gate), (&layer.up, &mut s.up)],
+        )?;
+        let (gate, up, size) = (&s.gate, &s.up, config.intermediate_size);
+        s.input
+            .fill(kernels::active()?, engine.pool(), n, size, |token, row| {
+                let at = token * size..(token + 1) * size;
+                row.copy_from_slice(&gate[at.clone()]);
+                ops::swiglu(row, &up[at]);
+            });
+        engine.project(&s.input, [(&layer.down, &mut s.update)])?;
+        engine.add(&s.update, &mut s.x);
         Ok(())
     }
 
@@ -255,25 +272,47 @@ impl<'e> Session<'e> {
         let hidden = config.hidden_size;
         let x = &s.x[rows.start * hidden..rows.end * hidden];
         let weights = &engine.weights;
-        norm_rows(x, &weights.output_norm, config.rms_norm_eps, &mut s.normed);
-        s.input.quantize(&s.normed, rows.len(), hidden)?;
-        engine.project(&weights.output, &s.input, &mut self.logits)
+        engine.normed(x, &weights.output_norm, &mut s.input)?;
+        engine.project(&s.input, [(&weights.output, &mut self.logits)])
     }
 }
 
 impl Engine {
-    /// Multiplies `input` [n, cols] by `weight` [rows, cols] into `y` [n, rows].
-    fn project(&self, weight: &Weight, input: &Activations, y: &mut Vec<f32>) -> Result<()> {
-        y.resize(input.n_tokens() * weight.rows, 0.0);
-        kernels::matmul(&weight.matrix(&self.gguf)?, input, y)
+    /// Multiplies `input` [n, cols] by each weight [rows, cols] into its y [n, rows].
+    fn project<const N: usize>(
+        &self,
+        input: &Activations,
+        products: [(&Weight, &mut Vec<f32>); N],
+    ) -> Result<()> {
+        let mut all: Vec<(Matrix, &mut [f32])> = Vec::with_capacity(N);
+        for (weight, y) in products {
+            y.resize(input.n_tokens() * weight.rows, 0.0);
+            all.push((weight.matrix(&self.gguf)?, y));
+        }
+        kernels::active()?.matmuls(self.pool(), input, &mut all)
+    }
+
+    /// RMSNorm of every row of `x` [n, weight.len()] into `input`.
+    fn normed(&self, x: &[f32], weight: &[f32], input: &mut Activations) -> Result<()> {
+        let (width, eps) = (weight.len(), self.config.rms_norm_eps);
+        let n = x.len() / width;
+        input.fill(kernels::active()?, self.pool(), n, width, |token, row| {
+            ops::rms_norm(&x[token * width..(token + 1) * width], weight, eps, row);
+        });
+        Ok(())
+    }
+
+    /// `x += update`, row by row.
+    fn add(&self, update: &[f32], x: &mut [f32]) {
+        let width = self.config.hidden_size;
+        let grain = grain(x.len() / width, self.pool());
+        self.pool().rows(x, width, grain, |token, row| {
+            ops::axpy(1.0, &update[token * width..(token + 1) * width], row);
+        });
     }
 }
 
-/// RMSNorm of every row of `x` [n, weight.len()] into `y`.
-fn norm_rows(x: &[f32], weight: &[f32], eps: f32, y: &mut Vec<f32>) {
-    y.resize(x.len(), 0.0);
-    let width = weight.len();
-    for (x, y) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
-        ops::rms_norm(x, weight, eps, y);
-    }
+/// Rows that a thread takes at a time where all take about as long.
+fn grain(rows: usize, pool: &Pool) -> usize {
+    rows.div_ceil(pool.threads())
 }

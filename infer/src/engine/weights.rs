@@ -1,18 +1,21 @@
 //! A model's tensors, found in the file and held to the configuration before anything runs.
 //!
-//! Matrices stay where they are, in the mapped file; a [`Weight`] only remembers name and shape.
+//! Matrices stay where they are, in the mapped file; a [`Weight`] only remembers name, shape and
+//! whether its rows lie in panels of sixteen (see [`crate::pack`]).
 //! Norms and biases, a few kilobytes, are decoded to f32. Tensor names are llama.cpp's. Every
 //! tensor that is missing or misshapen is named in one error.
 
 use super::config::Config;
 use crate::gguf::Gguf;
-use crate::kernels::Matrix;
+use crate::kernels::{Matrix, rows16};
+use crate::pack::panels_name;
 use crate::{Error, Result};
 
 /// A matrix in the mapped file: a tensor or, where several share one, some of its rows.
 #[derive(Clone, Debug)]
 pub(super) struct Weight {
     name: String,
+    panels: bool,
     first_row: usize,
     /// The length of its output.
     pub(super) rows: usize,
@@ -21,7 +24,15 @@ pub(super) struct Weight {
 impl Weight {
     /// The matrix [rows, cols] as the kernels take it.
     pub(super) fn matrix<'g>(&self, gguf: &'g Gguf) -> Result<Matrix<'g>> {
-        Matrix::from_tensor(gguf.tensor(&self.name)?)?.slice(self.first_row, self.rows)
+        let tensor = gguf.tensor(&self.name)?;
+        let whole = match self.panels {
+            true => {
+                let (cols, rows) = tensor.shape();
+                Matrix::rows16(tensor.ty, rows, cols, tensor.data)
+            }
+            false => Matrix::from_tensor(tensor),
+        };
+        whole?.slice(self.first_row, self.rows)
     }
 }
 
@@ -73,7 +84,8 @@ impl Weights {
         };
         let (hidden, vocab) = (config.hidden_size, config.vocab_size);
         let token_embd = loader.matrix("token_embd.weight", vocab, hidden);
-        let output = match gguf.has_tensor("output.weight") {
+        let own_head = ["output.weight".into(), panels_name("output.weight")];
+        let output = match own_head.iter().any(|name: &String| gguf.has_tensor(name)) {
             true => loader.matrix("output.weight", vocab, hidden),
             false => token_embd.clone(),
         };
@@ -150,11 +162,20 @@ impl Loader<'_> {
         config.architecture.qkv_bias() || self.gguf.has_tensor(&format!("blk.{index}.attn_q.bias"))
     }
 
-    /// A matrix of this shape; on a mismatch, a problem noted.
+    /// A matrix of this shape, in either layout; on a mismatch, a problem noted.
     fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Weight {
-        self.check(name, &[cols as u64, rows as u64]);
+        let in_panels = panels_name(name);
+        let panels = !self.gguf.has_tensor(name) && self.gguf.has_tensor(&in_panels);
+        let name = if panels { &in_panels } else { name };
+        let found = self.check(name, &[cols as u64, rows as u64]);
+        let ty = self.gguf.tensor(name).map(|tensor| tensor.ty);
+        if panels && found && !ty.is_ok_and(|ty| rows16::fits(ty, rows)) {
+            let problem = format!("{name} is no Q4_0 matrix of whole panels");
+            self.problems.push(problem);
+        }
         Weight {
             name: name.to_owned(),
+            panels,
             first_row: 0,
             rows,
         }

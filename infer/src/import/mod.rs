@@ -22,6 +22,7 @@ use std::path::Path;
 use crate::engine::Config;
 use crate::export::Progress;
 use crate::gguf::Gguf;
+use crate::pack::refuse_packed;
 use crate::tokenizer::{Tokenizer, Vocabulary};
 use crate::{Error, GgmlType, Result, quant};
 use directory::Directory;
@@ -73,6 +74,7 @@ pub fn import(
 ) -> Result<Imported> {
     let target = Directory::new(out)?;
     let gguf = Gguf::open(file)?;
+    refuse_packed(&gguf)?;
     let config = Config::from_gguf(&gguf)?;
     let vocabulary = Vocabulary::from_gguf(&gguf)?;
     let plan = Plan::new(&gguf, &config, settings)?;

@@ -5,7 +5,8 @@
 //! a NaN or an infinity gets `d = NaN`, so that the result shows it.
 
 use super::table::Kernels;
-use super::tokens::{Packed, Tokens};
+use super::tokens::{Packed, TOKENS, Tokens, take};
+use crate::pool::Pool;
 use crate::{Error, Result};
 
 /// Up to this many tokens, rows are multiplied as they lie; above, they share unpacked weights and are packed for it.
@@ -66,24 +67,51 @@ impl Activations {
             let problem = format!("{} values are not {n_tokens} tokens of {cols}", x.len());
             return Err(Error::shape("activations", problem));
         }
+        self.fill(kernels, &Pool::single(), n_tokens, cols, |token, row| {
+            row.copy_from_slice(&x[token * cols..(token + 1) * cols]);
+        });
+        Ok(())
+    }
+
+    /// The same for rows that `row` makes, `[cols]` each, on all threads of `pool`.
+    pub(crate) fn fill(
+        &mut self,
+        kernels: &Kernels,
+        pool: &Pool,
+        n_tokens: usize,
+        cols: usize,
+        row: impl Fn(usize, &mut [f32]) + Sync,
+    ) {
         (self.n_tokens, self.cols) = (n_tokens, cols);
-        self.x.clear();
-        self.x.extend_from_slice(x);
         let blocks = if cols.is_multiple_of(BLOCK) {
-            x.len() / BLOCK
+            cols / BLOCK
         } else {
             0
         };
-        self.q.resize(blocks * BLOCK, 0);
-        self.scales.resize(blocks, [0.0; 2]);
-        self.starts.resize(blocks, 0);
-        if blocks > 0 {
-            kernels.quantize_blocks(x, &mut self.q, &mut self.scales, &mut self.starts);
-            if n_tokens > FEW {
-                self.packed.fill(cols / BLOCK, &self.q, &self.scales);
+        self.x.resize(n_tokens * cols, 0.0);
+        self.q.resize(n_tokens * blocks * BLOCK, 0);
+        self.scales.resize(n_tokens * blocks, [0.0; 2]);
+        self.starts.resize(n_tokens * blocks, 0);
+        // eight tokens at a time, which are packed together
+        let parts = (self.x.chunks_mut((TOKENS * cols).max(1)))
+            .zip(chunks(&mut self.q, TOKENS * blocks * BLOCK))
+            .zip(chunks(&mut self.scales, TOKENS * blocks))
+            .zip(chunks(&mut self.starts, TOKENS * blocks))
+            .zip(
+                self.packed
+                    .tiles(if n_tokens > FEW { blocks } else { 0 }, n_tokens),
+            );
+        let mut parts: Vec<_> = parts.collect();
+        pool.rows(&mut parts, 1, 1, |tile, part| {
+            let ((((x, q), scales), starts), packed) = &mut part[0];
+            for (token, x) in x.chunks_exact_mut(cols).enumerate() {
+                row(tile * TOKENS + token, x);
             }
-        }
-        Ok(())
+            if blocks > 0 {
+                kernels.quantize_blocks(x, q, scales, starts);
+                packed.fill(q, scales);
+            }
+        });
     }
 
     /// The number of tokens.
@@ -119,6 +147,15 @@ impl Activations {
             starts: &self.starts[range],
         }
     }
+}
+
+/// Chunks of a slice; empty ones without end where the size is 0.
+fn chunks<T>(slice: &mut [T], size: usize) -> impl Iterator<Item = &mut [T]> {
+    let mut rest = slice;
+    std::iter::from_fn(move || {
+        let n = size.min(rest.len());
+        Some(take(&mut rest, n))
+    })
 }
 
 /// The scalar form of the quantization, written so that it vectorises where it is inlined.

@@ -11,9 +11,10 @@ use super::rows16;
 use super::table::{FLOAT_TOKENS, Kernels, ManyRows16};
 use super::tokens::TOKENS;
 use crate::gguf::TensorView;
+use crate::pool::Pool;
 use crate::quant::GgmlType;
 use crate::{Error, Result};
-use rayon::prelude::*;
+use std::sync::OnceLock;
 
 /// A matrix of encoded weights, `[rows, cols]` with contiguous rows, borrowed from a file or a buffer.
 #[derive(Clone, Copy, Debug)]
@@ -29,8 +30,13 @@ pub struct Matrix<'a> {
 
 /// Bytes of int8 activations that are used against a panel before the next panel.
 const TOKEN_BLOCK_BYTES: usize = 256 << 10;
-/// Multiply-adds below which a second thread costs more than it saves.
-const SERIAL: usize = 1 << 18;
+/// Bytes of weights, times tokens, below which a second thread costs more than it saves.
+const SERIAL: usize = 1 << 16;
+/// Pieces per thread: enough to even out the threads' speeds.
+const CHUNKS: usize = 8;
+/// Bytes of weights in a piece, at least and at most: memory is read in straight lines of that length.
+const MIN_CHUNK: usize = 16 << 10;
+const MAX_CHUNK: usize = 256 << 10;
 
 impl<'a> Matrix<'a> {
     /// Checks that `data` holds exactly `rows` rows of `cols` weights.
@@ -130,46 +136,78 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// `y[t, r] = Σ_c w[r, c] x[t, c]` with the active kernels, on the current rayon pool.
-pub fn matmul(w: &Matrix, x: &Activations, y: &mut [f32]) -> Result<()> {
-    super::active()?.matmul(w, x, y)
+/// `y[t, r] = Σ_c w[r, c] x[t, c]` with the active kernels, on all threads of `pool`.
+pub fn matmul(pool: &Pool, w: &Matrix, x: &Activations, y: &mut [f32]) -> Result<()> {
+    super::active()?.matmul(pool, w, x, y)
 }
 
 impl Kernels {
     /// [`matmul`] with these kernels.
-    pub fn matmul(&self, w: &Matrix, x: &Activations, y: &mut [f32]) -> Result<()> {
+    pub fn matmul(&self, pool: &Pool, w: &Matrix, x: &Activations, y: &mut [f32]) -> Result<()> {
+        self.matmuls(pool, x, &mut [(*w, y)])
+    }
+
+    /// Several products with the same activations, which threads share out as one.
+    pub fn matmuls(
+        &self,
+        pool: &Pool,
+        x: &Activations,
+        products: &mut [(Matrix, &mut [f32])],
+    ) -> Result<()> {
         let n = x.n_tokens();
-        if x.cols() != w.cols || n.checked_mul(w.rows) != Some(y.len()) {
-            let problem = format!(
-                "[{n}, {}] times [{}, {}]ᵀ into {} values",
-                x.cols(),
-                w.rows,
-                w.cols,
-                y.len()
-            );
-            return Err(Error::shape("matmul", problem));
+        // what a thread takes at a time: product and rows
+        let mut chunks: Vec<(usize, usize, usize)> = Vec::new();
+        let bytes: usize = products.iter().map(|(w, _)| w.data.len()).sum();
+        let work = bytes.saturating_mul(n);
+        let serial = pool.threads() == 1 || work < SERIAL;
+        let chunk = (bytes / (pool.threads() * CHUNKS)).clamp(MIN_CHUNK, MAX_CHUNK);
+        for (i, (w, y)) in products.iter().enumerate() {
+            if x.cols() != w.cols || n.checked_mul(w.rows) != Some(y.len()) {
+                let problem = format!(
+                    "[{n}, {}] times [{}, {}]ᵀ into {} values",
+                    x.cols(),
+                    w.rows,
+                    w.cols,
+                    y.len()
+                );
+                return Err(Error::shape("matmul", problem));
+            }
+            // whole panels keep padding at the end
+            let rows = match serial {
+                true => w.rows.max(1),
+                false => (chunk / w.row_bytes).max(1).next_multiple_of(ROWS),
+            };
+            let firsts = (0..w.rows).step_by(rows);
+            chunks.extend(firsts.map(|first| (i, first, rows.min(w.rows - first))));
         }
-        if n == 0 || w.rows == 0 {
+        if n == 0 {
             return Ok(());
         }
-        let threads = rayon::current_num_threads();
-        let work = w.rows.saturating_mul(w.cols).saturating_mul(n);
-        let output = Output {
-            y: y.as_mut_ptr(),
-            rows: w.rows,
-            n_tokens: n,
-        };
-        if threads == 1 || work < SERIAL {
-            return self.rows(w, x, 0, w.rows, &output);
-        }
-        // a few chunks per thread even out their speeds; whole panels keep padding at the end
-        let chunk = w.rows.div_ceil(threads * 4).next_multiple_of(ROWS);
-        (0..w.rows.div_ceil(chunk))
-            .into_par_iter()
-            .try_for_each(|i| {
-                let first = i * chunk;
-                self.rows(w, x, first, chunk.min(w.rows - first), &output)
+        let outputs: Vec<_> = products
+            .iter_mut()
+            .map(|(w, y)| {
+                let y = y.as_mut_ptr();
+                let output = Output {
+                    y,
+                    rows: w.rows,
+                    n_tokens: n,
+                };
+                (*w, output)
             })
+            .collect();
+        let failed = OnceLock::new();
+        let one = |piece: usize| {
+            let (i, first, rows) = chunks[piece];
+            let (w, output) = &outputs[i];
+            if let Err(error) = self.rows(w, x, first, rows, output) {
+                let _ = failed.set(error);
+            }
+        };
+        match serial {
+            true => (0..chunks.len()).for_each(one),
+            false => pool.run(chunks.len(), one),
+        }
+        failed.into_inner().map_or(Ok(()), Err)
     }
 
     /// The products of rows `first..first + n` with all tokens.

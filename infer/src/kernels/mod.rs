@@ -15,6 +15,7 @@
 #![allow(unsafe_code)] // SIMD intrinsics and disjoint writes from several threads; each block says why it is sound
 
 mod activations;
+pub(crate) mod attention;
 mod matmul;
 #[cfg(target_arch = "aarch64")]
 mod neon;

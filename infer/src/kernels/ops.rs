@@ -33,6 +33,15 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     unsafe { (current().ops.rms_norm)(x, weight, eps, out) }
 }
 
+/// [`rms_norm`] in place.
+pub fn rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) {
+    let squares = dot(x, x);
+    let scale = 1.0 / (squares / x.len() as f32 + eps).sqrt();
+    for (x, w) in x.iter_mut().zip(weight) {
+        *x = *x * scale * w;
+    }
+}
+
 /// Softmax in place; an empty slice stays empty, entries of -inf become 0 (all of them -inf: NaN).
 pub fn softmax(x: &mut [f32]) {
     // SAFETY: as in `rms_norm`.

@@ -1,6 +1,7 @@
 //! Which kernels run: one table per instruction set, the best that the processor has chosen once.
 
 use super::activations::{self, Row, Scale, Start};
+use super::attention::{self, Attend};
 use super::panel::{Panel, ROWS};
 use super::tokens::{TOKENS, Tokens};
 use super::{ops, scalar};
@@ -60,6 +61,8 @@ pub struct Kernels {
     pub(super) float_dot_1: FloatDot<1>,
     pub(super) float_dot_4: FloatDot<FLOAT_TOKENS>,
     pub(super) quantize_blocks: QuantizeBlocks,
+    /// Attention over sixty-four positions.
+    pub(super) attend: Attend,
     pub(super) ops: ops::Table,
 }
 
@@ -80,6 +83,7 @@ pub(super) static SCALAR: Kernels = Kernels {
     float_dot_1: scalar::float_dot,
     float_dot_4: scalar::float_dot,
     quantize_blocks: activations::quantize_blocks,
+    attend: attention::attend::<4, false>,
     ops: ops::PORTABLE,
 };
 

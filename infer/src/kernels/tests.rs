@@ -3,6 +3,7 @@
 
 use super::activations::BLOCK;
 use super::*;
+use crate::pool::Pool;
 use crate::quant::{GgmlType, dequantize_row, quantize_row, unpack_row};
 use half::f16;
 use proptest::prelude::*;
@@ -132,7 +133,7 @@ fn exact(w: &Matrix, x: &Activations, r: usize, t: usize) -> (f64, f64) {
 
 fn product(k: &Kernels, w: &Matrix, x: &Activations) -> Vec<f32> {
     let mut y = vec![f32::NAN; x.n_tokens() * w.rows()];
-    k.matmul(w, x, &mut y).unwrap();
+    k.matmul(&Pool::single(), w, x, &mut y).unwrap();
     y
 }
 
@@ -313,12 +314,6 @@ fn a_not_a_number_is_not_lost() {
 fn threads_agree_with_one() {
     let (rows, cols) = (1100, 512);
     let mut random = Random(5);
-    let pool = |n| {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(n)
-            .build()
-            .unwrap()
-    };
     for ty in [
         GgmlType::Q4_1,
         GgmlType::Q8_0,
@@ -334,8 +329,11 @@ fn threads_agree_with_one() {
             x.quantize(&random.activations(tokens * cols), tokens, cols)
                 .unwrap();
             let k = Kernels::best();
-            let one = pool(1).install(|| product(k, &w, &x));
-            assert_eq!(pool(3).install(|| product(k, &w, &x)), one, "{ty} {tokens}");
+            let one = product(k, &w, &x);
+            let pool = Pool::new(3, &[]).unwrap();
+            let mut three = vec![f32::NAN; one.len()];
+            k.matmul(&pool, &w, &x, &mut three).unwrap();
+            assert_eq!(three, one, "{ty} {tokens}");
         }
     }
 }
@@ -354,14 +352,14 @@ fn sizes_that_do_not_fit_are_refused() {
     let mut x = Activations::new();
     assert!(x.quantize(&[0.0; 63], 2, 32).is_err());
     x.quantize(&[0.0; 64], 1, 64).unwrap();
-    assert!(matmul(&w, &x, &mut [0.0; 2]).is_err());
+    assert!(matmul(&Pool::single(), &w, &x, &mut [0.0; 2]).is_err());
     x.quantize(&[0.0; 64], 2, 32).unwrap();
-    assert!(matmul(&w, &x, &mut [0.0; 3]).is_err());
-    assert!(matmul(&w, &x, &mut [0.0; 4]).is_ok());
+    assert!(matmul(&Pool::single(), &w, &x, &mut [0.0; 3]).is_err());
+    assert!(matmul(&Pool::single(), &w, &x, &mut [0.0; 4]).is_ok());
     assert!(w.row(2, &mut [0.0; 32]).is_err());
     assert!(w.row(1, &mut [0.0; 31]).is_err());
     x.quantize(&[], 0, 32).unwrap();
-    assert!(matmul(&w, &x, &mut []).is_ok());
+    assert!(matmul(&Pool::single(), &w, &x, &mut []).is_ok());
 }
 
 #[test]

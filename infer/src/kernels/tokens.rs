@@ -41,43 +41,54 @@ pub(super) struct Packed {
     sums: Vec<[[i32; TOKENS]; 3]>,
 }
 
+/// One tile's part of the buffers, to be filled.
+pub(super) struct Tile<'a> {
+    q: &'a mut [[[i8; 8]; TOKENS]],
+    d: &'a mut [[f32; TOKENS]],
+    sums: &'a mut [[[i32; TOKENS]; 3]],
+}
+
+impl Tile<'_> {
+    /// Packs up to eight tokens, `q` [tokens, 32 blocks] with `scales` [tokens, blocks].
+    pub fn fill(&mut self, q: &[i8], scales: &[Scale]) {
+        let blocks = self.d.len();
+        for token in 0..TOKENS {
+            let Some(scales) = scales.get(token * blocks..(token + 1) * blocks) else {
+                self.q.iter_mut().for_each(|q| q[token] = [0; 8]);
+                self.d.iter_mut().for_each(|d| d[token] = 0.0);
+                (self.sums.iter_mut().flatten()).for_each(|sums| sums[token] = 0);
+                continue;
+            };
+            let (columns, _) = q[token * blocks * BLOCK..][..blocks * BLOCK].as_chunks::<8>();
+            for (to, columns) in self.q.iter_mut().zip(columns) {
+                to[token] = *columns;
+            }
+            for (to, [scale, _]) in self.d.iter_mut().zip(scales) {
+                to[token] = *scale;
+            }
+            for (to, block) in self.sums.iter_mut().zip(columns.as_chunks::<4>().0) {
+                let sum = |half: &[[i8; 8]]| half.iter().flatten().map(|&q| i32::from(q)).sum();
+                let (low, high): (i32, i32) = (sum(&block[..2]), sum(&block[2..]));
+                (to[0][token], to[1][token], to[2][token]) = (low, high, -8 * (low + high));
+            }
+        }
+    }
+}
+
 impl Packed {
-    /// Packs `q` [n_tokens, 32 blocks] with `scales` [n_tokens, blocks].
-    pub fn fill(&mut self, blocks: usize, q: &[i8], scales: &[Scale]) {
+    /// Room for `n_tokens` of `blocks` blocks, tile by tile; empty tiles for no blocks.
+    pub fn tiles(&mut self, blocks: usize, n_tokens: usize) -> impl Iterator<Item = Tile<'_>> {
         self.blocks = blocks;
-        let tiles = (scales.len() / blocks.max(1)).div_ceil(TOKENS);
+        let tiles = n_tokens.div_ceil(TOKENS);
         self.q.resize(tiles * blocks * 4, [[0; 8]; TOKENS]);
         self.d.resize(tiles * blocks, [0.0; TOKENS]);
         self.sums.resize(tiles * blocks, [[0; TOKENS]; 3]);
-        for tile in 0..tiles {
-            let range = tile * blocks..(tile + 1) * blocks;
-            let (packed, d, sums) = (
-                &mut self.q[range.start * 4..range.end * 4],
-                &mut self.d[range.clone()],
-                &mut self.sums[range],
-            );
-            for token in 0..TOKENS {
-                let at = (tile * TOKENS + token) * blocks;
-                let Some(scales) = scales.get(at..at + blocks) else {
-                    packed.iter_mut().for_each(|q| q[token] = [0; 8]);
-                    d.iter_mut().for_each(|d| d[token] = 0.0);
-                    (sums.iter_mut().flatten()).for_each(|sums| sums[token] = 0);
-                    continue;
-                };
-                let (columns, _) = q[at * BLOCK..(at + blocks) * BLOCK].as_chunks::<8>();
-                for (to, columns) in packed.iter_mut().zip(columns) {
-                    to[token] = *columns;
-                }
-                for (to, [scale, _]) in d.iter_mut().zip(scales) {
-                    to[token] = *scale;
-                }
-                for (to, block) in sums.iter_mut().zip(columns.as_chunks::<4>().0) {
-                    let sum = |half: &[[i8; 8]]| half.iter().flatten().map(|&q| i32::from(q)).sum();
-                    let (low, high): (i32, i32) = (sum(&block[..2]), sum(&block[2..]));
-                    (to[0][token], to[1][token], to[2][token]) = (low, high, -8 * (low + high));
-                }
-            }
-        }
+        let (mut q, mut d, mut sums) = (&mut self.q[..], &mut self.d[..], &mut self.sums[..]);
+        (0..tiles).map(move |_| Tile {
+            q: take(&mut q, blocks * 4),
+            d: take(&mut d, blocks),
+            sums: take(&mut sums, blocks),
+        })
     }
 
     /// Tokens `8 tile .. 8 tile + 8`.
@@ -89,4 +100,11 @@ impl Packed {
             sums: &self.sums[range],
         }
     }
+}
+
+/// The first `n` elements, which `rest` loses.
+pub(super) fn take<'a, T>(rest: &mut &'a mut [T], n: usize) -> &'a mut [T] {
+    let (first, left) = std::mem::take(rest).split_at_mut(n);
+    *rest = left;
+    first
 }

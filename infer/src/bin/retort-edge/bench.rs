@@ -9,7 +9,7 @@ use retort_infer::gguf::Gguf;
 use retort_infer::kernels;
 
 use crate::output;
-use crate::threads::Threads;
+use crate::runtime::Runtime;
 
 /// Measure prefill, decoding and memory
 #[derive(clap::Args)]
@@ -34,7 +34,7 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    threads: Threads,
+    runtime: Runtime,
 }
 
 /// Prints the figures.
@@ -45,18 +45,16 @@ pub fn run(args: Args) -> Result<()> {
         reps: args.reps,
     };
     let bar = output::progress_bar("bench");
-    let figures = args.threads.install(|| {
-        let engine = Engine::new(Gguf::open(&args.file)?)?;
-        let progress = |done: usize, all: usize| {
-            bar.set_length(all as u64);
-            bar.set_position(done as u64);
-        };
-        Ok(bench(&engine, &settings, progress)?)
-    })?;
+    let engine = Engine::with(Gguf::open(&args.file)?, args.runtime.settings()?)?;
+    let progress = |done: usize, all: usize| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+    };
+    let figures = bench(&engine, &settings, progress)?;
     bar.finish_and_clear();
     eprintln!(
         "{} threads, {} kernels, prompt {}, {} generated, median of {}",
-        args.threads.count(),
+        engine.pool().threads(),
         kernels::active()?.name,
         args.prompt,
         args.generate,

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use retort_infer::engine::{KvType, available_bytes};
 use retort_infer::gguf::Gguf;
 use retort_infer::{Model, kernels};
 
@@ -53,14 +54,22 @@ pub fn run(args: Args) -> Result<()> {
         Ok(model) => {
             let config = model.engine.config();
             let context = args.ctx.unwrap_or(config.context_length);
-            let cache = config.kv_cache_bytes(context).map(|n| n as u64);
-            let total = cache.and_then(|n| n.checked_add(gguf.file_size()));
             let size = |n: Option<u64>| n.map_or("too much".into(), output::bytes);
+            for (name, kv) in [("f16", KvType::F16), ("q8", KvType::Q8), ("q4", KvType::Q4)] {
+                let cache = config.kv_cache_bytes(context, kv).map(|n| n as u64);
+                let total = cache.and_then(|n| n.checked_add(gguf.file_size()));
+                writeln!(
+                    text,
+                    "memory      {} at {context} positions, {} of it keys and values in {name}",
+                    size(total),
+                    size(cache)
+                )?;
+            }
+            let free = available_bytes();
             writeln!(
                 text,
-                "memory      {} at {context} positions, {} of it keys and values",
-                size(total),
-                size(cache)
+                "free        {}",
+                free.map_or("unknown".into(), output::bytes)
             )?;
         }
         Err(error) => writeln!(text, "cannot run  {error}")?,

@@ -6,9 +6,10 @@
 mod bench;
 mod info;
 mod output;
+mod pack;
 mod perplexity;
 mod run;
-mod threads;
+mod runtime;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,7 @@ enum Command {
     Bench(bench::Args),
     Perplexity(perplexity::Args),
     Info(info::Args),
+    Pack(pack::Args),
 }
 
 fn main() -> ExitCode {
@@ -58,5 +60,6 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Bench(args) => bench::run(args),
         Command::Perplexity(args) => perplexity::run(args),
         Command::Info(args) => info::run(args),
+        Command::Pack(args) => pack::run(args),
     }
 }

@@ -7,7 +7,7 @@ use retort_infer::Model;
 use retort_infer::perplexity::perplexity;
 
 use crate::output;
-use crate::threads::Threads;
+use crate::runtime::Runtime;
 
 /// Perplexity of a text, over the same windows as llama-perplexity
 #[derive(clap::Args)]
@@ -29,7 +29,7 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    threads: Threads,
+    runtime: Runtime,
 }
 
 /// Prints the perplexity.
@@ -39,15 +39,13 @@ pub fn run(args: Args) -> Result<()> {
     // A file cut at a byte count may end inside a character.
     let text = String::from_utf8_lossy(&bytes);
     let bar = output::progress_bar("perplexity");
-    let result = args.threads.install(|| {
-        let model = Model::open(&args.file)?;
-        let progress = |done: usize, all: usize, so_far: f64| {
-            bar.set_length(all as u64);
-            bar.set_position(done as u64);
-            bar.set_message(format!("windows, {so_far:.3}"));
-        };
-        Ok(perplexity(&model, &text, args.ctx, progress)?)
-    })?;
+    let model = Model::open_with(&args.file, args.runtime.settings()?)?;
+    let progress = |done: usize, all: usize, so_far: f64| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+        bar.set_message(format!("windows, {so_far:.3}"));
+    };
+    let result = perplexity(&model, &text, args.ctx, progress)?;
     bar.finish_and_clear();
     if args.json {
         return output::print_json(&serde_json::json!({

@@ -8,7 +8,7 @@ use retort_infer::Model;
 use retort_infer::sampling::Sampling;
 
 use crate::output;
-use crate::threads::Threads;
+use crate::runtime::Runtime;
 
 /// Continue a prompt
 #[derive(clap::Args)]
@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(long, default_value_t = 0, value_name = "S")]
     seed: u64,
     #[command(flatten)]
-    threads: Threads,
+    runtime: Runtime,
 }
 
 /// Streams the text to standard output and the speed to standard error.
@@ -53,19 +53,16 @@ pub fn run(args: Args) -> Result<()> {
         min_p: args.min_p,
         seed: args.seed,
     };
-    let generation = args.threads.install(|| {
-        let model = Model::open(&args.file)?;
-        let mut written = Ok(());
-        let generation = model.generate(&args.prompt, args.n, &sampling, |text| {
-            written = output::print(text);
-            match written {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(_) => ControlFlow::Break(()),
-            }
-        })?;
-        written?;
-        Ok(generation)
+    let model = Model::open_with(&args.file, args.runtime.settings()?)?;
+    let mut written = Ok(());
+    let generation = model.generate(&args.prompt, args.n, &sampling, |text| {
+        written = output::print(text);
+        match written {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
     })?;
+    written?;
     output::print("\n")?;
     let rate = |tokens: usize, seconds: f64| tokens as f64 / seconds.max(1e-9);
     let (prefill, decode) = (

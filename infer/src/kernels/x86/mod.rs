@@ -11,6 +11,7 @@ mod rows16;
 mod tile;
 
 use super::activations::{self, Scale, Start};
+use super::attention::{self, State, Step};
 use super::ops;
 use super::table::{Kernels, ManyRows16};
 use half::f16;
@@ -46,6 +47,7 @@ pub(super) static AVX2: Kernels = Kernels {
     float_dot_1: float::dot_1,
     float_dot_4: float::dot_4,
     quantize_blocks,
+    attend,
     ops: OPS,
 };
 
@@ -66,6 +68,7 @@ pub(super) static VNNI: Kernels = Kernels {
     float_dot_1: float::dot_1,
     float_dot_4: float::dot_4,
     quantize_blocks,
+    attend,
     ops: OPS,
 };
 
@@ -86,6 +89,7 @@ pub(super) static AVX512: Kernels = Kernels {
     float_dot_1: float::dot_1,
     float_dot_4: float::dot_4,
     quantize_blocks,
+    attend: attend_avx512,
     ops: OPS,
 };
 
@@ -101,6 +105,17 @@ const OPS: ops::Table = ops::Table {
 #[target_feature(enable = "avx2")]
 fn quantize_blocks(x: &[f32], q: &mut [i8], scales: &mut [Scale], starts: &mut [Start]) {
     activations::quantize_blocks(x, q, scales, starts);
+}
+
+/// Four queries and a vector of keys fit the sixteen registers.
+#[target_feature(enable = "avx2,fma")]
+fn attend(step: &Step, state: &mut State) {
+    attention::attend::<4, true>(step, state);
+}
+
+#[target_feature(enable = "avx2,fma,avx512f,avx512vl")]
+fn attend_avx512(step: &Step, state: &mut State) {
+    attention::attend::<8, true>(step, state);
 }
 
 #[target_feature(enable = "avx2")]

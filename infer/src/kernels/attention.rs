@@ -1,0 +1,314 @@
+//! Attention of a few queries over sixty-four positions, with a running softmax (arXiv 2205.14135).
+//!
+//! ```text
+//! queries  [n, head_dim]                 scaled, of heads that share their keys
+//! keys     [tiles][head_dim][16]         a tile is sixteen positions, so that scores need no horizontal sums
+//! values   [tiles][16][width]            width: head_dim filled up to a multiple of 16
+//! seen     [n]                           how many of the 64 positions each query may see
+//! state    per query: the largest score so far, the sum of exponentials under it, the weighted sum of values
+//! ```
+//!
+//! States of consecutive stretches of positions are merged in their order, so that a result does not depend on who
+//! computed which stretch.
+
+use super::ops::body::exp;
+
+/// Positions in a tile.
+pub(crate) const TILE: usize = 16;
+/// Tiles that are taken together.
+pub(crate) const TILES: usize = 4;
+/// Positions that are taken together.
+pub(crate) const STEP: usize = TILE * TILES;
+
+/// The running softmax of `n` queries.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct State {
+    largest: Vec<f32>,
+    sums: Vec<f32>,
+    /// [n, width]
+    values: Vec<f32>,
+    scores: Vec<[f32; STEP]>,
+    width: usize,
+}
+
+/// The queries and what they look at.
+pub(crate) struct Step<'a> {
+    pub queries: &'a [f32],
+    pub head_dim: usize,
+    pub keys: &'a [f32],
+    pub values: &'a [f32],
+    pub seen: &'a [usize],
+}
+
+pub(super) type Attend = unsafe fn(step: &Step, state: &mut State);
+
+/// The width of a row of values.
+pub(crate) const fn width(head_dim: usize) -> usize {
+    head_dim.next_multiple_of(TILE)
+}
+
+impl State {
+    /// Begins anew for `n` queries of heads of `head_dim`.
+    pub fn reset(&mut self, n: usize, head_dim: usize) {
+        self.width = width(head_dim);
+        self.largest.clear();
+        self.largest.resize(n, f32::NEG_INFINITY);
+        self.sums.clear();
+        self.sums.resize(n, 0.0);
+        self.values.clear();
+        self.values.resize(n * self.width, 0.0);
+        self.scores.resize(n, [0.0; STEP]);
+    }
+
+    /// Takes in 64 positions with the active kernels.
+    ///
+    /// # Panics
+    ///
+    /// If the parts of `step` do not have the sizes given above.
+    pub fn step(&mut self, step: &Step) {
+        let n = step.seen.len();
+        assert!(
+            n == self.largest.len()
+                && step.queries.len() == n * step.head_dim
+                && step.keys.len() == STEP * step.head_dim
+                && self.width == width(step.head_dim)
+                && step.values.len() == STEP * self.width,
+            "attention sizes"
+        );
+        // SAFETY: the current table's features were detected; the function takes any slices.
+        unsafe { (super::table::current().attend)(step, self) }
+    }
+
+    /// Takes in the state of the positions that follow.
+    pub fn merge(&mut self, next: &State) {
+        for i in 0..self.sums.len() {
+            let largest = self.largest[i].max(next.largest[i]);
+            if largest == f32::NEG_INFINITY {
+                continue;
+            }
+            let (a, b) = (
+                exp(self.largest[i] - largest),
+                exp(next.largest[i] - largest),
+            );
+            self.largest[i] = largest;
+            self.sums[i] = self.sums[i] * a + next.sums[i] * b;
+            let row = i * self.width..(i + 1) * self.width;
+            for (to, from) in self.values[row.clone()].iter_mut().zip(&next.values[row]) {
+                *to = *to * a + *from * b;
+            }
+        }
+    }
+
+    /// The weighted mean of the values seen by query `i`, `[head_dim]`.
+    pub fn output(&self, i: usize, out: &mut [f32]) {
+        let scale = 1.0 / self.sums[i];
+        for (out, value) in out.iter_mut().zip(&self.values[i * self.width..]) {
+            *out = value * scale;
+        }
+    }
+}
+
+/// The step in plain Rust, inlined into each instruction set's instance: `Q` queries at a time, with fused
+/// multiply-adds where the instruction set has them.
+#[inline(always)]
+pub(super) fn attend<const Q: usize, const FMA: bool>(step: &Step, state: &mut State) {
+    let n = step.seen.len();
+    let fma = |a: f32, b: f32, c: f32| if FMA { a.mul_add(b, c) } else { a * b + c };
+    for first in (0..n).step_by(Q) {
+        // the last few are taken together with some of those before them, whose results are the same again
+        let first = first.min(n.saturating_sub(Q));
+        if n >= Q {
+            scores::<Q>(step, &mut state.scores, first, &fma);
+        } else {
+            (first..n).for_each(|i| scores::<1>(step, &mut state.scores, i, &fma));
+        }
+    }
+    for i in 0..n {
+        let scores = &mut state.scores[i];
+        let mut largest = [f32::NEG_INFINITY; TILE];
+        for (position, score) in scores.iter_mut().enumerate() {
+            if position >= step.seen[i] {
+                *score = f32::NEG_INFINITY;
+            }
+        }
+        for tile in scores.as_chunks::<TILE>().0 {
+            for (largest, score) in largest.iter_mut().zip(tile) {
+                *largest = if *score > *largest { *score } else { *largest };
+            }
+        }
+        let largest = largest.into_iter().fold(state.largest[i], f32::max);
+        if largest == f32::NEG_INFINITY && step.seen[i] == 0 {
+            scores.fill(0.0);
+            continue;
+        }
+        let mut sums = [0f32; TILE];
+        for tile in scores.as_chunks_mut::<TILE>().0 {
+            for (sum, score) in sums.iter_mut().zip(tile) {
+                *score = exp(*score - largest);
+                *sum += *score;
+            }
+        }
+        let scale = exp(state.largest[i] - largest);
+        state.largest[i] = largest;
+        state.sums[i] = state.sums[i] * scale + sums.iter().sum::<f32>();
+        if scale != 1.0 {
+            let row = &mut state.values[i * state.width..(i + 1) * state.width];
+            row.iter_mut().for_each(|value| *value *= scale);
+        }
+    }
+    let whole = n - n % Q;
+    for first in (0..whole).step_by(Q) {
+        weigh::<Q>(step, state, first, &fma);
+    }
+    let mut first = whole;
+    while first < n {
+        first += match n - first {
+            4.. => weigh::<4>(step, state, first, &fma),
+            2.. => weigh::<2>(step, state, first, &fma),
+            _ => weigh::<1>(step, state, first, &fma),
+        };
+    }
+}
+
+/// Scores of queries `first .. first + Q` with all positions.
+#[inline(always)]
+fn scores<const Q: usize>(
+    step: &Step,
+    scores: &mut [[f32; STEP]],
+    first: usize,
+    fma: &impl Fn(f32, f32, f32) -> f32,
+) {
+    let hd = step.head_dim;
+    let queries: [&[f32]; Q] = std::array::from_fn(|i| &step.queries[(first + i) * hd..][..hd]);
+    for (tile, keys) in step.keys.chunks_exact(hd * TILE).enumerate() {
+        let mut acc = [[0f32; TILE]; Q];
+        for (d, key) in keys.as_chunks::<TILE>().0.iter().enumerate() {
+            for (acc, query) in acc.iter_mut().zip(&queries) {
+                let q = query[d];
+                for (acc, key) in acc.iter_mut().zip(key) {
+                    *acc = fma(q, *key, *acc);
+                }
+            }
+        }
+        for (scores, acc) in scores[first..].iter_mut().zip(acc) {
+            scores[tile * TILE..][..TILE].copy_from_slice(&acc);
+        }
+    }
+}
+
+/// Adds the values of all positions, weighted, to queries `first .. first + Q`; gives `Q`.
+#[inline(always)]
+fn weigh<const Q: usize>(
+    step: &Step,
+    state: &mut State,
+    first: usize,
+    fma: &impl Fn(f32, f32, f32) -> f32,
+) -> usize {
+    let width = state.width;
+    // positions that no query of these sees have weight zero, and may hold anything
+    let end = step.seen[first..first + Q]
+        .iter()
+        .copied()
+        .max()
+        .unwrap_or(0);
+    for column in (0..width).step_by(TILE) {
+        let mut acc: [[f32; TILE]; Q] = std::array::from_fn(|i| {
+            let mut part = [0.0; TILE];
+            part.copy_from_slice(&state.values[(first + i) * width + column..][..TILE]);
+            part
+        });
+        for position in 0..end.min(STEP) {
+            let values: &[f32] = &step.values[position * width + column..][..TILE];
+            for (acc, scores) in acc.iter_mut().zip(&state.scores[first..]) {
+                let p = scores[position];
+                for (acc, value) in acc.iter_mut().zip(values) {
+                    *acc = fma(p, *value, *acc);
+                }
+            }
+        }
+        for (i, acc) in acc.iter().enumerate() {
+            state.values[(first + i) * width + column..][..TILE].copy_from_slice(acc);
+        }
+    }
+    Q
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Kernels;
+    use super::*;
+
+    fn values(n: usize, seed: usize) -> Vec<f32> {
+        (0..n)
+            .map(|i| (((i + seed) * 7919 % 1009) as f32 / 504.5 - 1.0) * 2.0)
+            .collect()
+    }
+
+    /// Every table against a softmax in f64, over two steps cut and merged or not.
+    #[test]
+    fn attention_agrees_with_f64() {
+        for (k, (n, hd)) in Kernels::available()
+            .into_iter()
+            .flat_map(|k| [(1, 16), (3, 20), (7, 64), (9, 80), (16, 128)].map(|s| (k, s)))
+        {
+            let width = width(hd);
+            let queries = values(n * hd, 1);
+            let (keys, stored) = (values(2 * STEP * hd, 2), values(2 * STEP * width, 3));
+            let seen: Vec<usize> = (0..n).map(|i| STEP + 1 + (i * 13) % STEP).collect();
+            let mut state = State::default();
+            let mut second = State::default();
+            state.reset(n, hd);
+            second.reset(n, hd);
+            for at in 0..2 {
+                let seen: Vec<_> = seen
+                    .iter()
+                    .map(|s| s.saturating_sub(at * STEP).min(STEP))
+                    .collect();
+                let step = Step {
+                    queries: &queries,
+                    head_dim: hd,
+                    keys: &keys[at * STEP * hd..][..STEP * hd],
+                    values: &stored[at * STEP * width..][..STEP * width],
+                    seen: &seen,
+                };
+                // SAFETY: the table is available, so its features were detected.
+                unsafe {
+                    (k.attend)(
+                        &step,
+                        if n % 2 == 0 || at == 0 {
+                            &mut state
+                        } else {
+                            &mut second
+                        },
+                    )
+                };
+            }
+            state.merge(&second);
+            for i in 0..n {
+                let score = |p: usize| -> f64 {
+                    let key = |d: usize| keys[(p / TILE * hd + d) * TILE + p % TILE];
+                    (0..hd)
+                        .map(|d| f64::from(queries[i * hd + d]) * f64::from(key(d)))
+                        .sum()
+                };
+                let scores: Vec<f64> = (0..seen[i]).map(score).collect();
+                let largest = scores.iter().copied().fold(f64::MIN, f64::max);
+                let total: f64 = scores.iter().map(|s| (s - largest).exp()).sum();
+                let mut out = vec![0.0; hd];
+                state.output(i, &mut out);
+                for d in 0..hd {
+                    let want: f64 = (scores.iter().enumerate())
+                        .map(|(p, s)| {
+                            (s - largest).exp() / total * f64::from(stored[p * width + d])
+                        })
+                        .sum();
+                    assert!(
+                        (f64::from(out[d]) - want).abs() < 3e-5,
+                        "{} {n} {hd}",
+                        k.name
+                    );
+                }
+            }
+        }
+    }
+}
