@@ -6,6 +6,7 @@
 //! widens. The intrinsics for `sdot` and `smmla` are not stable in Rust 1.95, so
 //! they stand here as assembly.
 
+mod attention;
 mod float;
 mod gemv;
 mod q4_0;
@@ -34,6 +35,7 @@ pub(super) static NEON: Kernels = Kernels {
     float_dot_1: float::dot_1,
     float_dot_4: float::dot_4,
     quantize_blocks: activations::quantize_blocks,
+    attend: attention::attend,
     ops: OPS,
 };
 
@@ -57,6 +59,7 @@ pub(super) static DOTPROD: Kernels = Kernels {
     float_dot_1: float::dot_1,
     float_dot_4: float::dot_4,
     quantize_blocks: activations::quantize_blocks,
+    attend: attention::attend,
     ops: OPS,
 };
 
@@ -75,5 +78,6 @@ pub(super) static I8MM: Kernels = Kernels {
 const OPS: ops::Table = ops::Table {
     axpy_f16: float::axpy_f16,
     to_f16: float::to_f16,
+    from_f16: float::from_f16,
     ..ops::PORTABLE
 };

@@ -100,6 +100,8 @@ const OPS: ops::Table = ops::Table {
     axpy,
     axpy_f16,
     to_f16,
+    // the half crate finds F16C by itself
+    from_f16: ops::body::from_f16,
 };
 
 #[target_feature(enable = "avx2")]
