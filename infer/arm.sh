@@ -99,7 +99,7 @@ on max
 cargo $toolchain build --release -p retort-infer --target $target
 cargo $toolchain test --release -p retort-infer --target $target --no-run
 
-declare -A best=([max]=dotprod [cortex-a76]=dotprod [cortex-a53]=neon)
+declare -A best=([max]=i8mm [cortex-a76]=dotprod [cortex-a53]=neon)
 for cpu in ${RETORT_ARM_CPUS:-max cortex-a76 cortex-a53}; do
     on "$cpu"
     say "testing on $cpu"

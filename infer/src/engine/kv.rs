@@ -14,6 +14,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use crate::kernels::attention::{TILE, width};
+use crate::kernels::ops;
 
 /// Positions in a block.
 pub(super) const BLOCK: usize = 32;
@@ -192,9 +193,9 @@ impl Block {
                 }
             }
             Self::F16 { keys: from, values } => {
-                from.convert_to_f32_slice(keys);
+                ops::from_f16(from, keys);
                 for (row, from) in rows.zip(values.chunks_exact(hd)) {
-                    from.convert_to_f32_slice(&mut row[..hd]);
+                    ops::from_f16(from, &mut row[..hd]);
                 }
             }
             Self::Q8 { keys: from, values } => {

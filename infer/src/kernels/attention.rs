@@ -26,9 +26,9 @@ pub(crate) struct State {
     largest: Vec<f32>,
     sums: Vec<f32>,
     /// [n, width]
-    values: Vec<f32>,
-    scores: Vec<[f32; STEP]>,
-    width: usize,
+    pub(super) values: Vec<f32>,
+    pub(super) scores: Vec<[f32; STEP]>,
+    pub(super) width: usize,
 }
 
 /// The queries and what they look at.
@@ -124,37 +124,7 @@ pub(super) fn attend<const Q: usize, const FMA: bool>(step: &Step, state: &mut S
         }
     }
     for i in 0..n {
-        let scores = &mut state.scores[i];
-        let mut largest = [f32::NEG_INFINITY; TILE];
-        for (position, score) in scores.iter_mut().enumerate() {
-            if position >= step.seen[i] {
-                *score = f32::NEG_INFINITY;
-            }
-        }
-        for tile in scores.as_chunks::<TILE>().0 {
-            for (largest, score) in largest.iter_mut().zip(tile) {
-                *largest = if *score > *largest { *score } else { *largest };
-            }
-        }
-        let largest = largest.into_iter().fold(state.largest[i], f32::max);
-        if largest == f32::NEG_INFINITY && step.seen[i] == 0 {
-            scores.fill(0.0);
-            continue;
-        }
-        let mut sums = [0f32; TILE];
-        for tile in scores.as_chunks_mut::<TILE>().0 {
-            for (sum, score) in sums.iter_mut().zip(tile) {
-                *score = exp(*score - largest);
-                *sum += *score;
-            }
-        }
-        let scale = exp(state.largest[i] - largest);
-        state.largest[i] = largest;
-        state.sums[i] = state.sums[i] * scale + sums.iter().sum::<f32>();
-        if scale != 1.0 {
-            let row = &mut state.values[i * state.width..(i + 1) * state.width];
-            row.iter_mut().for_each(|value| *value *= scale);
-        }
+        softmax(step.seen[i], state, i);
     }
     let whole = n - n % Q;
     for first in (0..whole).step_by(Q) {
@@ -167,6 +137,38 @@ pub(super) fn attend<const Q: usize, const FMA: bool>(step: &Step, state: &mut S
             2.. => weigh::<2>(step, state, first, &fma),
             _ => weigh::<1>(step, state, first, &fma),
         };
+    }
+}
+
+/// Turns query `i`'s scores of the `seen` positions into weights under its largest so far, others into zeros.
+#[inline(always)]
+pub(super) fn softmax(seen: usize, state: &mut State, i: usize) {
+    let scores = &mut state.scores[i];
+    let mut largest = [f32::NEG_INFINITY; TILE];
+    scores[seen.min(STEP)..].fill(f32::NEG_INFINITY);
+    for tile in scores.as_chunks::<TILE>().0 {
+        for (largest, score) in largest.iter_mut().zip(tile) {
+            *largest = if *score > *largest { *score } else { *largest };
+        }
+    }
+    let largest = largest.into_iter().fold(state.largest[i], f32::max);
+    if largest == f32::NEG_INFINITY && seen == 0 {
+        scores.fill(0.0);
+        return;
+    }
+    let mut sums = [0f32; TILE];
+    for tile in scores.as_chunks_mut::<TILE>().0 {
+        for (sum, score) in sums.iter_mut().zip(tile) {
+            *score = exp(*score - largest);
+            *sum += *score;
+        }
+    }
+    let scale = exp(state.largest[i] - largest);
+    state.largest[i] = largest;
+    state.sums[i] = state.sums[i] * scale + sums.iter().sum::<f32>();
+    if scale != 1.0 {
+        let row = &mut state.values[i * state.width..(i + 1) * state.width];
+        row.iter_mut().for_each(|value| *value *= scale);
     }
 }
 

@@ -8,7 +8,7 @@
 use super::activations::{Activations, FEW};
 use super::panel::{Panel, ROWS, Unpacked};
 use super::rows16;
-use super::table::{FLOAT_TOKENS, Kernels};
+use super::table::{FLOAT_TOKENS, Kernels, ManyRows16};
 use super::tokens::TOKENS;
 use crate::gguf::TensorView;
 use crate::pool::Pool;
@@ -307,17 +307,25 @@ impl Kernels {
             for r in (first..first + n).step_by(ROWS) {
                 let count = ROWS.min(first + n - r);
                 let rows = w.row_data(r, count);
-                if !w.panels {
-                    panel.fill(self, w.ty, rows, w.row_bytes, w.cols)?;
-                }
+                let tile_rows16 = match self.many_rows16 {
+                    ManyRows16::Tile(tile) if w.panels => Some(tile),
+                    ManyRows16::Unpack(unpack) if w.panels => {
+                        panel.fill_rows16(unpack, rows, w.cols);
+                        None
+                    }
+                    _ => {
+                        panel.fill(self, w.ty, rows, w.row_bytes, w.cols)?;
+                        None
+                    }
+                };
                 for t in (t0..t1).step_by(TOKENS) {
                     let x = x.tile(t / TOKENS);
                     let mut out = [[0f32; ROWS]; TOKENS];
                     // SAFETY: the table's features were detected; panel and activations have `cols` columns.
                     unsafe {
-                        match w.panels {
-                            true => (self.tile_rows16)(rows, &x, &mut out),
-                            false => (self.tile)(&panel, &x, &mut out),
+                        match tile_rows16 {
+                            Some(tile) => tile(rows, &x, &mut out),
+                            None => (self.tile)(&panel, &x, &mut out),
                         }
                     }
                     for (i, out) in out.iter().enumerate().take(t1 - t) {

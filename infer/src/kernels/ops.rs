@@ -16,6 +16,7 @@ pub(super) struct Table {
     pub(super) axpy: unsafe fn(f32, &[f32], &mut [f32]),
     pub(super) axpy_f16: unsafe fn(f32, &[f16], &mut [f32]),
     pub(super) to_f16: unsafe fn(&[f32], &mut [f16]),
+    pub(super) from_f16: unsafe fn(&[f16], &mut [f32]),
 }
 
 pub(super) const PORTABLE: Table = Table {
@@ -25,6 +26,7 @@ pub(super) const PORTABLE: Table = Table {
     axpy: body::axpy,
     axpy_f16: body::axpy_f16,
     to_f16: body::to_f16,
+    from_f16: body::from_f16,
 };
 
 /// `out = x / sqrt(mean(x²) + eps) * weight`.
@@ -70,6 +72,12 @@ pub fn axpy_f16(a: f32, x: &[f16], y: &mut [f32]) {
 pub fn to_f16(x: &[f32], out: &mut [f16]) {
     // SAFETY: as in `rms_norm`.
     unsafe { (current().ops.to_f16)(x, out) }
+}
+
+/// `out = x`, in single precision.
+pub fn from_f16(x: &[f16], out: &mut [f32]) {
+    // SAFETY: as in `rms_norm`.
+    unsafe { (current().ops.from_f16)(x, out) }
 }
 
 /// `Σ a b`.
@@ -187,6 +195,12 @@ pub(super) mod body {
         let n = x.len().min(out.len());
         out[..n].convert_from_f32_slice(&x[..n]);
     }
+
+    #[inline(always)]
+    pub fn from_f16(x: &[f16], out: &mut [f32]) {
+        let n = x.len().min(out.len());
+        x[..n].convert_to_f32_slice(&mut out[..n]);
+    }
 }
 
 #[cfg(test)]
@@ -261,14 +275,17 @@ mod tests {
             let mut halves = vec![f16::ZERO; n];
             let mut y = vec![1.0; n];
             let mut z = vec![1.0; n];
+            let mut back = vec![0.0; n];
             // SAFETY: as above.
             unsafe {
                 (k.ops.to_f16)(&x, &mut halves);
+                (k.ops.from_f16)(&halves, &mut back);
                 (k.ops.axpy_f16)(0.5, &halves, &mut y);
                 (k.ops.axpy)(0.5, &x, &mut z);
             }
             for i in 0..n {
                 assert_eq!(halves[i], f16::from_f32(x[i]), "{}", k.name);
+                assert_eq!(back[i], halves[i].to_f32(), "{}", k.name);
                 close(y[i], 1.0 + 0.5 * f64::from(halves[i].to_f32()), 1e-6);
                 close(z[i], 1.0 + 0.5 * f64::from(x[i]), 1e-6);
             }

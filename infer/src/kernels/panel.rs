@@ -10,7 +10,7 @@
 //! m [cols / group][16 rows]  f32
 //! ```
 
-use super::table::Kernels;
+use super::table::{Kernels, UnpackRows16};
 use crate::Result;
 use crate::quant::{GgmlType, unpack_row};
 
@@ -95,5 +95,17 @@ impl Panel {
         // SAFETY: the table's features were detected; there are sixteen rows of `cols` integers.
         unsafe { (kernels.interleave)(&self.rows, kernels.bias, &mut self.q) };
         Ok(())
+    }
+
+    /// Unpacks sixteen rows of Q4_0 that lie in a panel of rows16, whole blocks of `cols` columns.
+    pub fn fill_rows16(&mut self, unpack: UnpackRows16, panel: &[u8], cols: usize) {
+        let ty = GgmlType::Q4_0;
+        let groups = cols / ty.group_size();
+        (self.group, self.has_min) = (ty.group_size(), ty.has_min());
+        self.q.resize(cols / 4, [[0; 4]; ROWS]);
+        self.d.resize(groups, [0.0; ROWS]);
+        self.m.resize(groups, [0.0; ROWS]);
+        // SAFETY: the table's features were detected; the function keeps to its slices.
+        unsafe { unpack(panel, &mut self.q, &mut self.d) };
     }
 }

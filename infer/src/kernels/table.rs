@@ -20,11 +20,23 @@ pub(super) type DotUnpacked = unsafe fn(q: &[i8], d: &[f32], m: &[f32], x: Row) 
 pub(super) type Tile = unsafe fn(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]);
 pub(super) type Peak = unsafe fn(rounds: usize) -> usize;
 pub(super) type TileRows16 = unsafe fn(panel: &[u8], x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]);
+/// Unpacks a panel of rows16 into the integers, as `interleave` orders them, and scales of a [`Panel`].
+pub(super) type UnpackRows16 =
+    unsafe fn(panel: &[u8], q: &mut [[[i8; 4]; ROWS]], d: &mut [[f32; ROWS]]);
 pub(super) type Interleave = unsafe fn(rows: &[i8], bias: i8, out: &mut [[[i8; 4]; ROWS]]);
 pub(super) type FloatDot<const T: usize> =
     unsafe fn(ty: GgmlType, w: &[u8], x: &[&[f32]; T]) -> [f32; T];
 pub(super) type QuantizeBlocks =
     unsafe fn(x: &[f32], q: &mut [i8], scales: &mut [Scale], starts: &mut [Start]);
+
+/// How eight tokens meet a panel of rows16.
+pub(super) enum ManyRows16 {
+    /// As it lies.
+    Tile(TileRows16),
+    /// Unpacked once for all tokens, then `tile`.
+    #[cfg_attr(not(target_arch = "aarch64"), allow(dead_code))]
+    Unpack(UnpackRows16),
+}
 
 /// A table of kernels for one instruction set. The only way to one is [`active`] or [`Kernels::available`], which
 /// check that the processor has what its functions need: that is what makes calling them sound.
@@ -45,7 +57,7 @@ pub struct Kernels {
     /// Multiply-adds alone, to measure the most that they can reach.
     pub(super) peak: Option<Peak>,
     pub(super) tile: Tile,
-    pub(super) tile_rows16: TileRows16,
+    pub(super) many_rows16: ManyRows16,
     pub(super) interleave: Interleave,
     /// Added to the integers of panels.
     pub(super) bias: i8,
@@ -69,7 +81,7 @@ pub(super) static SCALAR: Kernels = Kernels {
     dot_unpacked_32: scalar::dot_unpacked::<32>,
     peak: None,
     tile: scalar::tile,
-    tile_rows16: scalar::tile_rows16,
+    many_rows16: ManyRows16::Tile(scalar::tile_rows16),
     interleave: scalar::interleave,
     bias: 0,
     float_dot_1: scalar::float_dot,
@@ -89,7 +101,12 @@ static TABLES: &[&Kernels] = &[
 ];
 /// All tables of this architecture, the best last.
 #[cfg(target_arch = "aarch64")]
-static TABLES: &[&Kernels] = &[&SCALAR, &super::neon::NEON, &super::neon::DOTPROD];
+static TABLES: &[&Kernels] = &[
+    &SCALAR,
+    &super::neon::NEON,
+    &super::neon::DOTPROD,
+    &super::neon::I8MM,
+];
 /// All tables of this architecture, the best last.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 static TABLES: &[&Kernels] = &[&SCALAR];

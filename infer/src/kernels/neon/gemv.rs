@@ -6,10 +6,16 @@
 //! so each step asks for its share of the next four rows, which lie in one piece. Q4_0's nibbles become `16 (q - 8)` by flipping bit 3 and keeping them in the
 //! upper half of a byte; the factor 16 goes in the conversion.
 
+/// Formats.
+pub(super) const Q4_0: usize = 0;
+pub(super) const Q4_1: usize = 1;
+pub(super) const Q8_0: usize = 2;
+
 macro_rules! kernels {
     ($name:ident, $features:literal, $doc:literal, |$acc:ident, $w:ident, $x:ident| $dot:expr) => {
         #[doc = $doc]
         pub(in super::super) mod $name {
+            use super::{Q4_0, Q4_1};
             use crate::kernels::activations::Row;
             use std::arch::aarch64::*;
 
@@ -20,10 +26,6 @@ macro_rules! kernels {
             fn dot(mut $acc: int32x4_t, $w: int8x16_t, $x: int8x16_t) -> int32x4_t {
                 $dot
             }
-
-            const Q4_0: usize = 0;
-            const Q4_1: usize = 1;
-            const Q8_0: usize = 2;
 
             const fn bytes(format: usize) -> usize {
                 [18, 20, 34][format]
@@ -114,7 +116,7 @@ macro_rules! kernels {
 
             #[inline]
             #[target_feature(enable = $features)]
-            fn gemv<const F: usize>(w: &[u8], x: Row, y: &mut [f32]) {
+            pub fn gemv<const F: usize>(w: &[u8], x: Row, y: &mut [f32]) {
                 let stride = x.scales.len() * bytes(F);
                 assert!(
                     x.q.len() == x.scales.len() * 32 && w.len() == y.len() * stride,
@@ -127,21 +129,6 @@ macro_rules! kernels {
                     let out = unsafe { rows::<F>([row(0), row(1), row(2), row(3)], x, row(0).wrapping_add(4 * stride)) };
                     y.copy_from_slice(&out[..y.len()]);
                 }
-            }
-
-            #[target_feature(enable = $features)]
-            pub fn q4_0(w: &[u8], x: Row, y: &mut [f32]) {
-                gemv::<Q4_0>(w, x, y);
-            }
-
-            #[target_feature(enable = $features)]
-            pub fn q4_1(w: &[u8], x: Row, y: &mut [f32]) {
-                gemv::<Q4_1>(w, x, y);
-            }
-
-            #[target_feature(enable = $features)]
-            pub fn q8_0(w: &[u8], x: Row, y: &mut [f32]) {
-                gemv::<Q8_0>(w, x, y);
             }
 
             /// An unpacked row times one token; with groups of 16, each half of a block has its own scale.

@@ -1,35 +1,78 @@
-//! A panel of sixteen unpacked rows times four tokens (layout in `panel.rs`): each 4-byte lane is a row's next four
-//! weights, which meet four values of a token, so lanes add up to rows.
+//! A panel of sixteen unpacked rows times eight tokens (layouts in `panel.rs` and `Tokens`): each 4-byte lane is a
+//! row's next four weights, which meet four values of a token, so lanes add up to rows.
 //!
-//! With `sdot` by element, eight rows are taken at a time: 8 integer and 8 float accumulators, 8 vectors of
-//! activations and the weights fit the 32 registers. Without it, four rows, whose integer sums take two vectors per
-//! token (pairs of a row's products stay apart until the group ends).
+//! Four rows are taken at a time. With `sdot` by element that is one integer and one float sum per token, the weights
+//! of eight columns in two vectors and the eight tokens' in four. Without it, the integer sums take two vectors per
+//! token (pairs of a row's products stay apart until the group ends), so the tokens come in two halves.
 
-use crate::kernels::activations::Row;
 use crate::kernels::panel::{Panel, ROWS};
-use crate::kernels::table::TOKENS;
+use crate::kernels::rows16::{BLOCK_BYTES, NIBBLES};
+use crate::kernels::tokens::{TOKENS, Tokens};
 use std::arch::aarch64::*;
 
-/// Checks that four tokens are as long as the panel, which is what makes the kernels' loads sound.
-fn check(p: &Panel, x: &[Row; TOKENS]) {
-    let groups = p.d.len();
-    let fits = |x: &Row| x.q.len() == p.q.len() * 4 && x.scales.len() * 32 == x.q.len();
+/// Checks that the tokens are as long as the panel, which is what makes the kernels' loads sound.
+pub(super) fn check(p: &Panel, x: &Tokens) {
+    let (groups, cols) = (p.d.len(), p.q.len() * 4);
     let group = p.group == 16 || p.group == 32;
     assert!(
-        group && groups * p.group == p.q.len() * 4 && p.m.len() == groups && x.iter().all(fits),
+        group
+            && cols > 0
+            && x.cols() == Some(cols)
+            && groups * p.group == cols
+            && p.m.len() == groups,
         "tile sizes"
     );
 }
 
-#[target_feature(enable = "neon,dotprod")]
-pub(super) fn dotprod(p: &Panel, x: &[Row; TOKENS], out: &mut [[f32; ROWS]; TOKENS]) {
-    check(p, x);
-    for half in 0..2 {
-        if p.group == 16 {
-            eight_rows::<16>(p, x, half, out);
-        } else {
-            eight_rows::<32>(p, x, half, out);
+/// Adds the minima's part, `m · d Σx` per group, which only formats with groups of 32 have.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn add_minima(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
+    for (half, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+        let mut acc = [[vdupq_n_f32(0.0); 4]; 4];
+        for ((m, d), [low, high, _]) in p.m.iter().zip(x.d).zip(x.sums) {
+            // SAFETY: arrays of 16 and 8 numbers.
+            let (m, s) = unsafe {
+                let m: [float32x4_t; 4] = std::array::from_fn(|r| vld1q_f32(m.as_ptr().add(4 * r)));
+                let at = 4 * half;
+                let sum = vaddq_s32(
+                    vld1q_s32(low.as_ptr().add(at)),
+                    vld1q_s32(high.as_ptr().add(at)),
+                );
+                (
+                    m,
+                    vmulq_f32(vcvtq_f32_s32(sum), vld1q_f32(d.as_ptr().add(at))),
+                )
+            };
+            for r in 0..4 {
+                acc[0][r] = vfmaq_laneq_f32::<0>(acc[0][r], m[r], s);
+                acc[1][r] = vfmaq_laneq_f32::<1>(acc[1][r], m[r], s);
+                acc[2][r] = vfmaq_laneq_f32::<2>(acc[2][r], m[r], s);
+                acc[3][r] = vfmaq_laneq_f32::<3>(acc[3][r], m[r], s);
+            }
         }
+        for (out, acc) in out.iter_mut().zip(acc) {
+            for (out, acc) in out.as_chunks_mut::<4>().0.iter_mut().zip(acc) {
+                // SAFETY: four floats.
+                unsafe { vst1q_f32(out.as_mut_ptr(), vaddq_f32(vld1q_f32(out.as_ptr()), acc)) };
+            }
+        }
+    }
+}
+
+/// With `sdot`.
+#[target_feature(enable = "neon,dotprod")]
+pub(super) fn dotprod(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
+    check(p, x);
+    for quarter in 0..4 {
+        if p.group == 16 {
+            four_rows_dotprod::<16>(p, x, quarter, out);
+        } else {
+            four_rows_dotprod::<32>(p, x, quarter, out);
+        }
+    }
+    if p.has_min {
+        add_minima(p, x, out);
     }
 }
 
@@ -41,134 +84,124 @@ macro_rules! sdot {
     };
 }
 
-/// Rows `8 half .. 8 half + 8`.
-#[inline]
-#[target_feature(enable = "neon,dotprod")]
-fn eight_rows<const G: usize>(
-    p: &Panel,
-    x: &[Row; TOKENS],
-    half: usize,
-    out: &mut [[f32; ROWS]; TOKENS],
-) {
-    let mut acc = [[vdupq_n_f32(0.0); 2]; TOKENS];
-    for (g, (d, m)) in p.d.iter().zip(&p.m).enumerate() {
-        let mut sums = [[vdupq_n_s32(0); 2]; TOKENS];
-        for k in (g * (G / 4)..(g + 1) * (G / 4)).step_by(4) {
-            // SAFETY: `check`: 16 rows × 4 bytes and 4 values of each token for every `k`, of which a group has a
-            // multiple of four; the enclosing function has the feature that the instruction needs.
-            unsafe {
-                let w = p.q.as_ptr().add(k).cast::<i8>().add(32 * half);
-                let values: [int8x16_t; TOKENS] =
-                    std::array::from_fn(|t| vld1q_s8(x[t].q.as_ptr().add(4 * k)));
-                macro_rules! step {
-                    ($lane:literal) => {
-                        let (low, high) = (
-                            vld1q_s8(w.add(64 * $lane)),
-                            vld1q_s8(w.add(64 * $lane + 16)),
-                        );
-                        for t in 0..TOKENS {
-                            sdot!(sums[t][0], low, values[t], $lane);
-                            sdot!(sums[t][1], high, values[t], $lane);
-                        }
-                    };
-                }
-                step!(0);
-                step!(1);
-                step!(2);
-                step!(3);
-            }
-        }
-        for part in 0..2 {
-            let first = 8 * half + 4 * part;
-            // SAFETY: both are arrays of 16 floats.
-            let (d, m) = unsafe {
-                (
-                    vld1q_f32(d.as_ptr().add(first)),
-                    vld1q_f32(m.as_ptr().add(first)),
-                )
-            };
-            for t in 0..TOKENS {
-                let [scale, s] = x[t].scales[g * G / 32];
-                acc[t][part] = vfmaq_f32(
-                    acc[t][part],
-                    vcvtq_f32_s32(sums[t][part]),
-                    vmulq_n_f32(d, scale),
-                );
-                if p.has_min {
-                    acc[t][part] = vfmaq_n_f32(acc[t][part], m, s);
-                }
-            }
-        }
-    }
-    for (out, acc) in out.iter_mut().zip(acc) {
-        // SAFETY: 16 floats, of which this half's 8.
-        unsafe {
-            vst1q_f32(out.as_mut_ptr().add(8 * half), acc[0]);
-            vst1q_f32(out.as_mut_ptr().add(8 * half + 4), acc[1]);
-        }
-    }
-}
-
-#[target_feature(enable = "neon")]
-pub(super) fn neon(p: &Panel, x: &[Row; TOKENS], out: &mut [[f32; ROWS]; TOKENS]) {
-    check(p, x);
-    for quarter in 0..4 {
-        if p.group == 16 {
-            four_rows::<16>(p, x, quarter, out);
-        } else {
-            four_rows::<32>(p, x, quarter, out);
-        }
-    }
-}
-
 /// Rows `4 quarter .. 4 quarter + 4`.
 #[inline]
-#[target_feature(enable = "neon")]
-fn four_rows<const G: usize>(
+#[target_feature(enable = "neon,dotprod")]
+fn four_rows_dotprod<const G: usize>(
     p: &Panel,
-    x: &[Row; TOKENS],
+    x: &Tokens,
     quarter: usize,
     out: &mut [[f32; ROWS]; TOKENS],
 ) {
     let mut acc = [vdupq_n_f32(0.0); TOKENS];
-    for (g, (d, m)) in p.d.iter().zip(&p.m).enumerate() {
-        let mut sums = [[vdupq_n_s32(0); 2]; TOKENS];
-        for k in (g * (G / 4)..(g + 1) * (G / 4)).step_by(2) {
-            // SAFETY: `check`: 16 rows × 4 bytes and 4 values of each token for every `k`, of which a group has an
-            // even number.
+    for (g, d) in p.d.iter().enumerate() {
+        let mut sums = [vdupq_n_s32(0); TOKENS];
+        for k in g * (G / 8)..(g + 1) * (G / 8) {
+            // SAFETY: `check`: for every eight columns, two units of 16 rows × 4 bytes and 64 bytes of tokens; the
+            // enclosing function has the feature that the instruction needs.
             unsafe {
-                let w = p.q.as_ptr().add(k).cast::<i8>().add(16 * quarter);
-                let (a, b) = (vld1q_s8(w), vld1q_s8(w.add(64)));
-                for t in 0..TOKENS {
-                    let values = x[t].q.as_ptr().cast::<i32>().add(k);
-                    let va = vreinterpretq_s8_s32(vdupq_n_s32(values.read_unaligned()));
-                    let vb = vreinterpretq_s8_s32(vdupq_n_s32(values.add(1).read_unaligned()));
-                    let low = vmull_s8(vget_low_s8(a), vget_low_s8(va));
-                    let low = vmlal_s8(low, vget_low_s8(b), vget_low_s8(vb));
-                    let high = vmlal_high_s8(vmull_high_s8(a, va), b, vb);
-                    sums[t][0] = vpadalq_s16(sums[t][0], low);
-                    sums[t][1] = vpadalq_s16(sums[t][1], high);
+                let w = p.q.as_ptr().add(2 * k).cast::<i8>().add(16 * quarter);
+                let (first, second) = (vld1q_s8(w), vld1q_s8(w.add(64)));
+                let values = x.q.as_ptr().add(k).cast::<i8>();
+                for pair in 0..TOKENS / 2 {
+                    let values = vld1q_s8(values.add(16 * pair));
+                    sdot!(sums[2 * pair], first, values, "0");
+                    sdot!(sums[2 * pair + 1], first, values, "2");
+                    sdot!(sums[2 * pair], second, values, "1");
+                    sdot!(sums[2 * pair + 1], second, values, "3");
                 }
             }
         }
-        let first = 4 * quarter;
-        // SAFETY: both are arrays of 16 floats.
-        let (d, m) = unsafe {
+        // SAFETY: arrays of 16 and 8 floats.
+        let (d, low, high) = unsafe {
+            let scales = x.d[g * G / 32].as_ptr();
             (
-                vld1q_f32(d.as_ptr().add(first)),
-                vld1q_f32(m.as_ptr().add(first)),
+                vld1q_f32(d.as_ptr().add(4 * quarter)),
+                vld1q_f32(scales),
+                vld1q_f32(scales.add(4)),
             )
         };
-        for t in 0..TOKENS {
-            let [scale, s] = x[t].scales[g * G / 32];
-            let ints = vpaddq_s32(sums[t][0], sums[t][1]);
-            acc[t] = vfmaq_f32(acc[t], vcvtq_f32_s32(ints), vmulq_n_f32(d, scale));
-            if p.has_min {
-                acc[t] = vfmaq_n_f32(acc[t], m, s);
+        macro_rules! scale {
+            ($t:literal, $scales:expr, $lane:literal) => {
+                acc[$t] = vfmaq_f32(
+                    acc[$t],
+                    vcvtq_f32_s32(sums[$t]),
+                    vmulq_laneq_f32::<$lane>(d, $scales),
+                );
+            };
+        }
+        scale!(0, low, 0);
+        scale!(1, low, 1);
+        scale!(2, low, 2);
+        scale!(3, low, 3);
+        scale!(4, high, 0);
+        scale!(5, high, 1);
+        scale!(6, high, 2);
+        scale!(7, high, 3);
+    }
+    for (out, acc) in out.iter_mut().zip(acc) {
+        // SAFETY: 16 floats, of which this quarter's 4.
+        unsafe { vst1q_f32(out.as_mut_ptr().add(4 * quarter), acc) };
+    }
+}
+
+/// Without the dot product instructions.
+#[target_feature(enable = "neon")]
+pub(super) fn neon(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
+    check(p, x);
+    for quarter in 0..4 {
+        for half in 0..2 {
+            if p.group == 16 {
+                four_rows::<16>(p, x, quarter, half, out);
+            } else {
+                four_rows::<32>(p, x, quarter, half, out);
             }
         }
     }
-    for (out, acc) in out.iter_mut().zip(acc) {
+    if p.has_min {
+        add_minima(p, x, out);
+    }
+}
+
+/// Rows `4 quarter .. 4 quarter + 4`, tokens `4 half .. 4 half + 4`.
+#[inline]
+#[target_feature(enable = "neon")]
+fn four_rows<const G: usize>(
+    p: &Panel,
+    x: &Tokens,
+    quarter: usize,
+    half: usize,
+    out: &mut [[f32; ROWS]; TOKENS],
+) {
+    let mut acc = [vdupq_n_f32(0.0); 4];
+    for (g, d) in p.d.iter().enumerate() {
+        let mut sums = [[vdupq_n_s32(0); 2]; 4];
+        for k in g * (G / 8)..(g + 1) * (G / 8) {
+            // SAFETY: `check`: for every eight columns, two units of 16 rows × 4 bytes and 8 bytes of each token.
+            unsafe {
+                let w = p.q.as_ptr().add(2 * k).cast::<i8>().add(16 * quarter);
+                let (a, b) = (vld1q_s8(w), vld1q_s8(w.add(64)));
+                for (t, [first, second]) in sums.iter_mut().enumerate() {
+                    let values = x.q[k][4 * half + t].as_ptr().cast::<i32>();
+                    let va = vreinterpretq_s8_s32(vld1q_dup_s32(values));
+                    let vb = vreinterpretq_s8_s32(vld1q_dup_s32(values.add(1)));
+                    let low = vmull_s8(vget_low_s8(a), vget_low_s8(va));
+                    let low = vmlal_s8(low, vget_low_s8(b), vget_low_s8(vb));
+                    let high = vmlal_high_s8(vmull_high_s8(a, va), b, vb);
+                    *first = vpadalq_s16(*first, low);
+                    *second = vpadalq_s16(*second, high);
+                }
+            }
+        }
+        // SAFETY: an array of 16 floats.
+        let d = unsafe { vld1q_f32(d.as_ptr().add(4 * quarter)) };
+        for (t, [first, second]) in sums.into_iter().enumerate() {
+            let ints = vcvtq_f32_s32(vpaddq_s32(first, second));
+            let scale = vmulq_n_f32(d, x.d[g * G / 32][4 * half + t]);
+            acc[t] = vfmaq_f32(acc[t], ints, scale);
+        }
+    }
+    for (out, acc) in out[4 * half..].iter_mut().zip(acc) {
         // SAFETY: 16 floats, of which this quarter's 4.
         unsafe { vst1q_f32(out.as_mut_ptr().add(4 * quarter), acc) };
     }
@@ -209,4 +242,51 @@ pub(super) fn interleave(rows: &[i8], bias: i8, out: &mut [[[i8; 4]; ROWS]]) {
         }
     }
     assert!(rest.is_empty(), "formats have blocks of at least 32");
+}
+
+/// Unpacks sixteen rows of Q4_0 from their panel (layout in `rows16.rs`) as `interleave` would: unit u's lower
+/// nibbles are the block's columns 4u.., its upper ones columns 4u + 16...
+#[target_feature(enable = "neon")]
+pub(super) fn unpack_rows16(panel: &[u8], q: &mut [[[i8; 4]; ROWS]], d: &mut [[f32; ROWS]]) {
+    let (blocks, _) = panel.as_chunks::<BLOCK_BYTES>();
+    let (units, _) = q.as_chunks_mut::<8>();
+    for ((block, q), d) in blocks.iter().zip(units).zip(d) {
+        scales(block, d);
+        for i in 0..16 {
+            let (low, high) = nibbles(block, i);
+            let to = q.as_mut_ptr().cast::<i8>();
+            // SAFETY: eight units of 64 bytes; the first four take the lower nibbles.
+            unsafe {
+                vst1q_s8(to.add(16 * i), low);
+                vst1q_s8(to.add(256 + 16 * i), high);
+            }
+        }
+    }
+}
+
+/// A block's scales in f32.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn scales(block: &[u8; BLOCK_BYTES], d: &mut [f32; ROWS]) {
+    for (i, d) in d.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+        // SAFETY: four of the sixteen numbers that a block begins with, and four floats.
+        unsafe {
+            let halves = vreinterpret_f16_u8(vld1_u8(block.as_ptr().add(8 * i)));
+            vst1q_f32(d.as_mut_ptr(), vcvt_f32_f16(halves));
+        }
+    }
+}
+
+/// The lower and upper nibbles of a block's 16 bytes `i`, less 8.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn nibbles(block: &[u8; BLOCK_BYTES], i: usize) -> (int8x16_t, int8x16_t) {
+    let (bytes, _) = block[NIBBLES..].as_chunks::<16>();
+    // SAFETY: sixteen bytes.
+    let bytes = unsafe { vld1q_u8(bytes[i].as_ptr()) };
+    let less_8 = |q| vsubq_s8(vreinterpretq_s8_u8(q), vdupq_n_s8(8));
+    (
+        less_8(vandq_u8(bytes, vdupq_n_u8(15))),
+        less_8(vshrq_n_u8::<4>(bytes)),
+    )
 }

@@ -14,7 +14,7 @@ mod tile;
 use super::activations::{self, Scale, Start};
 use super::attention::{self, State, Step};
 use super::ops;
-use super::table::Kernels;
+use super::table::{Kernels, ManyRows16};
 use half::f16;
 
 fn has_avx2() -> bool {
@@ -43,7 +43,7 @@ pub(super) static AVX2: Kernels = Kernels {
     dot_unpacked_32: gemv::avx2::dot_unpacked::<32>,
     peak: Some(peak::avx2),
     tile: tile::avx2,
-    tile_rows16: rows16::avx2::tile,
+    many_rows16: ManyRows16::Tile(rows16::avx2::tile),
     interleave: tile::interleave,
     bias: 0,
     float_dot_1: float::dot_1,
@@ -65,7 +65,7 @@ pub(super) static VNNI: Kernels = Kernels {
     dot_unpacked_32: gemv::vnni::dot_unpacked::<32>,
     peak: Some(peak::vnni),
     tile: tile::vnni,
-    tile_rows16: rows16::vnni::tile,
+    many_rows16: ManyRows16::Tile(rows16::vnni::tile),
     interleave: tile::interleave,
     bias: -128,
     float_dot_1: float::dot_1,
@@ -87,7 +87,7 @@ pub(super) static AVX512: Kernels = Kernels {
     dot_unpacked_32: gemv::avx512::dot_unpacked::<32>,
     peak: Some(peak::avx512),
     tile: tile::avx512,
-    tile_rows16: rows16::tile_avx512,
+    many_rows16: ManyRows16::Tile(rows16::tile_avx512),
     interleave: tile::interleave,
     bias: -128,
     float_dot_1: float::dot_1,
@@ -104,6 +104,8 @@ const OPS: ops::Table = ops::Table {
     axpy,
     axpy_f16,
     to_f16,
+    // the half crate finds F16C by itself
+    from_f16: ops::body::from_f16,
 };
 
 #[target_feature(enable = "avx2")]
