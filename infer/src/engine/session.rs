@@ -256,8 +256,7 @@ impl<'e> Session<'e> {
         s.input
             .fill(kernels::active()?, engine.pool(), n, size, |token, row| {
                 let at = token * size..(token + 1) * size;
-                row.copy_from_slice(&gate[at.clone()]);
-                ops::swiglu(row, &up[at]);
+                ops::swiglu(&gate[at.clone()], &up[at], row);
             });
         engine.project(&s.input, [(&layer.down, &mut s.update)])?;
         engine.add(&s.update, &mut s.x);

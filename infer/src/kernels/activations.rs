@@ -5,7 +5,7 @@
 //! a NaN or an infinity gets `d = NaN`, so that the result shows it.
 
 use super::table::Kernels;
-use super::tokens::{Packed, TOKENS, Tokens, take};
+use super::tokens::{Packed, TOKENS, Tokens, room, take};
 use crate::pool::Pool;
 use crate::{Error, Result};
 
@@ -88,15 +88,18 @@ impl Activations {
         } else {
             0
         };
-        self.x.resize(n_tokens * cols, 0.0);
-        self.q.resize(n_tokens * blocks * BLOCK, 0);
-        self.scales.resize(n_tokens * blocks, [0.0; 2]);
-        self.starts.resize(n_tokens * blocks, 0);
+        let rows = n_tokens * blocks;
+        let x = room(&mut self.x, n_tokens * cols);
+        let (q, scales) = (
+            room(&mut self.q, rows * BLOCK),
+            room(&mut self.scales, rows),
+        );
+        let starts = room(&mut self.starts, rows);
         // eight tokens at a time, which are packed together
-        let parts = (self.x.chunks_mut((TOKENS * cols).max(1)))
-            .zip(chunks(&mut self.q, TOKENS * blocks * BLOCK))
-            .zip(chunks(&mut self.scales, TOKENS * blocks))
-            .zip(chunks(&mut self.starts, TOKENS * blocks))
+        let parts = (x.chunks_mut((TOKENS * cols).max(1)))
+            .zip(chunks(q, TOKENS * blocks * BLOCK))
+            .zip(chunks(scales, TOKENS * blocks))
+            .zip(chunks(starts, TOKENS * blocks))
             .zip(
                 self.packed
                     .tiles(if n_tokens > FEW { blocks } else { 0 }, n_tokens),

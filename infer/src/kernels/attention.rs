@@ -108,35 +108,30 @@ impl State {
     }
 }
 
-/// The step in plain Rust, inlined into each instruction set's instance: `Q` queries at a time, with fused
-/// multiply-adds where the instruction set has them.
-#[inline(always)]
-pub(super) fn attend<const Q: usize, const FMA: bool>(step: &Step, state: &mut State) {
-    let n = step.seen.len();
-    let fma = |a: f32, b: f32, c: f32| if FMA { a.mul_add(b, c) } else { a * b + c };
-    for first in (0..n).step_by(Q) {
-        // the last few are taken together with some of those before them, whose results are the same again
-        let first = first.min(n.saturating_sub(Q));
-        if n >= Q {
-            scores::<Q>(step, &mut state.scores, first, &fma);
-        } else {
-            (first..n).for_each(|i| scores::<1>(step, &mut state.scores, i, &fma));
+/// The step in plain Rust.
+pub(super) fn attend(step: &Step, state: &mut State) {
+    let (hd, width) = (step.head_dim, state.width);
+    for (i, &seen) in step.seen.iter().enumerate() {
+        let query = &step.queries[i * hd..(i + 1) * hd];
+        for (tile, keys) in step.keys.chunks_exact(hd * TILE).enumerate() {
+            let scores = &mut state.scores[i][tile * TILE..][..TILE];
+            scores.fill(0.0);
+            for (q, keys) in query.iter().zip(keys.as_chunks::<TILE>().0) {
+                for (score, key) in scores.iter_mut().zip(keys) {
+                    *score += q * key;
+                }
+            }
         }
-    }
-    for i in 0..n {
-        softmax(step.seen[i], state, i);
-    }
-    let whole = n - n % Q;
-    for first in (0..whole).step_by(Q) {
-        weigh::<Q>(step, state, first, &fma);
-    }
-    let mut first = whole;
-    while first < n {
-        first += match n - first {
-            4.. => weigh::<4>(step, state, first, &fma),
-            2.. => weigh::<2>(step, state, first, &fma),
-            _ => weigh::<1>(step, state, first, &fma),
-        };
+        softmax(seen, state, i);
+        let sums = &mut state.values[i * width..(i + 1) * width];
+        // positions that are not seen have weight zero, and may hold anything
+        for (weight, values) in
+            (state.scores[i].iter().zip(step.values.chunks_exact(width))).take(seen)
+        {
+            for (sum, value) in sums.iter_mut().zip(values) {
+                *sum += weight * value;
+            }
+        }
     }
 }
 
@@ -170,69 +165,6 @@ pub(super) fn softmax(seen: usize, state: &mut State, i: usize) {
         let row = &mut state.values[i * state.width..(i + 1) * state.width];
         row.iter_mut().for_each(|value| *value *= scale);
     }
-}
-
-/// Scores of queries `first .. first + Q` with all positions.
-#[inline(always)]
-fn scores<const Q: usize>(
-    step: &Step,
-    scores: &mut [[f32; STEP]],
-    first: usize,
-    fma: &impl Fn(f32, f32, f32) -> f32,
-) {
-    let hd = step.head_dim;
-    let queries: [&[f32]; Q] = std::array::from_fn(|i| &step.queries[(first + i) * hd..][..hd]);
-    for (tile, keys) in step.keys.chunks_exact(hd * TILE).enumerate() {
-        let mut acc = [[0f32; TILE]; Q];
-        for (d, key) in keys.as_chunks::<TILE>().0.iter().enumerate() {
-            for (acc, query) in acc.iter_mut().zip(&queries) {
-                let q = query[d];
-                for (acc, key) in acc.iter_mut().zip(key) {
-                    *acc = fma(q, *key, *acc);
-                }
-            }
-        }
-        for (scores, acc) in scores[first..].iter_mut().zip(acc) {
-            scores[tile * TILE..][..TILE].copy_from_slice(&acc);
-        }
-    }
-}
-
-/// Adds the values of all positions, weighted, to queries `first .. first + Q`; gives `Q`.
-#[inline(always)]
-fn weigh<const Q: usize>(
-    step: &Step,
-    state: &mut State,
-    first: usize,
-    fma: &impl Fn(f32, f32, f32) -> f32,
-) -> usize {
-    let width = state.width;
-    // positions that no query of these sees have weight zero, and may hold anything
-    let end = step.seen[first..first + Q]
-        .iter()
-        .copied()
-        .max()
-        .unwrap_or(0);
-    for column in (0..width).step_by(TILE) {
-        let mut acc: [[f32; TILE]; Q] = std::array::from_fn(|i| {
-            let mut part = [0.0; TILE];
-            part.copy_from_slice(&state.values[(first + i) * width + column..][..TILE]);
-            part
-        });
-        for position in 0..end.min(STEP) {
-            let values: &[f32] = &step.values[position * width + column..][..TILE];
-            for (acc, scores) in acc.iter_mut().zip(&state.scores[first..]) {
-                let p = scores[position];
-                for (acc, value) in acc.iter_mut().zip(values) {
-                    *acc = fma(p, *value, *acc);
-                }
-            }
-        }
-        for (i, acc) in acc.iter().enumerate() {
-            state.values[(first + i) * width + column..][..TILE].copy_from_slice(acc);
-        }
-    }
-    Q
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use half::f16;
 pub(super) struct Table {
     pub(super) rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     pub(super) softmax: unsafe fn(&mut [f32]),
-    pub(super) swiglu: unsafe fn(&mut [f32], &[f32]),
+    pub(super) swiglu: unsafe fn(&[f32], &[f32], &mut [f32]),
     pub(super) axpy: unsafe fn(f32, &[f32], &mut [f32]),
     pub(super) axpy_f16: unsafe fn(f32, &[f16], &mut [f32]),
     pub(super) to_f16: unsafe fn(&[f32], &mut [f16]),
@@ -50,10 +50,10 @@ pub fn softmax(x: &mut [f32]) {
     unsafe { (current().ops.softmax)(x) }
 }
 
-/// `gate = silu(gate) * up`, where `silu(v) = v / (1 + exp(-v))`.
-pub fn swiglu(gate: &mut [f32], up: &[f32]) {
+/// `out = silu(gate) * up`, where `silu(v) = v / (1 + exp(-v))`.
+pub fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
     // SAFETY: as in `rms_norm`.
-    unsafe { (current().ops.swiglu)(gate, up) }
+    unsafe { (current().ops.swiglu)(gate, up, out) }
 }
 
 /// `y += a x`.
@@ -170,9 +170,9 @@ pub(super) mod body {
     }
 
     #[inline(always)]
-    pub fn swiglu(gate: &mut [f32], up: &[f32]) {
-        for (g, u) in gate.iter_mut().zip(up) {
-            *g = *g / (1.0 + exp(-*g)) * u;
+    pub fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
+        for ((g, u), out) in gate.iter().zip(up).zip(out) {
+            *out = g / (1.0 + exp(-g)) * u;
         }
     }
 
@@ -261,9 +261,9 @@ mod tests {
                 .zip(&y)
                 .for_each(|(x, y)| close(*y, f64::from(x - largest).exp() / total, 1e-5));
 
-            let mut y = x.clone();
+            let mut y = vec![0.0; n];
             // SAFETY: as above.
-            unsafe { (k.ops.swiglu)(&mut y, &w) };
+            unsafe { (k.ops.swiglu)(&x, &w, &mut y) };
             for ((x, w), y) in x.iter().zip(&w).zip(&y) {
                 close(
                     *y,

@@ -87,7 +87,7 @@ pub(super) static SCALAR: Kernels = Kernels {
     float_dot_1: scalar::float_dot,
     float_dot_4: scalar::float_dot,
     quantize_blocks: activations::quantize_blocks,
-    attend: attention::attend::<4, false>,
+    attend: attention::attend,
     ops: ops::PORTABLE,
 };
 

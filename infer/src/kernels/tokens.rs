@@ -80,10 +80,9 @@ impl Packed {
     pub fn tiles(&mut self, blocks: usize, n_tokens: usize) -> impl Iterator<Item = Tile<'_>> {
         self.blocks = blocks;
         let tiles = n_tokens.div_ceil(TOKENS);
-        self.q.resize(tiles * blocks * 4, [[0; 8]; TOKENS]);
-        self.d.resize(tiles * blocks, [0.0; TOKENS]);
-        self.sums.resize(tiles * blocks, [[0; TOKENS]; 3]);
-        let (mut q, mut d, mut sums) = (&mut self.q[..], &mut self.d[..], &mut self.sums[..]);
+        let mut q = room(&mut self.q, tiles * blocks * 4);
+        let mut d = room(&mut self.d, tiles * blocks);
+        let mut sums = room(&mut self.sums, tiles * blocks);
         (0..tiles).map(move |_| Tile {
             q: take(&mut q, blocks * 4),
             d: take(&mut d, blocks),
@@ -100,6 +99,14 @@ impl Packed {
             sums: &self.sums[range],
         }
     }
+}
+
+/// The first `n` elements of a buffer that only grows, so that what is about to be written is not zeroed each time.
+pub(super) fn room<T: Clone + Default>(buffer: &mut Vec<T>, n: usize) -> &mut [T] {
+    if buffer.len() < n {
+        buffer.resize(n, T::default());
+    }
+    &mut buffer[..n]
 }
 
 /// The first `n` elements, which `rest` loses.

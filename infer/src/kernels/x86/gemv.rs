@@ -130,36 +130,6 @@ macro_rules! kernels {
             pub fn q8_0(w: &[u8], x: Row, y: &mut [f32]) {
                 gemv::<Q8_0>(w, x, y);
             }
-
-            /// An unpacked row times one token; with groups of 16, each half of the sums has its own scale.
-            #[target_feature(enable = $features)]
-            pub fn dot_unpacked<const G: usize>(q: &[i8], d: &[f32], m: &[f32], x: Row) -> f32 {
-                let (mut sums, mut min) = (_mm256_setzero_ps(), 0f32);
-                let (weights, _) = q.as_chunks::<32>();
-                let (values, _) = x.q.as_chunks::<32>();
-                for (b, ((w, q), [scale, s])) in
-                    weights.iter().zip(values).zip(x.scales).enumerate()
-                {
-                    // SAFETY: both are references to 32 bytes.
-                    let ints = unsafe {
-                        dot_signed(
-                            _mm256_loadu_si256(w.as_ptr().cast()),
-                            _mm256_loadu_si256(q.as_ptr().cast()),
-                        )
-                    };
-                    let scales = if G == 16 {
-                        _mm256_set_m128(
-                            _mm_set1_ps(d[2 * b + 1] * scale),
-                            _mm_set1_ps(d[2 * b] * scale),
-                        )
-                    } else {
-                        min += m[b] * s;
-                        _mm256_set1_ps(d[b] * scale)
-                    };
-                    sums = _mm256_fmadd_ps(_mm256_cvtepi32_ps(ints), scales, sums);
-                }
-                sum(sums) + min
-            }
         }
     };
 }
@@ -170,9 +140,3 @@ kernels!(avx2, "avx2,fma,f16c", "AVX2 alone.", |u, s| {
 kernels!(vnni, "avx2,fma,f16c,avxvnni", "AVX-VNNI.", |u, s| {
     _mm256_dpbusd_avx_epi32(_mm256_setzero_si256(), u, s)
 });
-kernels!(
-    avx512,
-    "avx2,fma,f16c,avx512f,avx512vl,avx512vnni",
-    "AVX-512 VNNI on 256 bits.",
-    |u, s| _mm256_dpbusd_epi32(_mm256_setzero_si256(), u, s)
-);

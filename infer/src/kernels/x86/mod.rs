@@ -5,14 +5,16 @@
 //! intermediate must not saturate: it holds two products, so unsigned × signed must stay below 2^14, which 4-bit
 //! weights (15 × 127) and magnitudes of int8 weights (128 × 127) do.
 
+mod attention;
 mod float;
 mod gemv;
+mod gemv512;
 mod peak;
 mod rows16;
 mod tile;
+mod unpacked;
 
 use super::activations::{self, Scale, Start};
-use super::attention::{self, State, Step};
 use super::ops;
 use super::table::{Kernels, ManyRows16};
 use half::f16;
@@ -39,8 +41,8 @@ pub(super) static AVX2: Kernels = Kernels {
     gemv_q4_1: gemv::avx2::q4_1,
     gemv_q8_0: gemv::avx2::q8_0,
     gemv_rows16: rows16::avx2::gemv,
-    dot_unpacked_16: gemv::avx2::dot_unpacked::<16>,
-    dot_unpacked_32: gemv::avx2::dot_unpacked::<32>,
+    dot_unpacked_16: unpacked::avx2::dot_unpacked::<16>,
+    dot_unpacked_32: unpacked::avx2::dot_unpacked::<32>,
     peak: Some(peak::avx2),
     tile: tile::avx2,
     many_rows16: ManyRows16::Tile(rows16::avx2::tile),
@@ -49,7 +51,7 @@ pub(super) static AVX2: Kernels = Kernels {
     float_dot_1: float::dot_1,
     float_dot_4: float::dot_4,
     quantize_blocks,
-    attend,
+    attend: attention::avx2::attend,
     ops: OPS,
 };
 
@@ -61,8 +63,8 @@ pub(super) static VNNI: Kernels = Kernels {
     gemv_q4_1: gemv::vnni::q4_1,
     gemv_q8_0: gemv::vnni::q8_0,
     gemv_rows16: rows16::vnni::gemv,
-    dot_unpacked_16: gemv::vnni::dot_unpacked::<16>,
-    dot_unpacked_32: gemv::vnni::dot_unpacked::<32>,
+    dot_unpacked_16: unpacked::vnni::dot_unpacked::<16>,
+    dot_unpacked_32: unpacked::vnni::dot_unpacked::<32>,
     peak: Some(peak::vnni),
     tile: tile::vnni,
     many_rows16: ManyRows16::Tile(rows16::vnni::tile),
@@ -71,7 +73,7 @@ pub(super) static VNNI: Kernels = Kernels {
     float_dot_1: float::dot_1,
     float_dot_4: float::dot_4,
     quantize_blocks,
-    attend,
+    attend: attention::avx2::attend,
     ops: OPS,
 };
 
@@ -79,12 +81,12 @@ pub(super) static AVX512: Kernels = Kernels {
     name: "avx512",
     needs: "AVX-512 F, BW, VL and VNNI",
     detect: has_avx512,
-    gemv_q4_0: gemv::avx512::q4_0,
-    gemv_q4_1: gemv::avx512::q4_1,
-    gemv_q8_0: gemv::avx512::q8_0,
+    gemv_q4_0: gemv512::q4_0,
+    gemv_q4_1: gemv512::q4_1,
+    gemv_q8_0: gemv512::q8_0,
     gemv_rows16: rows16::gemv_avx512,
-    dot_unpacked_16: gemv::avx512::dot_unpacked::<16>,
-    dot_unpacked_32: gemv::avx512::dot_unpacked::<32>,
+    dot_unpacked_16: unpacked::avx512::dot_unpacked::<16>,
+    dot_unpacked_32: unpacked::avx512::dot_unpacked::<32>,
     peak: Some(peak::avx512),
     tile: tile::avx512,
     many_rows16: ManyRows16::Tile(rows16::tile_avx512),
@@ -93,7 +95,7 @@ pub(super) static AVX512: Kernels = Kernels {
     float_dot_1: float::dot_1,
     float_dot_4: float::dot_4,
     quantize_blocks,
-    attend: attend_avx512,
+    attend: attention::avx512::attend,
     ops: OPS,
 };
 
@@ -113,17 +115,6 @@ fn quantize_blocks(x: &[f32], q: &mut [i8], scales: &mut [Scale], starts: &mut [
     activations::quantize_blocks(x, q, scales, starts);
 }
 
-/// Four queries and a vector of keys fit the sixteen registers.
-#[target_feature(enable = "avx2,fma")]
-fn attend(step: &Step, state: &mut State) {
-    attention::attend::<4, true>(step, state);
-}
-
-#[target_feature(enable = "avx2,fma,avx512f,avx512vl")]
-fn attend_avx512(step: &Step, state: &mut State) {
-    attention::attend::<8, true>(step, state);
-}
-
 #[target_feature(enable = "avx2")]
 fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     ops::body::rms_norm(x, weight, eps, out);
@@ -135,8 +126,8 @@ fn softmax(x: &mut [f32]) {
 }
 
 #[target_feature(enable = "avx2")]
-fn swiglu(gate: &mut [f32], up: &[f32]) {
-    ops::body::swiglu(gate, up);
+fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    ops::body::swiglu(gate, up, out);
 }
 
 #[target_feature(enable = "avx2")]
