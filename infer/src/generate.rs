@@ -4,6 +4,7 @@
 //! took. Generation ends at the model's end-of-text or end-of-turn token, at the asked number of
 //! tokens, or when the caller has had enough.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::engine::{Engine, KvType, Settings};
 use crate::gguf::Gguf;
 use crate::sampling::{Sampler, Sampling};
+use crate::speculate::{Drafter, Guessed, MAX_GUESSES};
 use crate::tokenizer::{Tokenizer, Utf8Stream};
 use crate::{Error, Result};
 
@@ -34,8 +36,10 @@ pub struct Generation {
     pub prefill: Duration,
     /// From there to the end.
     pub decode: Duration,
-    /// Steps of decoding: tokens taken in one at a time.
+    /// Steps of decoding: passes through the model after the prompt's.
     pub decode_steps: usize,
+    /// How guessing ahead went.
+    pub guessed: Guessed,
 }
 
 impl Model {
@@ -93,6 +97,18 @@ impl Model {
         prompt: &[u32],
         n: usize,
         sampling: &Sampling,
+        on_text: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Generation> {
+        self.generate_speculating(prompt, n, sampling, None, on_text)
+    }
+
+    /// The same, faster where `drafter` guesses well: see [`crate::speculate`].
+    pub fn generate_speculating(
+        &self,
+        prompt: &[u32],
+        n: usize,
+        sampling: &Sampling,
+        mut drafter: Option<&mut dyn Drafter>,
         mut on_text: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Generation> {
         sampling.validate().map_err(Error::Argument)?;
@@ -108,31 +124,76 @@ impl Model {
         let mut sampler = Sampler::new(sampling.clone());
         let mut session = self.engine.session(needed)?;
         let mut stream = Utf8Stream::new();
-        let mut tokens = Vec::new();
+        // the whole sequence, and how much of it the session has taken in
+        let mut text = prompt.to_vec();
         let (start, mut decode_steps) = (Instant::now(), 0);
+        let mut guessed = Guessed::default();
         let mut next = sampler.sample(session.forward(prompt)?);
         let prefill = start.elapsed();
-        while tokens.len() < n && !self.tokenizer.is_end_of_generation(next) {
-            tokens.push(next);
-            let text = stream.push(self.tokenizer.bytes(next));
-            if !text.is_empty() && on_text(&text).is_break() {
+        // chosen tokens of the last step that are not out yet, the first one next
+        let mut chosen = VecDeque::new();
+        while text.len() < needed && !self.tokenizer.is_end_of_generation(next) {
+            text.push(next);
+            let bytes = stream.push(self.tokenizer.bytes(next));
+            if !bytes.is_empty() && on_text(&bytes).is_break() {
                 break;
             }
-            if tokens.len() < n {
-                next = sampler.sample(session.forward(&[next])?);
+            if text.len() == needed {
+                break;
+            }
+            if chosen.is_empty() {
+                let taken = session.len();
+                // the last choice follows the last token taken in, so n guesses give n + 1 choices
+                let room = (needed - text.len() - 1).min(MAX_GUESSES);
+                let guesses = match &mut drafter {
+                    Some(drafter) if room > 0 => drafter.draft(&text, room)?,
+                    _ => Vec::new(),
+                };
+                let guesses = self.plausible(guesses);
+                let mut step = vec![next];
+                step.extend_from_slice(&guesses);
+                let vocab_size = self.engine.config().vocab_size;
+                let mut right = true;
+                session.forward_all(&step, 0, |first, rows| {
+                    for (i, logits) in rows.chunks_exact(vocab_size).enumerate() {
+                        if right {
+                            let choice = sampler.sample(logits);
+                            chosen.push_back(choice);
+                            right = guesses.get(first + i) == Some(&choice);
+                        }
+                    }
+                })?;
+                session.truncate(taken + chosen.len());
+                guessed.drafted += guesses.len();
+                guessed.accepted += chosen.len() - 1;
                 decode_steps += 1;
             }
+            let Some(choice) = chosen.pop_front() else {
+                break;
+            };
+            next = choice;
         }
         let rest = stream.finish();
         if !rest.is_empty() {
             let _ = on_text(&rest);
         }
         Ok(Generation {
-            tokens,
+            tokens: text.split_off(prompt.len()),
             prompt_tokens: prompt.len(),
             prefill,
             decode: start.elapsed() - prefill,
             decode_steps,
+            guessed,
         })
+    }
+
+    /// The guesses up to the first that the model does not know or that would end the text.
+    fn plausible(&self, mut guesses: Vec<u32>) -> Vec<u32> {
+        let known = self.engine.config().vocab_size;
+        let end = guesses.iter().position(|&guess| {
+            guess as usize >= known || self.tokenizer.is_end_of_generation(guess)
+        });
+        guesses.truncate(end.unwrap_or(guesses.len()));
+        guesses
     }
 }

@@ -19,12 +19,14 @@ pub mod gguf;
 pub mod import;
 pub mod kernels;
 mod layout;
+pub mod machine;
 pub mod pack;
 pub mod perplexity;
 pub mod pool;
 pub mod quant;
 mod rope_scaling;
 pub mod sampling;
+pub mod speculate;
 pub mod threads;
 pub mod tokenizer;
 

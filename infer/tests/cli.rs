@@ -118,6 +118,19 @@ fn figures_have_their_names() {
     ] {
         assert!(figures[key].as_f64().unwrap() > 0.0, "{key}");
     }
+    let args = [
+        "bench", &model, "--prompt", "8", "--gen", "4", "--reps", "2", "--csv",
+    ];
+    let csv = stdout(&args);
+    let (names, row) = csv.trim_end().split_once('\n').unwrap();
+    let columns: Vec<_> = names.split(',').zip(row.split(',')).collect();
+    for name in [
+        "report.prefill.latency.mean",
+        "report.decode.throughput.value",
+    ] {
+        let value = columns.iter().find(|column| column.0 == name).unwrap().1;
+        assert!(value.parse::<f64>().unwrap() > 0.0, "{name}");
+    }
     let text = directory.path().join("text");
     std::fs::write(&text, "and the sea in the sand ".repeat(20)).unwrap();
     let text = text.to_str().unwrap();

@@ -102,6 +102,23 @@ impl Engine {
         &self.gguf
     }
 
+    /// Bytes of weights that decoding reads for a token: all layers and the output projection.
+    pub fn bytes_per_token(&self) -> u64 {
+        self.weights
+            .matrices()
+            .map(|weight| weight.bytes(&self.gguf))
+            .sum()
+    }
+
+    /// Multiply-adds of weights for a prompt's token: all layers, without the output projection, which only the last
+    /// token goes through.
+    pub fn macs_per_prompt_token(&self) -> u64 {
+        let config = &self.config;
+        let attention = 2 * config.q_size() + 2 * config.kv_size();
+        let width = attention + 3 * config.intermediate_size;
+        (config.n_layers * config.hidden_size * width) as u64
+    }
+
     /// The rotary frequencies for a sequence that begins with a prompt of `length`.
     fn rope(&self, length: usize) -> rope::Rope {
         let alpha = self.config.past_trained.ntk_alpha(length);

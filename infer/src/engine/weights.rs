@@ -36,6 +36,14 @@ impl Weight {
     }
 }
 
+impl Weight {
+    /// Its bytes in the file.
+    pub(super) fn bytes(&self, gguf: &Gguf) -> u64 {
+        self.matrix(gguf)
+            .map_or(0, |matrix| matrix.data().len() as u64)
+    }
+}
+
 /// The weights of one layer.
 #[derive(Debug)]
 pub(super) struct Layer {
@@ -67,6 +75,22 @@ pub(super) struct Weights {
 }
 
 impl Weights {
+    /// Every matrix that a token goes through.
+    pub(super) fn matrices(&self) -> impl Iterator<Item = &Weight> {
+        let layers = self.layers.iter().flat_map(|layer| {
+            [
+                &layer.q,
+                &layer.k,
+                &layer.v,
+                &layer.o,
+                &layer.gate,
+                &layer.up,
+                &layer.down,
+            ]
+        });
+        layers.chain([&self.output])
+    }
+
     /// Finds and checks every tensor of `config`.
     pub(super) fn load(gguf: &Gguf, config: &Config) -> Result<Self> {
         if config.n_layers > gguf.tensors().len() {

@@ -18,6 +18,7 @@ const VARIABLE: &str = "RETORT_KERNELS";
 pub(super) type Gemv = unsafe fn(rows: &[u8], x: Row, y: &mut [f32]);
 pub(super) type DotUnpacked = unsafe fn(q: &[i8], d: &[f32], m: &[f32], x: Row) -> f32;
 pub(super) type Tile = unsafe fn(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]);
+pub(super) type Peak = unsafe fn(rounds: usize) -> usize;
 pub(super) type TileRows16 = unsafe fn(panel: &[u8], x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]);
 /// Unpacks a panel of rows16 into the integers, as `interleave` orders them, and scales of a [`Panel`].
 pub(super) type UnpackRows16 =
@@ -53,6 +54,8 @@ pub struct Kernels {
     pub(super) gemv_rows16: Gemv,
     pub(super) dot_unpacked_16: DotUnpacked,
     pub(super) dot_unpacked_32: DotUnpacked,
+    /// Multiply-adds alone, to measure the most that they can reach.
+    pub(super) peak: Option<Peak>,
     pub(super) tile: Tile,
     pub(super) many_rows16: ManyRows16,
     pub(super) interleave: Interleave,
@@ -76,6 +79,7 @@ pub(super) static SCALAR: Kernels = Kernels {
     gemv_rows16: scalar::gemv_rows16,
     dot_unpacked_16: scalar::dot_unpacked::<16>,
     dot_unpacked_32: scalar::dot_unpacked::<32>,
+    peak: None,
     tile: scalar::tile,
     many_rows16: ManyRows16::Tile(scalar::tile_rows16),
     interleave: scalar::interleave,
@@ -149,6 +153,13 @@ impl Kernels {
             GgmlType::Q8_0 => Some(self.gemv_q8_0),
             _ => None,
         }
+    }
+
+    /// Does `rounds` rounds of multiply-adds on registers and gives how many that were; `None` if these kernels have
+    /// no instruction for them.
+    pub(crate) fn peak(&self, rounds: usize) -> Option<usize> {
+        // SAFETY: a table is only reachable after its features were detected; the function touches no memory.
+        self.peak.map(|peak| unsafe { peak(rounds) })
     }
 
     pub(super) fn quantize_blocks(

@@ -33,6 +33,9 @@ pub struct Args {
     /// Print the figures as JSON
     #[arg(long)]
     json: bool,
+    /// Print the figures as CSV, with optimum-benchmark's column names
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
     #[command(flatten)]
     runtime: Runtime,
 }
@@ -63,18 +66,40 @@ pub fn run(args: Args) -> Result<()> {
     if args.json {
         return output::print_json(&figures);
     }
+    if args.csv {
+        return output::print(&figures.csv(&args.file.display().to_string(), &settings));
+    }
     output::print(&table(&figures))
 }
 
 fn table(figures: &Figures) -> String {
     let memory = figures.peak_rss_bytes.map(output::bytes);
+    let spread = |values: &[f64]| {
+        let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = values.iter().copied().fold(0.0, f64::max);
+        format!("{least:.4} to {most:.4}")
+    };
+    let share =
+        |share: Option<f64>| share.map_or("unknown".into(), |s| format!("{:.0} %", s * 100.0));
+    let joules = figures.joules_per_token;
     format!(
-        "prefill      {:10.1} tokens/s\ndecode       {:10.1} tokens/s\n\
-         first token  {:10.4} s\nnext tokens  {:10.4} s each\npeak memory  {:>10}\n",
+        "prefill      {:10.1} tokens/s   {:.1} G multiply-adds/s, {} of this machine's peak\n\
+         decode       {:10.1} tokens/s   {:.1} GB/s of weights, {} of its read bandwidth\n\
+         first token  {:10.4} s          {}\n\
+         next tokens  {:10.4} s each     {}\n\
+         peak memory  {:>10}\n\
+         energy       {:>10}\n",
         figures.prefill_tokens_per_second,
+        figures.prefill_macs_per_second / 1e9,
+        share(figures.prefill_share_of_peak),
         figures.decode_tokens_per_second,
+        figures.decode_bytes_per_second / 1e9,
+        share(figures.decode_share_of_bandwidth),
         figures.ttft_seconds,
+        spread(&figures.ttft_seconds_values),
         figures.tpot_seconds,
-        memory.as_deref().unwrap_or("unknown")
+        spread(&figures.tpot_seconds_values),
+        memory.as_deref().unwrap_or("unknown"),
+        joules.map_or("unknown".into(), |j| format!("{j:.3} J a token")),
     )
 }

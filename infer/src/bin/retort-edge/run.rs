@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use retort_infer::Model;
 use retort_infer::sampling::Sampling;
+use retort_infer::speculate::{DraftModel, Drafter, Lookup};
 
 use crate::output;
 use crate::runtime::Runtime;
@@ -13,7 +14,8 @@ use crate::runtime::Runtime;
 /// Continue a prompt
 #[derive(clap::Args)]
 #[command(
-    after_help = "Example:\n  retort-edge run model.gguf -p \"The capital of France is\" -n 16 --temperature 0"
+    after_help = "Examples:\n  retort-edge run model.gguf -p \"The capital of France is\" -n 16 --temperature 0\n  \
+    retort-edge run model.gguf -p \"fn main() {\" --speculate lookup"
 )]
 pub struct Args {
     /// The model
@@ -40,6 +42,10 @@ pub struct Args {
     /// Seed of the random choice; the same seed gives the same text
     #[arg(long, default_value_t = 0, value_name = "S")]
     seed: u64,
+    /// Guess tokens ahead and check several at once, which changes the speed and never the text:
+    /// "lookup" guesses from the text so far, a smaller model with the same tokenizer by itself
+    #[arg(long, value_name = "lookup|FILE.gguf")]
+    speculate: Option<PathBuf>,
     #[command(flatten)]
     runtime: Runtime,
 }
@@ -53,9 +59,26 @@ pub fn run(args: Args) -> Result<()> {
         min_p: args.min_p,
         seed: args.seed,
     };
-    let model = Model::open_with(&args.file, args.runtime.settings()?)?;
+    let settings = args.runtime.settings()?;
+    let model = Model::open_with(&args.file, settings.clone())?;
+    let prompt = model.prompt(&args.prompt)?;
+    let small = match &args.speculate {
+        Some(file) if file.as_os_str() != "lookup" => Some(Model::open_with(file, settings)?),
+        _ => None,
+    };
+    let context = prompt.len() + args.n;
+    let mut draft_model = match &small {
+        Some(small) => Some(DraftModel::new(small, &model, context)?),
+        None => None,
+    };
+    let mut lookup = Lookup::default();
+    let drafter: Option<&mut dyn Drafter> = match (&args.speculate, &mut draft_model) {
+        (None, _) => None,
+        (_, Some(draft_model)) => Some(draft_model),
+        _ => Some(&mut lookup),
+    };
     let mut written = Ok(());
-    let generation = model.generate(&args.prompt, args.n, &sampling, |text| {
+    let generation = model.generate_speculating(&prompt, args.n, &sampling, drafter, |text| {
         written = output::print(text);
         match written {
             Ok(()) => ControlFlow::Continue(()),
@@ -74,7 +97,14 @@ pub fn run(args: Args) -> Result<()> {
         generation.prompt_tokens,
         rate(generation.prompt_tokens, prefill),
         generation.tokens.len(),
-        rate(generation.decode_steps, decode),
+        rate(generation.tokens.len().saturating_sub(1), decode),
     );
+    let guessed = generation.guessed;
+    if guessed.drafted > 0 {
+        eprintln!(
+            "{} of {} guesses right, {} passes",
+            guessed.accepted, guessed.drafted, generation.decode_steps
+        );
+    }
     Ok(())
 }

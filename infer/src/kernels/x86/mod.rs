@@ -7,6 +7,7 @@
 
 mod float;
 mod gemv;
+mod peak;
 mod rows16;
 mod tile;
 
@@ -40,6 +41,7 @@ pub(super) static AVX2: Kernels = Kernels {
     gemv_rows16: rows16::avx2::gemv,
     dot_unpacked_16: gemv::avx2::dot_unpacked::<16>,
     dot_unpacked_32: gemv::avx2::dot_unpacked::<32>,
+    peak: Some(peak::avx2),
     tile: tile::avx2,
     many_rows16: ManyRows16::Tile(rows16::avx2::tile),
     interleave: tile::interleave,
@@ -61,6 +63,7 @@ pub(super) static VNNI: Kernels = Kernels {
     gemv_rows16: rows16::vnni::gemv,
     dot_unpacked_16: gemv::vnni::dot_unpacked::<16>,
     dot_unpacked_32: gemv::vnni::dot_unpacked::<32>,
+    peak: Some(peak::vnni),
     tile: tile::vnni,
     many_rows16: ManyRows16::Tile(rows16::vnni::tile),
     interleave: tile::interleave,
@@ -82,6 +85,7 @@ pub(super) static AVX512: Kernels = Kernels {
     gemv_rows16: rows16::gemv_avx512,
     dot_unpacked_16: gemv::avx512::dot_unpacked::<16>,
     dot_unpacked_32: gemv::avx512::dot_unpacked::<32>,
+    peak: Some(peak::avx512),
     tile: tile::avx512,
     many_rows16: ManyRows16::Tile(rows16::tile_avx512),
     interleave: tile::interleave,
