@@ -6,7 +6,8 @@
 builds retort-edge for aarch64 (or takes --edge FILE), then prints
 
 * per kernel: the instructions of its inner loop and its modelled cycles (llvm-mca, data in the first-level cache), for
-  128 weights of a product with one token, for 2,048 multiply-adds of one with eight;
+  128 weights of a product with one token, for 2,048 multiply-adds of one with eight; a line for each loop that
+  differs (formats, groups of 32 or 16 weights), without what LLVM keeps outside the loop;
 * with --model and --plugin: executed guest instructions a token of the whole engine on one thread under qemu-aarch64,
   in prefill (prompt tokens 65 to 192) and decoding (positions 69 to 84), and the symbols that most of them are in.
 
@@ -23,7 +24,8 @@ KERNELS = [
     ("Q4_0 rows16 x 1 token, sdot", ("neon", "rows16", "7dotprod"), 128),
     ("Q4_0 rows16 x 1 token, plain NEON", ("neon", "rows16", "4neon17h"), 128),
     ("Q4_0 rows x 1 token, sdot", ("neon", "q4_0", "7dotprod"), 128),
-    ("Q4_0 rows x 1 token, plain NEON", ("neon", "gemv", "4gemv17h"), 128),
+    ("Q4_1, Q8_0 rows x 1 token, sdot", ("4gemv7dotprod4gemv17h",), 128),
+    ("Q4_0, Q4_1, Q8_0 rows, plain NEON", ("4gemv4neon4gemv17h",), 128),
     ("panel x 8 tokens, smmla", ("neon", "smmla", "4tile17h"), 2048),
     ("panel x 8 tokens, sdot", ("neon", "4tile7dotprod"), 2048),
 ]

@@ -9,6 +9,7 @@
 mod attention;
 mod float;
 mod gemv;
+mod peak;
 mod q4_0;
 mod rows16;
 mod smmla;
@@ -28,6 +29,7 @@ pub(super) static NEON: Kernels = Kernels {
     gemv_rows16: rows16::neon,
     dot_unpacked_16: gemv::neon::dot_unpacked::<16>,
     dot_unpacked_32: gemv::neon::dot_unpacked::<32>,
+    peak: Some(peak::neon),
     tile: tile::neon,
     many_rows16: ManyRows16::Unpack(tile::unpack_rows16),
     interleave: tile::interleave,
@@ -52,6 +54,7 @@ pub(super) static DOTPROD: Kernels = Kernels {
     gemv_rows16: rows16::dotprod,
     dot_unpacked_16: gemv::dotprod::dot_unpacked::<16>,
     dot_unpacked_32: gemv::dotprod::dot_unpacked::<32>,
+    peak: Some(peak::dotprod),
     tile: tile::dotprod,
     many_rows16: ManyRows16::Unpack(tile::unpack_rows16),
     interleave: tile::interleave,
@@ -67,6 +70,7 @@ pub(super) static I8MM: Kernels = Kernels {
     name: "i8mm",
     needs: "NEON with the dot product and int8 matrix instructions (Armv8.6 i8mm)",
     detect: || (DOTPROD.detect)() && std::arch::is_aarch64_feature_detected!("i8mm"),
+    peak: Some(peak::i8mm),
     tile: smmla::tile,
     many_rows16: ManyRows16::Unpack(smmla::unpack_rows16),
     interleave: smmla::interleave,

@@ -1,13 +1,18 @@
 //! One token times Q4_0 weights in panels of sixteen rows (layout in `rows16.rs`).
 //!
 //! 16 bytes are four columns of four rows, so a product's lanes add up to rows. The nibbles stay 8 too large: the sums
-//! start from `-8 Σx`. Both kernels are one block of assembly in the order that an in-order core wants: independent
-//! sums in turn, each used again at least four instructions later, loads half a unit ahead.
+//! start from `-8 Σx`, with `sdot` on top of the bits of 1.5 · 2^23, so that a subtraction converts them to float, at
+//! half of what LLVM's model of Neoverse N2 counts for `scvtf`. Both kernels are one block of assembly in the order
+//! that an in-order core wants: independent sums in turn, each used again at least four instructions later, loads half
+//! a unit ahead.
 
 use crate::kernels::activations::Row;
 use crate::kernels::panel::ROWS;
 use crate::kernels::rows16::BLOCK_BYTES;
 use std::arch::aarch64::*;
+
+/// 1.5 · 2^23: an integer added to its bits is, as a float, that much added to it, so that a subtraction converts.
+const MAGIC: f32 = 12_582_912.0;
 
 /// Checks that the panels hold `y.len()` rows as long as `x`, which is what makes the kernels' loads sound.
 fn check(panels: &[u8], x: &Row, y: &[f32]) {
@@ -22,85 +27,37 @@ fn check(panels: &[u8], x: &Row, y: &[f32]) {
     );
 }
 
-/// Two nibble vectors from each of four loaded ones (registers `$w`), times the units' activations (lane `$u`), with
-/// `$load` and `$later`, two instructions that wait for nothing, between them.
+/// The lower and upper nibbles of a unit's sixteen rows, loaded into `$a` to `$d`, times its activations (lane `$u`),
+/// with `$load` and `$later`, which wait for none of it, in between.
+#[rustfmt::skip] // an instruction to a line
 macro_rules! unit {
     ($a:literal, $b:literal, $c:literal, $d:literal, $u:literal, $load:expr, $later:expr) => {
         concat!(
-            "and v10.16b, v",
-            $a,
-            ".16b, v31.16b\n",
-            "and v11.16b, v",
-            $b,
-            ".16b, v31.16b\n",
-            "and v12.16b, v",
-            $c,
-            ".16b, v31.16b\n",
-            "and v13.16b, v",
-            $d,
-            ".16b, v31.16b\n",
-            $load,
-            "\n",
-            "ushr v",
-            $a,
-            ".16b, v",
-            $a,
-            ".16b, #4\n",
-            "ushr v",
-            $b,
-            ".16b, v",
-            $b,
-            ".16b, #4\n",
-            "ushr v",
-            $c,
-            ".16b, v",
-            $c,
-            ".16b, #4\n",
-            "ushr v",
-            $d,
-            ".16b, v",
-            $d,
-            ".16b, #4\n",
-            $later,
-            "\n",
-            "sdot v20.4s, v10.16b, v0.4b[",
-            $u,
-            "]\n",
-            "sdot v21.4s, v11.16b, v0.4b[",
-            $u,
-            "]\n",
-            "sdot v22.4s, v12.16b, v0.4b[",
-            $u,
-            "]\n",
-            "sdot v23.4s, v13.16b, v0.4b[",
-            $u,
-            "]\n",
-            "sdot v20.4s, v",
-            $a,
-            ".16b, v1.4b[",
-            $u,
-            "]\n",
-            "sdot v21.4s, v",
-            $b,
-            ".16b, v1.4b[",
-            $u,
-            "]\n",
-            "sdot v22.4s, v",
-            $c,
-            ".16b, v1.4b[",
-            $u,
-            "]\n",
-            "sdot v23.4s, v",
-            $d,
-            ".16b, v1.4b[",
-            $u,
-            "]",
+            "and v10.16b, v", $a, ".16b, v31.16b\n",
+            "and v11.16b, v", $b, ".16b, v31.16b\n",
+            "and v12.16b, v", $c, ".16b, v31.16b\n",
+            "and v13.16b, v", $d, ".16b, v31.16b\n",
+            $load, "\n",
+            "ushr v", $a, ".16b, v", $a, ".16b, #4\n",
+            "ushr v", $b, ".16b, v", $b, ".16b, #4\n",
+            "ushr v", $c, ".16b, v", $c, ".16b, #4\n",
+            "ushr v", $d, ".16b, v", $d, ".16b, #4\n",
+            $later, "\n",
+            "sdot v20.4s, v10.16b, v0.4b[", $u, "]\n",
+            "sdot v21.4s, v11.16b, v0.4b[", $u, "]\n",
+            "sdot v22.4s, v12.16b, v0.4b[", $u, "]\n",
+            "sdot v23.4s, v13.16b, v0.4b[", $u, "]\n",
+            "sdot v20.4s, v", $a, ".16b, v1.4b[", $u, "]\n",
+            "sdot v21.4s, v", $b, ".16b, v1.4b[", $u, "]\n",
+            "sdot v22.4s, v", $c, ".16b, v1.4b[", $u, "]\n",
+            "sdot v23.4s, v", $d, ".16b, v1.4b[", $u, "]",
         )
     };
 }
 
 /// With `sdot`.
 #[target_feature(enable = "neon,dotprod")]
+#[rustfmt::skip] // the assembly
 pub(super) fn dotprod(panels: &[u8], x: Row, y: &mut [f32]) {
     check(panels, &x, y);
     for (panel, y) in panels
@@ -118,12 +75,12 @@ pub(super) fn dotprod(panels: &[u8], x: Row, y: &mut [f32]) {
                 "ldp q2, q3, [{w}, #32]",
                 "ldp q4, q5, [{w}, #64]",
                 "ld1r {{v20.4s}}, [{o}]",
-                "ld1r {{v21.4s}}, [{o}]",
-                "ld1r {{v22.4s}}, [{o}]",
-                "ld1r {{v23.4s}}, [{o}]",
                 "ldp q24, q26, [{w}]",
                 "ldr s28, [{s}], #8",
-                unit!("2", "3", "4", "5", "0", "ldp q6, q7, [{w}, #96]", "ldp q8, q9, [{w}, #128]"),
+                "add {o}, {o}, #4",
+                unit!("2", "3", "4", "5", "0",
+                    "ldp q6, q7, [{w}, #96]\nldp q8, q9, [{w}, #128]\nadd v20.4s, v20.4s, v30.4s",
+                    "mov v21.16b, v20.16b\nmov v22.16b, v20.16b\nmov v23.16b, v20.16b"),
                 unit!("6", "7", "8", "9", "1", "ldp q2, q3, [{w}, #160]", "ldp q4, q5, [{w}, #192]"),
                 unit!("2", "3", "4", "5", "2", "ldp q6, q7, [{w}, #224]", "ldp q8, q9, [{w}, #256]"),
                 unit!("6", "7", "8", "9", "3",
@@ -133,12 +90,11 @@ pub(super) fn dotprod(panels: &[u8], x: Row, y: &mut [f32]) {
                 "fmul v25.4s, v25.4s, v28.s[0]",
                 "fmul v26.4s, v26.4s, v28.s[0]",
                 "fmul v27.4s, v27.4s, v28.s[0]",
-                "scvtf v20.4s, v20.4s",
-                "scvtf v21.4s, v21.4s",
-                "scvtf v22.4s, v22.4s",
-                "scvtf v23.4s, v23.4s",
+                "fsub v20.4s, v20.4s, v30.4s",
+                "fsub v21.4s, v21.4s, v30.4s",
+                "fsub v22.4s, v22.4s, v30.4s",
+                "fsub v23.4s, v23.4s, v30.4s",
                 "add {w}, {w}, #288",
-                "add {o}, {o}, #4",
                 "subs {n}, {n}, #1",
                 "fmla v16.4s, v20.4s, v24.4s",
                 "fmla v17.4s, v21.4s, v25.4s",
@@ -151,7 +107,7 @@ pub(super) fn dotprod(panels: &[u8], x: Row, y: &mut [f32]) {
                 o = inout(reg) x.starts.as_ptr() => _,
                 n = inout(reg) x.scales.len() => _,
                 inout("v16") a, inout("v17") b, inout("v18") c, inout("v19") d,
-                in("v31") vdupq_n_u8(15),
+                in("v30") vdupq_n_f32(MAGIC), in("v31") vdupq_n_u8(15),
                 out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _,
                 out("v7") _, out("v8") _, out("v9") _, out("v10") _, out("v11") _, out("v12") _, out("v13") _,
                 out("v20") _, out("v21") _, out("v22") _, out("v23") _, out("v24") _, out("v25") _,
@@ -174,87 +130,38 @@ fn store(y: &mut [f32; ROWS], sums: [float32x4_t; 4]) {
 
 /// The same without the dot product instructions: four vectors times one unit's four low and four high activations,
 /// which `$mul` brings to the i16 sums first (`smull` starts them).
+#[rustfmt::skip] // an instruction to a line
 macro_rules! wide_unit {
     ($a:literal, $b:literal, $c:literal, $d:literal, $mul:literal, $load:expr, $later:expr) => {
         concat!(
             "ld1r {{v0.4s}}, [{q}], #4\n",
             "ld1r {{v1.4s}}, [{high}], #4\n",
-            "and v10.16b, v",
-            $a,
-            ".16b, v31.16b\n",
-            "and v11.16b, v",
-            $b,
-            ".16b, v31.16b\n",
-            "and v12.16b, v",
-            $c,
-            ".16b, v31.16b\n",
-            "and v13.16b, v",
-            $d,
-            ".16b, v31.16b\n",
-            $load,
-            "\n",
-            "ushr v",
-            $a,
-            ".16b, v",
-            $a,
-            ".16b, #4\n",
-            "ushr v",
-            $b,
-            ".16b, v",
-            $b,
-            ".16b, #4\n",
-            "ushr v",
-            $c,
-            ".16b, v",
-            $c,
-            ".16b, #4\n",
-            "ushr v",
-            $d,
-            ".16b, v",
-            $d,
-            ".16b, #4\n",
-            $later,
-            "\n",
-            $mul,
-            " v20.8h, v10.8b, v0.8b\n",
-            $mul,
-            "2 v21.8h, v10.16b, v0.16b\n",
-            $mul,
-            " v22.8h, v11.8b, v0.8b\n",
-            $mul,
-            "2 v23.8h, v11.16b, v0.16b\n",
-            $mul,
-            " v24.8h, v12.8b, v0.8b\n",
-            $mul,
-            "2 v25.8h, v12.16b, v0.16b\n",
-            $mul,
-            " v26.8h, v13.8b, v0.8b\n",
-            $mul,
-            "2 v27.8h, v13.16b, v0.16b\n",
-            "smlal v20.8h, v",
-            $a,
-            ".8b, v1.8b\n",
-            "smlal2 v21.8h, v",
-            $a,
-            ".16b, v1.16b\n",
-            "smlal v22.8h, v",
-            $b,
-            ".8b, v1.8b\n",
-            "smlal2 v23.8h, v",
-            $b,
-            ".16b, v1.16b\n",
-            "smlal v24.8h, v",
-            $c,
-            ".8b, v1.8b\n",
-            "smlal2 v25.8h, v",
-            $c,
-            ".16b, v1.16b\n",
-            "smlal v26.8h, v",
-            $d,
-            ".8b, v1.8b\n",
-            "smlal2 v27.8h, v",
-            $d,
-            ".16b, v1.16b",
+            "and v10.16b, v", $a, ".16b, v31.16b\n",
+            "and v11.16b, v", $b, ".16b, v31.16b\n",
+            "and v12.16b, v", $c, ".16b, v31.16b\n",
+            "and v13.16b, v", $d, ".16b, v31.16b\n",
+            $load, "\n",
+            "ushr v", $a, ".16b, v", $a, ".16b, #4\n",
+            "ushr v", $b, ".16b, v", $b, ".16b, #4\n",
+            "ushr v", $c, ".16b, v", $c, ".16b, #4\n",
+            "ushr v", $d, ".16b, v", $d, ".16b, #4\n",
+            $later, "\n",
+            $mul, " v20.8h, v10.8b, v0.8b\n",
+            $mul, "2 v21.8h, v10.16b, v0.16b\n",
+            $mul, " v22.8h, v11.8b, v0.8b\n",
+            $mul, "2 v23.8h, v11.16b, v0.16b\n",
+            $mul, " v24.8h, v12.8b, v0.8b\n",
+            $mul, "2 v25.8h, v12.16b, v0.16b\n",
+            $mul, " v26.8h, v13.8b, v0.8b\n",
+            $mul, "2 v27.8h, v13.16b, v0.16b\n",
+            "smlal v20.8h, v", $a, ".8b, v1.8b\n",
+            "smlal2 v21.8h, v", $a, ".16b, v1.16b\n",
+            "smlal v22.8h, v", $b, ".8b, v1.8b\n",
+            "smlal2 v23.8h, v", $b, ".16b, v1.16b\n",
+            "smlal v24.8h, v", $c, ".8b, v1.8b\n",
+            "smlal2 v25.8h, v", $c, ".16b, v1.16b\n",
+            "smlal v26.8h, v", $d, ".8b, v1.8b\n",
+            "smlal2 v27.8h, v", $d, ".16b, v1.16b",
         )
     };
 }
@@ -262,6 +169,7 @@ macro_rules! wide_unit {
 /// Without the dot product instructions. Sums of products stay in i16 for the whole block: a lane takes eight of at
 /// most 15 · 127, and the pairwise addition makes it sixteen, 30,480.
 #[target_feature(enable = "neon")]
+#[rustfmt::skip] // the assembly
 pub(super) fn neon(panels: &[u8], x: Row, y: &mut [f32]) {
     check(panels, &x, y);
     for (panel, y) in panels

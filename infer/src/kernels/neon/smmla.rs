@@ -22,22 +22,17 @@ use std::arch::aarch64::*;
 const MAGIC: f32 = 12_582_912.0;
 
 /// Four rows by eight tokens by eight columns: weights at `$w`, tokens at `$x` and `$y`.
+#[rustfmt::skip] // an instruction to a line
 macro_rules! columns {
     ($w:literal, $x:literal, $y:literal) => {
         concat!(
-            "ldp q12, q13, [{w}, #",
-            $w,
-            "]\n",
-            "ldp q14, q15, [{x}, #",
-            $x,
-            "]\n",
+            "ldp q12, q13, [{w}, #", $w, "]\n",
+            "ldp q14, q15, [{x}, #", $x, "]\n",
             "smmla v4.4s, v14.16b, v12.16b\n",
             "smmla v8.4s, v14.16b, v13.16b\n",
             "smmla v5.4s, v15.16b, v12.16b\n",
             "smmla v9.4s, v15.16b, v13.16b\n",
-            "ldp q14, q15, [{x}, #",
-            $y,
-            "]\n",
+            "ldp q14, q15, [{x}, #", $y, "]\n",
             "smmla v6.4s, v14.16b, v12.16b\n",
             "smmla v10.4s, v14.16b, v13.16b\n",
             "smmla v7.4s, v15.16b, v12.16b\n",
@@ -47,6 +42,7 @@ macro_rules! columns {
 }
 
 /// Starts the integer sums of four rows.
+#[rustfmt::skip] // an instruction to a line
 macro_rules! start {
     () => {
         "ldp q4, q5, [{magic}]\nldp q6, q7, [{magic}]\nldp q8, q9, [{magic}]\nldp q10, q11, [{magic}]"
@@ -54,79 +50,48 @@ macro_rules! start {
 }
 
 /// Adds the integer sums `$i`.. of two rows, scaled, to the float sums `$f`...
+#[rustfmt::skip] // an instruction to a line
 macro_rules! scale {
     ($i0:literal, $i1:literal, $i2:literal, $i3:literal, $f0:literal, $f1:literal, $f2:literal, $f3:literal) => {
         concat!(
             "ld1r {{v12.2d}}, [{d}], #8\n",
-            "fsub v",
-            $i0,
-            ".4s, v",
-            $i0,
-            ".4s, v15.4s\n",
-            "fsub v",
-            $i1,
-            ".4s, v",
-            $i1,
-            ".4s, v15.4s\n",
-            "fsub v",
-            $i2,
-            ".4s, v",
-            $i2,
-            ".4s, v15.4s\n",
-            "fsub v",
-            $i3,
-            ".4s, v",
-            $i3,
-            ".4s, v15.4s\n",
+            "fsub v", $i0, ".4s, v", $i0, ".4s, v15.4s\n",
+            "fsub v", $i1, ".4s, v", $i1, ".4s, v15.4s\n",
+            "fsub v", $i2, ".4s, v", $i2, ".4s, v15.4s\n",
+            "fsub v", $i3, ".4s, v", $i3, ".4s, v15.4s\n",
             "fmul v13.4s, v0.4s, v12.4s\n",
             "fmul v14.4s, v1.4s, v12.4s\n",
-            "fmla v",
-            $f0,
-            ".4s, v",
-            $i0,
-            ".4s, v13.4s\n",
-            "fmla v",
-            $f1,
-            ".4s, v",
-            $i1,
-            ".4s, v14.4s\n",
+            "fmla v", $f0, ".4s, v", $i0, ".4s, v13.4s\n",
+            "fmla v", $f1, ".4s, v", $i1, ".4s, v14.4s\n",
             "fmul v13.4s, v2.4s, v12.4s\n",
             "fmul v14.4s, v3.4s, v12.4s\n",
-            "fmla v",
-            $f2,
-            ".4s, v",
-            $i2,
-            ".4s, v13.4s\n",
-            "fmla v",
-            $f3,
-            ".4s, v",
-            $i3,
-            ".4s, v14.4s",
+            "fmla v", $f2, ".4s, v", $i2, ".4s, v13.4s\n",
+            "fmla v", $f3, ".4s, v", $i3, ".4s, v14.4s",
         )
     };
 }
 
 /// Rows 0..4 and 4..8 of the eight.
+#[rustfmt::skip] // an instruction to a line
 macro_rules! scale_four {
     (0) => {
         concat!(
             "ldr q15, [{magic}]\n",
-            scale!("4", "5", "6", "7", "16", "17", "18", "19"),
-            "\n",
-            scale!("8", "9", "10", "11", "20", "21", "22", "23")
+            scale!("4", "5", "6", "7", "16", "17", "18", "19"), "\n",
+            scale!("8", "9", "10", "11", "20", "21", "22", "23"),
         )
     };
     (1) => {
         concat!(
             "ldr q15, [{magic}]\n",
-            scale!("4", "5", "6", "7", "24", "25", "26", "27"),
-            "\n",
-            scale!("8", "9", "10", "11", "28", "29", "30", "31")
+            scale!("4", "5", "6", "7", "24", "25", "26", "27"), "\n",
+            scale!("8", "9", "10", "11", "28", "29", "30", "31"),
         )
     };
 }
 
 /// The loop over blocks of 32 columns, `$body` being one block's products.
+#[rustfmt::skip] // an instruction to a line
 macro_rules! blocks {
     ($acc:ident, $w:expr, $d:expr, $x:expr, $magic:expr, [$($body:expr),*]) => {{
         let [[a0, a1, a2, a3], [b0, b1, b2, b3], [c0, c1, c2, c3], [d0, d1, d2, d3]] = &mut $acc;
