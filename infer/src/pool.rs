@@ -100,7 +100,9 @@ impl Pool {
             let core = cores.get(index).copied();
             let builder = std::thread::Builder::new().name(format!("compute-{index}"));
             pool.workers.push(builder.spawn(move || {
-                core.map(stay_on);
+                if let Some(core) = core {
+                    stay_on(core);
+                }
                 worker(&shared);
             })?);
         }

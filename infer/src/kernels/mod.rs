@@ -10,8 +10,9 @@
 //! tokens (prefill) unpack sixteen rows at a time into a panel that stays in cache and is used against all tokens.
 //!
 //! One [`Kernels`] table of function pointers is chosen at start from the processor's features: `scalar` everywhere,
-//! `avx2`, `vnni` (AVX2 with AVX-VNNI) and `avx512` on x86-64, `neon` and `dotprod` on Arm. The environment variable `RETORT_KERNELS` forces one. All of them
-//! give the scalar reference's results up to the order of f32 additions; the integer parts are equal.
+//! `avx2`, `vnni` (AVX2 with AVX-VNNI) and `avx512` on x86-64, `neon`, `dotprod` and `i8mm` on Arm. The environment
+//! variable `RETORT_KERNELS` forces one. All of them give the scalar reference's results up to the order of f32
+//! additions; the integer parts are equal.
 #![allow(unsafe_code)] // SIMD intrinsics and disjoint writes from several threads; each block says why it is sound
 
 mod activations;

@@ -241,11 +241,11 @@ pub(super) fn tile_avx512(panel: &[u8], x: &Tokens, out: &mut [[f32; ROWS]; TOKE
                     let columns = x.q.as_ptr().add(4 * b + u / 2).cast::<i32>();
                     _mm512_set1_epi32(columns.add(2 * t + u % 2).read_unaligned())
                 };
-                for t in 0..TOKENS {
-                    sums[t] = _mm512_dpbusd_epi32(sums[t], low, value(u, t));
+                for (t, sum) in sums.iter_mut().enumerate() {
+                    *sum = _mm512_dpbusd_epi32(*sum, low, value(u, t));
                 }
-                for t in 0..TOKENS {
-                    sums[t] = _mm512_dpbusd_epi32(sums[t], high, value(u + 4, t));
+                for (t, sum) in sums.iter_mut().enumerate() {
+                    *sum = _mm512_dpbusd_epi32(*sum, high, value(u + 4, t));
                 }
             }
             let rows = _mm512_cvtph_ps(_mm256_loadu_si256(p.cast()));

@@ -157,9 +157,9 @@ fn avx512_groups<const G: usize>(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; 
             unsafe {
                 let w = _mm512_loadu_si512(p.q.as_ptr().add(k).cast());
                 let values = x.q.as_ptr().add(k / 2).cast::<i32>().add(k % 2);
-                for t in 0..TOKENS {
+                for (t, sum) in sums.iter_mut().enumerate() {
                     let v = _mm512_set1_epi32(values.add(2 * t).read_unaligned());
-                    sums[t] = _mm512_dpbusd_epi32(sums[t], w, v);
+                    *sum = _mm512_dpbusd_epi32(*sum, w, v);
                 }
             }
         }
