@@ -2,8 +2,9 @@
 //!
 //! One row after another, so that memory is read in one straight line. Scales and minima come out of one product of
 //! four numbers, `[d0, m0, d1, m1] * [dx0, s0, dx1, s1]` with `s = dx Σx`; of the result, the first and third are spread
-//! over their block's lanes, the others summed on their own. Q4_0 takes nibbles that are 8 too large and Q8_0 bytes
-//! that are 128 too large, which sums that start at `-8 Σx` or `-128 Σx` in one of a block's lanes undo.
+//! over their block's lanes, the others summed on their own. Q4_0 takes nibbles that are 8 too large, which sums that
+//! start at `-8 Σx` in one of a block's lanes undo. Q8_0 multiplies magnitudes with values that carry the weight's sign:
+//! bytes 128 too large would be undone as exactly, but leave lanes large that cancel in single precision.
 
 use crate::kernels::activations::Row;
 use std::arch::x86_64::*;
@@ -16,21 +17,16 @@ const fn bytes(format: usize) -> usize {
     [18, 20, 34][format]
 }
 
-/// What the sums of two blocks start from, `-8 Σx` of both in the lower half of `starts`.
+/// What the sums of two blocks of `F` start from, `-8 Σx` of both in the lower half of `starts`.
 #[inline]
 #[target_feature(enable = "avx2,avx512f")]
 fn begin<const F: usize>(starts: __m128i) -> __m512i {
-    if F == Q4_1 {
+    if F != Q4_0 {
         return _mm512_setzero_si512();
     }
     // the first of each block's eight lanes
     let places = _mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0);
-    let starts = _mm512_castsi128_si512(if F == Q8_0 {
-        _mm_slli_epi32::<4>(starts)
-    } else {
-        starts
-    });
-    _mm512_maskz_permutexvar_epi32(0x0101, places, starts)
+    _mm512_maskz_permutexvar_epi32(0x0101, places, _mm512_castsi128_si512(starts))
 }
 
 /// `[d, m]` of the blocks at `p` and `second` as four f32; `[d, d]` for formats without a minimum.
@@ -52,7 +48,7 @@ unsafe fn scales<const F: usize>(p: *const u8, second: *const u8) -> __m128 {
     }
 }
 
-/// The unsigned weights of the blocks at `p` and `second`.
+/// The weights of the blocks at `p` and `second`: nibbles as they are, or signed bytes.
 #[inline]
 #[target_feature(enable = "avx2,avx512f,avx512vl")]
 unsafe fn weights<const F: usize>(p: *const u8, second: *const u8) -> __m512i {
@@ -60,8 +56,7 @@ unsafe fn weights<const F: usize>(p: *const u8, second: *const u8) -> __m512i {
     unsafe {
         if F == Q8_0 {
             let a = _mm512_castsi256_si512(_mm256_loadu_si256(p.add(2).cast()));
-            let both = _mm512_inserti64x4::<1>(a, _mm256_loadu_si256(second.add(2).cast()));
-            return _mm512_xor_si512(both, _mm512_set1_epi32(0x8080_8080_u32 as i32));
+            return _mm512_inserti64x4::<1>(a, _mm256_loadu_si256(second.add(2).cast()));
         }
         let at = bytes(F) - 16;
         let a = _mm512_broadcast_i32x4(_mm_loadu_si128(p.add(at).cast()));
@@ -75,9 +70,28 @@ unsafe fn weights<const F: usize>(p: *const u8, second: *const u8) -> __m512i {
     }
 }
 
+/// `start` and the sums of four neighbours each, of the blocks at `p` and `second` with `values`, which are never -128.
+#[inline]
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn dot<const F: usize>(
+    start: __m512i,
+    p: *const u8,
+    second: *const u8,
+    values: __m512i,
+) -> __m512i {
+    // SAFETY: the caller has a whole block at each.
+    let w = unsafe { weights::<F>(p, second) };
+    if F != Q8_0 {
+        return _mm512_dpbusd_epi32(start, w, values);
+    }
+    let negative = _mm512_movepi8_mask(w);
+    let values = _mm512_mask_sub_epi8(values, negative, _mm512_setzero_si512(), values);
+    _mm512_dpbusd_epi32(start, _mm512_abs_epi8(w), values)
+}
+
 /// One row.
 #[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512vnni")]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn row<const F: usize>(mut w: *const u8, x: Row) -> f32 {
     let spread = _mm512_set_epi32(2, 2, 2, 2, 2, 2, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0);
     let (mut sums, mut mins) = (_mm512_setzero_ps(), _mm_setzero_ps());
@@ -94,7 +108,7 @@ unsafe fn row<const F: usize>(mut w: *const u8, x: Row) -> f32 {
             );
             let values = _mm512_loadu_si512(q.cast());
             let start = begin::<F>(_mm_loadl_epi64(starts.as_ptr().cast()));
-            let ints = _mm512_dpbusd_epi32(start, weights::<F>(w, second), values);
+            let ints = dot::<F>(start, w, second, values);
             let factor = _mm512_permutexvar_ps(spread, _mm512_castps128_ps512(factors));
             sums = _mm512_fmadd_ps(_mm512_cvtepi32_ps(ints), factor, sums);
             if F == Q4_1 {
@@ -112,7 +126,7 @@ unsafe fn row<const F: usize>(mut w: *const u8, x: Row) -> f32 {
             let values = _mm512_castsi256_si512(_mm256_loadu_si256(q.cast()));
             let values = _mm512_maskz_mov_epi64(0x0f, values);
             let start = begin::<F>(_mm_cvtsi32_si128(*start));
-            let ints = _mm512_dpbusd_epi32(start, weights::<F>(w, w), values);
+            let ints = dot::<F>(start, w, w, values);
             let factor = _mm512_maskz_permutexvar_ps(0xff, spread, _mm512_castps128_ps512(factors));
             sums = _mm512_fmadd_ps(_mm512_cvtepi32_ps(ints), factor, sums);
             if F == Q4_1 {
@@ -125,7 +139,7 @@ unsafe fn row<const F: usize>(mut w: *const u8, x: Row) -> f32 {
 }
 
 #[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512vnni")]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
 fn gemv<const F: usize>(w: &[u8], x: Row, y: &mut [f32]) {
     let stride = x.scales.len() * bytes(F);
     assert!(
@@ -140,17 +154,17 @@ fn gemv<const F: usize>(w: &[u8], x: Row, y: &mut [f32]) {
     }
 }
 
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512vnni")]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn q4_0(w: &[u8], x: Row, y: &mut [f32]) {
     gemv::<Q4_0>(w, x, y);
 }
 
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512vnni")]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn q4_1(w: &[u8], x: Row, y: &mut [f32]) {
     gemv::<Q4_1>(w, x, y);
 }
 
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512vnni")]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn q8_0(w: &[u8], x: Row, y: &mut [f32]) {
     gemv::<Q8_0>(w, x, y);
 }
