@@ -79,7 +79,7 @@ pub fn bench(
     }
     let prompt = prompt_tokens(settings.prompt, engine.config().vocab_size);
     let mut session = engine.session(context)?;
-    session.forward(&prompt[..settings.prompt.min(64)])?;
+    session.forward(&prompt)?;
     let (mut ttfts, mut tpots, mut joules) = (Vec::new(), Vec::new(), Vec::new());
     for rep in 0..settings.reps {
         session.truncate(0);

@@ -298,6 +298,7 @@ impl Kernels {
         output: &Output,
     ) -> Result<()> {
         let mut panel = Panel::default();
+        let mut out = [[0f32; ROWS]; TOKENS];
         let tokens = x.n_tokens();
         let block = (TOKEN_BLOCK_BYTES / w.cols)
             .max(32)
@@ -320,7 +321,6 @@ impl Kernels {
                 };
                 for t in (t0..t1).step_by(TOKENS) {
                     let x = x.tile(t / TOKENS);
-                    let mut out = [[0f32; ROWS]; TOKENS];
                     // SAFETY: the table's features were detected; panel and activations have `cols` columns.
                     unsafe {
                         match tile_rows16 {
@@ -330,7 +330,11 @@ impl Kernels {
                     }
                     for (i, out) in out.iter().enumerate().take(t1 - t) {
                         // SAFETY: the range of rows is this thread's own.
-                        unsafe { output.slice(t + i, r, count) }.copy_from_slice(&out[..count]);
+                        let to = unsafe { output.slice(t + i, r, count) };
+                        match <&mut [f32; ROWS]>::try_from(&mut *to) {
+                            Ok(whole) => *whole = *out,
+                            Err(_) => to.copy_from_slice(&out[..count]),
+                        }
                     }
                 }
             }

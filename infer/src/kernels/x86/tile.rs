@@ -4,6 +4,7 @@
 //! The VNNI kernels need unsigned weights and get them 128 too large; their sums start at `-128 Σx`, which the
 //! activations carry, so the integers come out exact. AVX2 alone multiplies magnitudes with values of moved signs.
 
+use super::rows16::apart;
 use crate::kernels::panel::{Panel, ROWS};
 use crate::kernels::tokens::{TOKENS, Tokens};
 use std::arch::x86_64::*;
@@ -148,21 +149,26 @@ pub(super) fn avx512(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
 #[target_feature(enable = "avx2,fma,avx512f,avx512vl,avx512vnni")]
 fn avx512_groups<const G: usize>(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
     let mut acc = [_mm512_setzero_ps(); TOKENS];
+    let mut weights = p.q.as_ptr();
+    let mut columns = x.q.as_ptr().cast::<i32>();
     for (g, (d, m)) in p.d.iter().zip(&p.m).enumerate() {
         let mut sums: [__m512i; TOKENS] =
             std::array::from_fn(|t| _mm512_set1_epi32(start::<G>(x, g, t)));
-        for k in g * (G / 4)..(g + 1) * (G / 4) {
+        let (w, values) = (apart(weights), apart(columns));
+        for k in 0..G / 4 {
             // SAFETY: `check`: there are `group / 4` vectors of 16 rows per group, and 8 values of each token for
             // every two vectors.
             unsafe {
-                let w = _mm512_loadu_si512(p.q.as_ptr().add(k).cast());
-                let values = x.q.as_ptr().add(k / 2).cast::<i32>().add(k % 2);
+                let w = _mm512_loadu_si512(w.add(k).cast());
                 for (t, sum) in sums.iter_mut().enumerate() {
-                    let v = _mm512_set1_epi32(values.add(2 * t).read_unaligned());
+                    let at = k / 2 * 2 * TOKENS + 2 * t + k % 2;
+                    let v = _mm512_set1_epi32(values.add(at).read_unaligned());
                     *sum = _mm512_dpbusd_epi32(*sum, w, v);
                 }
             }
         }
+        weights = w.wrapping_add(G / 4);
+        columns = values.wrapping_add(G / 4 * TOKENS);
         // SAFETY: both are arrays of 16 floats.
         let (d, m) = unsafe { (_mm512_loadu_ps(d.as_ptr()), _mm512_loadu_ps(m.as_ptr())) };
         for t in 0..TOKENS {
