@@ -11,6 +11,7 @@ macro_rules! kernels {
     ($name:ident, $features:literal, $doc:literal, |$u:ident, $s:ident| $dot:expr) => {
         #[doc = $doc]
         pub(in super::super) mod $name {
+            use super::super::ask_ahead;
             use crate::kernels::activations::Row;
             use std::arch::x86_64::*;
 
@@ -74,6 +75,7 @@ macro_rules! kernels {
                     // SAFETY: the row has as many blocks as `x` has scales, `x` has 32 values for each (see `gemv`),
                     // and a scale is two floats.
                     unsafe {
+                        ask_ahead::<1>(w);
                         let values = _mm256_loadu_si256(q.cast());
                         let ds = _mm_castpd_ps(_mm_load_sd(scale.as_ptr().cast()));
                         let ints = match F {

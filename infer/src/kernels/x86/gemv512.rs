@@ -6,6 +6,7 @@
 //! start at `-8 Σx` in one of a block's lanes undo. Q8_0 multiplies magnitudes with values that carry the weight's sign:
 //! bytes 128 too large would be undone as exactly, but leave lanes large that cancel in single precision.
 
+use super::ask_ahead;
 use crate::kernels::activations::Row;
 use std::arch::x86_64::*;
 
@@ -102,6 +103,11 @@ unsafe fn row<const F: usize>(mut w: *const u8, x: Row) -> f32 {
         // SAFETY: the row has as many blocks as `x` has scales, and `x` 32 values for each (see `gemv`).
         unsafe {
             let second = w.add(bytes(F));
+            if F == Q8_0 {
+                ask_ahead::<{ 2 * bytes(Q8_0) }>(w);
+            } else {
+                ask_ahead::<{ 2 * bytes(Q4_1) }>(w);
+            }
             let factors = _mm_mul_ps(
                 scales::<F>(w, second),
                 _mm_loadu_ps(pair.as_flattened().as_ptr()),

@@ -5,6 +5,7 @@
 //! that start at `-8 Σx` undo. With AVX2 alone the products of a whole block fit the i16 lanes of `vpmaddubsw`: sixteen
 //! of at most 15 × 127 make 30,480; they are widened once a block.
 
+use super::ask_ahead;
 use crate::kernels::activations::Row;
 use crate::kernels::panel::ROWS;
 use crate::kernels::rows16::{BLOCK_BYTES, NIBBLES};
@@ -101,6 +102,7 @@ macro_rules! eight_rows {
                 {
                     let mut acc = [_mm256_setzero_ps(); 2];
                     for b in 0..blocks {
+                        ask_ahead::<BLOCK_BYTES>(panel.as_ptr().wrapping_add(b * BLOCK_BYTES));
                         for (half, acc) in acc.iter_mut().enumerate() {
                             // SAFETY: `check_gemv`: the panel has `blocks` blocks, the token 32 values for each.
                             let (d, [sum]) = unsafe {
@@ -204,6 +206,7 @@ pub(super) fn gemv_avx512(panels: &[u8], x: Row, y: &mut [f32]) {
             // SAFETY: `check_gemv`: the panel has `blocks` blocks, the token 32 values for each.
             unsafe {
                 let p = panel.as_ptr().add(b * BLOCK_BYTES);
+                ask_ahead::<BLOCK_BYTES>(p);
                 let values = x.q.as_ptr().cast::<i32>().add(8 * b);
                 let value = |u| _mm512_set1_epi32(values.add(u).read_unaligned());
                 let (mut even, mut odd) = (_mm512_set1_epi32(x.starts[b]), _mm512_setzero_si512());
