@@ -6,7 +6,7 @@
 //! takes none: what is waited for is pieces, not threads.
 //!
 //! Decoding makes hundreds of loops a token, microseconds apart, so a thread that has run dry watches for the next
-//! loop for a moment ([`WATCH`]) before it sleeps. A pool without work uses no processor time.
+//! loop for a moment before it sleeps. A pool without work uses no processor time.
 #![allow(unsafe_code)] // a loop's function outlives no call, which the compiler cannot see; disjoint rows
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};

@@ -149,6 +149,40 @@ fn figures_have_their_names() {
 }
 
 #[test]
+fn a_packed_file_runs_and_guessing_changes_nothing() {
+    let (directory, model) = model(&q4_0());
+    let packed = directory.path().join("packed.gguf");
+    let packed = packed.to_str().unwrap();
+    assert_eq!(
+        stdout(&["pack", &model, "--out", packed]).trim_end(),
+        packed
+    );
+    let run = |more: &[&str]| {
+        let mut args = vec![
+            "run",
+            packed,
+            "-p",
+            "and the",
+            "-n",
+            "20",
+            "--temperature",
+            "0",
+        ];
+        args.extend(more);
+        stdout(&args)
+    };
+    let plain = run(&[]);
+    assert!(plain.len() > 4, "{plain}");
+    assert_eq!(run(&["--speculate", "lookup"]), plain);
+    assert_eq!(run(&["--speculate", packed]), plain);
+    assert_eq!(run(&["--threads", "3", "--pin"]), plain);
+    refused(
+        &["pack", packed, "--out", &model],
+        &["packed.gguf", "is packed for retort-edge"],
+    );
+}
+
+#[test]
 fn info_says_what_is_inside() {
     let (_directory, model) = model(&q4_0());
     let text = stdout(&["info", &model, "--ctx", "100"]);

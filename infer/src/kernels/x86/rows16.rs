@@ -229,6 +229,7 @@ pub(super) fn gemv_avx512(panels: &[u8], x: Row, y: &mut [f32]) {
 /// A pointer that the compiler keeps in a register of its own. It would otherwise address all arrays by one index,
 /// and an instruction with three operands and an indexed address takes two places in the processor's front end.
 #[inline(always)]
+#[allow(clippy::pointers_in_nomem_asm_block)] // nothing is read through it there
 pub(super) fn apart<T>(mut p: *const T) -> *const T {
     // SAFETY: no instruction; the pointer comes out as it went in.
     unsafe {
