@@ -35,10 +35,9 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     unsafe { (current().ops.rms_norm)(x, weight, eps, out) }
 }
 
-/// [`rms_norm`] in place.
+/// [`rms_norm`] in place, for the few numbers of a head.
 pub fn rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) {
-    let squares = dot(x, x);
-    let scale = 1.0 / (squares / x.len() as f32 + eps).sqrt();
+    let scale = body::rms_scale(x, eps);
     for (x, w) in x.iter_mut().zip(weight) {
         *x = *x * scale * w;
     }
@@ -124,10 +123,16 @@ pub(super) mod body {
         lanes
     }
 
+    /// What RMSNorm multiplies by.
+    #[inline(always)]
+    pub fn rms_scale(x: &[f32], eps: f32) -> f32 {
+        let squares: f32 = reduce(x, 0.0, |sum, x| sum + x * x).iter().sum();
+        1.0 / (squares / x.len() as f32 + eps).sqrt()
+    }
+
     #[inline(always)]
     pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-        let squares: f32 = reduce(x, 0.0, |sum, x| sum + x * x).iter().sum();
-        let scale = 1.0 / (squares / x.len() as f32 + eps).sqrt();
+        let scale = rms_scale(x, eps);
         for ((out, x), w) in out.iter_mut().zip(x).zip(weight) {
             *out = x * scale * w;
         }

@@ -132,7 +132,8 @@ fn rows16_block(block: &[u8], r: usize) -> (f32, [i32; 32]) {
     (d, q)
 }
 
-/// Panels of sixteen rows times one token.
+/// Panels of sixteen rows times one token. One fused multiply-add a block, block after block: all tables do just that,
+/// for one token or many, so that their results are the same bits.
 pub(super) fn gemv_rows16(panels: &[u8], x: Row, y: &mut [f32]) {
     let panels = panels.chunks_exact(x.scales.len() * rows16::BLOCK_BYTES);
     for (panel, y) in panels.zip(y.chunks_exact_mut(ROWS)) {
@@ -146,7 +147,7 @@ pub(super) fn gemv_rows16(panels: &[u8], x: Row, y: &mut [f32]) {
                     .zip(&values[b])
                     .map(|(w, v)| w * i32::from(*v))
                     .sum();
-                *y += d * x.scales[b][0] * dot as f32;
+                *y = (dot as f32).mul_add(d * x.scales[b][0], *y);
             }
         }
     }
@@ -161,7 +162,7 @@ pub(super) fn tile_rows16(panel: &[u8], x: &Tokens, out: &mut [[f32; ROWS]; TOKE
             for (t, out) in out.iter_mut().enumerate() {
                 let values = x.q[4 * b..4 * b + 4].iter().flat_map(|columns| columns[t]);
                 let dot: i32 = q.iter().zip(values).map(|(w, v)| w * i32::from(v)).sum();
-                out[r] += d * x.d[b][t] * dot as f32;
+                out[r] = (dot as f32).mul_add(d * x.d[b][t], out[r]);
             }
         }
     }

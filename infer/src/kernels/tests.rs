@@ -243,7 +243,7 @@ proptest! {
         prop_assert_eq!(a, b);
     }
 
-    /// And with any scales, within the bound.
+    /// And with any scales, within the bound, and the same bits with every table, for one token or many.
     #[test]
     fn panels_of_sixteen_rows_are_right(seed in any::<u64>()) {
         let mut random = Random(seed);
@@ -253,10 +253,18 @@ proptest! {
         let w = Matrix::new(GgmlType::Q4_0, rows, cols, &data).unwrap();
         let p = Matrix::rows16(GgmlType::Q4_0, rows, cols, &panels).unwrap();
         let input = random.activations(tokens * cols);
+        let mut scalar: Option<Vec<u32>> = None;
         for k in Kernels::available() {
             let mut x = Activations::new();
             x.quantize_with(k, &input, tokens, cols).unwrap();
             let y = product(k, &p, &x);
+            let bits: Vec<u32> = y.iter().map(|y| if y.is_nan() { 0 } else { y.to_bits() }).collect();
+            prop_assert_eq!(scalar.get_or_insert_with(|| bits.clone()), &bits, "{}", k.name);
+            x.quantize_with(k, &input[(tokens - 1) * cols..], 1, cols).unwrap();
+            let alone = product(k, &p, &x);
+            let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+            prop_assert!(alone.iter().zip(&y[(tokens - 1) * rows..]).all(same), "{} alone", k.name);
+            x.quantize_with(k, &input, tokens, cols).unwrap();
             for t in 0..tokens {
                 for r in 0..rows {
                     let (want, magnitude) = exact(&w, &x, r, t);

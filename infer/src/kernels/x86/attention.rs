@@ -19,7 +19,7 @@ fn check(step: &Step, state: &State) {
 }
 
 macro_rules! attend {
-    ($name:ident, $features:literal, $vectors:literal, $queries:literal, $vector:ty, $zero:ident, $load:ident, $store:ident, $set:ident, $fma:ident) => {
+    ($name:ident, $features:literal, $vectors:literal, [$(($queries:literal, $wide:literal)),*], $vector:ty, $zero:ident, $load:ident, $store:ident, $set:ident, $fma:ident) => {
         pub(super) mod $name {
             use super::*;
 
@@ -28,116 +28,135 @@ macro_rules! attend {
             /// Numbers in a vector.
             const LANES: usize = TILE / VECTORS;
 
-            /// See `attention::attend`.
+            /// See `attention::attend`. As many queries at a time as fit the registers; fewer take several tiles, or
+            /// several vectors of channels, at a time, so that there are always enough sums to add to.
             #[target_feature(enable = $features)]
             pub fn attend(step: &Step, state: &mut State) {
                 check(step, state);
                 let n = step.seen.len();
                 // SAFETY: the sizes were checked, and queries `first .. first + Q` are less than `n`.
                 unsafe {
-                    each(n, |first, q| match q {
-                        $queries => scores::<$queries>(step, state, first),
-                        4 => scores::<4>(step, state, first),
-                        2 => scores::<2>(step, state, first),
-                        _ => scores::<1>(step, state, first),
-                    });
+                    let mut first = 0;
+                    while first < n {
+                        first += match n - first {
+                            $($queries.. => scores::<$queries, $wide>(step, state, first),)*
+                            0 => break,
+                        };
+                    }
                     (0..n).for_each(|i| softmax(step.seen[i], state, i));
-                    each(n, |first, q| match q {
-                        $queries => weigh::<$queries>(step, state, first),
-                        4 => weigh::<4>(step, state, first),
-                        2 => weigh::<2>(step, state, first),
-                        _ => weigh::<1>(step, state, first),
-                    });
-                }
-            }
-
-            /// Calls `f` with stretches of as many of the `n` queries as fit the registers, then of 4, 2 and 1.
-            #[inline]
-            #[target_feature(enable = $features)]
-            fn each(n: usize, mut f: impl FnMut(usize, usize)) {
-                let mut first = 0;
-                while first < n {
-                    let q = match n - first {
-                        $queries.. => $queries,
-                        4.. => 4,
-                        2.. => 2,
-                        _ => 1,
-                    };
-                    f(first, q);
-                    first += q;
-                }
-            }
-
-            /// Scores of queries `first .. first + Q` with all positions that any of them sees.
-            #[inline]
-            #[target_feature(enable = $features)]
-            unsafe fn scores<const Q: usize>(step: &Step, state: &mut State, first: usize) {
-                let hd = step.head_dim;
-                let seen = step.seen[first..first + Q]
-                    .iter()
-                    .copied()
-                    .max()
-                    .unwrap_or(0);
-                for tile in 0..seen.div_ceil(TILE).min(TILES) {
-                    let mut acc = [[$zero(); VECTORS]; Q];
-                    // SAFETY: `check`: `hd` numbers for each query, and `hd` times 16 for each tile of keys.
-                    unsafe {
-                        let queries = step.queries.as_ptr().add(first * hd);
-                        let keys = step.keys.as_ptr().add(tile * TILE * hd);
-                        for d in 0..hd {
-                            let key: [$vector; VECTORS] =
-                                std::array::from_fn(|v| $load(keys.add(d * TILE + v * LANES)));
-                            for q in 0..Q {
-                                let query = $set(*queries.add(q * hd + d));
-                                for v in 0..VECTORS {
-                                    acc[q][v] = $fma(query, key[v], acc[q][v]);
-                                }
-                            }
-                        }
-                        for (q, acc) in acc.into_iter().enumerate() {
-                            let to = state.scores[first + q].as_mut_ptr().add(tile * TILE);
-                            for (v, acc) in acc.into_iter().enumerate() {
-                                $store(to.add(v * LANES), acc);
-                            }
-                        }
+                    let mut first = 0;
+                    while first < n {
+                        first += match n - first {
+                            $($queries.. => weigh::<$queries, $wide>(step, state, first),)*
+                            0 => break,
+                        };
                     }
                 }
             }
 
-            /// Adds the values of all positions, weighted, to queries `first .. first + Q`.
+            /// Scores of queries `first .. first + Q` with all positions that any of them sees, `T` tiles at a time;
+            /// gives `Q`.
             #[inline]
             #[target_feature(enable = $features)]
-            unsafe fn weigh<const Q: usize>(step: &Step, state: &mut State, first: usize) {
-                let width = state.width;
-                // positions that none of these queries sees have weight zero, and may hold anything
-                let seen = step.seen[first..first + Q]
-                    .iter()
-                    .copied()
-                    .max()
-                    .unwrap_or(0);
-                // SAFETY: `check`: `width` numbers for each query and each of the 64 positions, 64 weights.
-                unsafe {
-                    let sums = state.values.as_mut_ptr().add(first * width);
-                    let weights = state.scores.as_ptr().add(first).cast::<f32>();
-                    for column in (0..width).step_by(TILE) {
-                        let mut acc: [[$vector; VECTORS]; Q] = std::array::from_fn(|q| {
-                            std::array::from_fn(|v| $load(sums.add(q * width + column + v * LANES)))
-                        });
-                        for position in 0..seen.min(STEP) {
-                            let values = step.values.as_ptr().add(position * width + column);
-                            let values: [$vector; VECTORS] =
-                                std::array::from_fn(|v| $load(values.add(v * LANES)));
+            unsafe fn scores<const Q: usize, const T: usize>(
+                step: &Step,
+                state: &mut State,
+                first: usize,
+            ) -> usize {
+                let hd = step.head_dim;
+                let seen = step.seen[first..first + Q].iter().copied().max().unwrap_or(0);
+                for tile in (0..seen.div_ceil(TILE).min(TILES)).step_by(T) {
+                    let mut acc = [[[$zero(); VECTORS]; T]; Q];
+                    // SAFETY: `check`: `hd` numbers for each query, and `hd` times 16 for each tile of keys, of which
+                    // there are a multiple of `T`.
+                    unsafe {
+                        let queries = step.queries.as_ptr().add(first * hd);
+                        let keys = step.keys.as_ptr().add(tile * TILE * hd);
+                        for d in 0..hd {
+                            let key: [[$vector; VECTORS]; T] = std::array::from_fn(|t| {
+                                let at = (t * hd + d) * TILE;
+                                std::array::from_fn(|v| $load(keys.add(at + v * LANES)))
+                            });
                             for q in 0..Q {
-                                let weight = $set(*weights.add(q * STEP + position));
-                                for v in 0..VECTORS {
-                                    acc[q][v] = $fma(weight, values[v], acc[q][v]);
+                                let query = $set(*queries.add(q * hd + d));
+                                for t in 0..T {
+                                    for v in 0..VECTORS {
+                                        acc[q][t][v] = $fma(query, key[t][v], acc[q][t][v]);
+                                    }
                                 }
                             }
                         }
-                        for (q, acc) in acc.into_iter().enumerate() {
-                            for (v, acc) in acc.into_iter().enumerate() {
-                                $store(sums.add(q * width + column + v * LANES), acc);
+                        for (q, acc) in acc.iter().enumerate() {
+                            let to = state.scores[first + q].as_mut_ptr().add(tile * TILE);
+                            for (v, acc) in acc.as_flattened().iter().enumerate() {
+                                $store(to.add(v * LANES), *acc);
                             }
+                        }
+                    }
+                }
+                Q
+            }
+
+            /// Adds the values of all positions, weighted, to queries `first .. first + Q`, `C` times sixteen channels
+            /// at a time and the last ones singly; gives `Q`.
+            #[inline]
+            #[target_feature(enable = $features)]
+            unsafe fn weigh<const Q: usize, const C: usize>(
+                step: &Step,
+                state: &mut State,
+                first: usize,
+            ) -> usize {
+                let wide = state.width - state.width % (C * TILE);
+                for column in (0..wide).step_by(C * TILE) {
+                    // SAFETY: the caller's promise, and the columns lie below the width.
+                    unsafe { columns::<Q, C>(step, state, first, column) };
+                }
+                for column in (wide..state.width).step_by(TILE) {
+                    // SAFETY: as above.
+                    unsafe { columns::<Q, 1>(step, state, first, column) };
+                }
+                Q
+            }
+
+            /// The same for `C` times sixteen channels from `column` on.
+            #[inline]
+            #[target_feature(enable = $features)]
+            unsafe fn columns<const Q: usize, const C: usize>(
+                step: &Step,
+                state: &mut State,
+                first: usize,
+                column: usize,
+            ) {
+                let width = state.width;
+                // positions that none of these queries sees have weight zero, and may hold anything
+                let seen = step.seen[first..first + Q].iter().copied().max().unwrap_or(0);
+                // SAFETY: `check`: `width` numbers for each query and each of the 64 positions, 64 weights.
+                unsafe {
+                    let sums = state.values.as_mut_ptr().add(first * width + column);
+                    let weights = state.scores.as_ptr().add(first).cast::<f32>();
+                    let mut acc: [[[$vector; VECTORS]; C]; Q] = std::array::from_fn(|q| {
+                        std::array::from_fn(|c| {
+                            let at = q * width + c * TILE;
+                            std::array::from_fn(|v| $load(sums.add(at + v * LANES)))
+                        })
+                    });
+                    for position in 0..seen.min(STEP) {
+                        let values = step.values.as_ptr().add(position * width + column);
+                        let values: [[$vector; VECTORS]; C] = std::array::from_fn(|c| {
+                            std::array::from_fn(|v| $load(values.add(c * TILE + v * LANES)))
+                        });
+                        for q in 0..Q {
+                            let weight = $set(*weights.add(q * STEP + position));
+                            for c in 0..C {
+                                for v in 0..VECTORS {
+                                    acc[q][c][v] = $fma(weight, values[c][v], acc[q][c][v]);
+                                }
+                            }
+                        }
+                    }
+                    for (q, acc) in acc.iter().enumerate() {
+                        for (v, acc) in acc.as_flattened().iter().enumerate() {
+                            $store(sums.add(q * width + v * LANES), *acc);
                         }
                     }
                 }
@@ -150,7 +169,7 @@ attend!(
     avx2,
     "avx2,fma",
     2,
-    5,
+    [(5, 1), (4, 1), (3, 1), (2, 2), (1, 4)],
     __m256,
     _mm256_setzero_ps,
     _mm256_loadu_ps,
@@ -162,7 +181,16 @@ attend!(
     avx512,
     "avx2,fma,avx512f,avx512vl",
     1,
-    16,
+    [
+        (16, 1),
+        (8, 2),
+        (6, 2),
+        (5, 4),
+        (4, 4),
+        (3, 4),
+        (2, 4),
+        (1, 4)
+    ],
     __m512,
     _mm512_setzero_ps,
     _mm512_loadu_ps,

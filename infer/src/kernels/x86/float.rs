@@ -138,3 +138,22 @@ pub(super) fn to_f16(x: &[f32], out: &mut [f16]) {
         *out = f16::from_f32(*x);
     }
 }
+
+/// Widens from half precision.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+pub(super) fn from_f16(x: &[f16], out: &mut [f32]) {
+    let n = x.len().min(out.len());
+    let (x, x_rest) = x[..n].as_chunks::<8>();
+    let (out, out_rest) = out[..n].as_chunks_mut::<8>();
+    for (out, x) in out.iter_mut().zip(x) {
+        // SAFETY: both are references to eight numbers.
+        unsafe {
+            let halves = _mm_loadu_si128(x.as_ptr().cast());
+            _mm256_storeu_ps(out.as_mut_ptr(), _mm256_cvtph_ps(halves));
+        }
+    }
+    for (out, x) in out_rest.iter_mut().zip(x_rest) {
+        *out = x.to_f32();
+    }
+}
