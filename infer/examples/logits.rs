@@ -2,6 +2,7 @@
 //!
 //! In: a GGUF file, a prompt, a number of tokens; out: `tokens` (the prompt's ids), `logits` (one
 //! row of [vocab_size] for each of them), `greedy` (the ids that follow), `text` (their text).
+//! Keys and values are kept in single precision, so that what is compared is the arithmetic.
 //!
 //!     cargo run --release -p retort-infer --example logits -- model.gguf "The capital of France is" 64
 
@@ -10,13 +11,15 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use retort_infer::Model;
+use retort_infer::engine::{KvType, Settings};
 use retort_infer::sampling::Sampling;
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let mut next = || args.next().context("usage: logits FILE.gguf PROMPT N");
     let (file, prompt, n) = (next()?, next()?, next()?.parse()?);
-    let model = Model::open(Path::new(&file))?;
+    let settings = Settings::new(None, false, KvType::F32)?;
+    let model = Model::open_with(Path::new(&file), settings)?;
     let tokens = model.prompt(&prompt)?;
     let vocab_size = model.engine.config().vocab_size;
     let mut logits: Vec<Vec<f32>> = Vec::new();

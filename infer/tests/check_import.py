@@ -129,7 +129,7 @@ def main():
         part.write_bytes(args.text.read_bytes()[: args.bytes])
         figures = {}
         for name, file, theirs in [("original", args.model, llama), ("again", again, llama_again)]:
-            out = run(args.bin / "retort-edge", "perplexity", file, "--text", part, "--json")
+            out = run(args.bin / "retort-edge", "perplexity", file, "--text", part, "--kv-cache", "f32", "--json")
             figures[name] = json.loads(out)["perplexity"]
             figures[f"{name} in llama.cpp"] = check_llamacpp.perplexity(theirs, data, 512)[0]
         ids = tokenizer(data, add_special_tokens=False)["input_ids"]

@@ -191,7 +191,7 @@ def main():
         with tempfile.NamedTemporaryFile(suffix=".txt") as file:
             file.write(data)
             file.flush()
-            command = [folder / "retort-edge", "perplexity", args.model, "--text", file.name]
+            command = [folder / "retort-edge", "perplexity", args.model, "--text", file.name, "--kv-cache", "f32"]
             command += ["--ctx", str(args.ctx), "--json"]
             ours = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
         theirs, scored = perplexity(llama, data.decode(errors="replace"), args.ctx)
