@@ -60,22 +60,30 @@ impl State {
         self.scores.resize(n, [0.0; STEP]);
     }
 
+    /// Panics unless `step` and this state have the sizes given above, which makes the kernels' loads sound.
+    pub(super) fn check(&self, step: &Step) {
+        let (n, hd) = (step.seen.len(), step.head_dim);
+        assert!(
+            self.width == width(hd)
+                && self.largest.len() == n
+                && self.sums.len() == n
+                && self.scores.len() == n
+                && self.values.len() == n * self.width
+                && step.queries.len() == n * hd
+                && step.keys.len() == STEP * hd
+                && step.values.len() == STEP * self.width,
+            "attention sizes"
+        );
+    }
+
     /// Takes in 64 positions with the active kernels.
     ///
     /// # Panics
     ///
     /// If the parts of `step` do not have the sizes given above.
     pub fn step(&mut self, step: &Step) {
-        let n = step.seen.len();
-        assert!(
-            n == self.largest.len()
-                && step.queries.len() == n * step.head_dim
-                && step.keys.len() == STEP * step.head_dim
-                && self.width == width(step.head_dim)
-                && step.values.len() == STEP * self.width,
-            "attention sizes"
-        );
-        // SAFETY: the current table's features were detected; the function takes any slices.
+        self.check(step);
+        // SAFETY: the current table's features were detected; the function checks what it takes.
         unsafe { (super::table::current().attend)(step, self) }
     }
 

@@ -77,6 +77,18 @@ impl Random {
         data
     }
 
+    /// Numbers that int8 holds exactly: every block has one of ±127, now and then all are.
+    fn whole_numbers(&mut self, n: usize) -> Vec<f32> {
+        let mut x: Vec<f32> = (0..n).map(|_| self.below(255) as f32 - 127.0).collect();
+        for block in x.chunks_mut(BLOCK) {
+            if self.below(4) == 0 {
+                block.fill([127.0, -127.0][self.below(2)]);
+            }
+            block[self.below(BLOCK)] = [127.0, -127.0][self.below(2)];
+        }
+        x
+    }
+
     fn activations(&mut self, n: usize) -> Vec<f32> {
         let mut x: Vec<f32> = (0..n).map(|_| self.unit() * 3.0).collect();
         for block in x.chunks_mut(BLOCK) {
@@ -187,14 +199,7 @@ proptest! {
             let (rows, tokens) = (1 + random.below(40), [1, 2, 9][random.below(3)]);
             let data = random.rows(ty, rows, cols, one);
             let w = Matrix::new(ty, rows, cols, &data).unwrap();
-            let mut input: Vec<f32> = (0..tokens * cols).map(|_| random.below(255) as f32 - 127.0).collect();
-            for block in input.chunks_mut(BLOCK) {
-                if random.below(4) == 0 {
-                    let end = [127.0, -127.0][random.below(2)];
-                    block.fill(end);
-                }
-                block[random.below(BLOCK)] = [127.0, -127.0][random.below(2)];
-            }
+            let input = random.whole_numbers(tokens * cols);
             for k in Kernels::available() {
                 let mut x = Activations::new();
                 x.quantize_with(k, &input, tokens, cols).unwrap();
@@ -218,14 +223,7 @@ proptest! {
         let panels = packed(&data, rows);
         let w = Matrix::new(GgmlType::Q4_0, rows, cols, &data).unwrap();
         let p = Matrix::rows16(GgmlType::Q4_0, rows, cols, &panels).unwrap();
-        let mut input: Vec<f32> = (0..tokens * cols).map(|_| random.below(255) as f32 - 127.0).collect();
-        for block in input.chunks_mut(BLOCK) {
-            if random.below(4) == 0 {
-                let end = [127.0, -127.0][random.below(2)];
-                block.fill(end);
-            }
-            block[random.below(BLOCK)] = [127.0, -127.0][random.below(2)];
-        }
+        let input = random.whole_numbers(tokens * cols);
         for k in Kernels::available() {
             let mut x = Activations::new();
             x.quantize_with(k, &input, tokens, cols).unwrap();

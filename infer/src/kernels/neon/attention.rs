@@ -11,16 +11,8 @@ const VECTORS: usize = TILE / 4;
 /// See `attention::attend`.
 #[target_feature(enable = "neon")]
 pub(super) fn attend(step: &Step, state: &mut State) {
-    let (n, hd, width) = (step.seen.len(), step.head_dim, state.width);
-    assert!(
-        step.queries.len() == n * hd
-            && step.keys.len() == STEP * hd
-            && step.values.len() == STEP * width
-            && width.is_multiple_of(TILE)
-            && state.scores.len() >= n
-            && state.values.len() >= n * width,
-        "attention sizes"
-    );
+    state.check(step);
+    let n = step.seen.len();
     let four = n - n % 4;
     // SAFETY: the sizes are those that `attention.rs` gives, and queries `first .. first + Q` are less than `n`.
     unsafe {

@@ -4,20 +4,6 @@
 use crate::kernels::attention::{STEP, State, Step, TILE, TILES, softmax};
 use std::arch::x86_64::*;
 
-/// Checks what makes the kernels' loads sound.
-fn check(step: &Step, state: &State) {
-    let (n, hd, width) = (step.seen.len(), step.head_dim, state.width);
-    assert!(
-        step.queries.len() == n * hd
-            && step.keys.len() == STEP * hd
-            && step.values.len() == STEP * width
-            && width.is_multiple_of(TILE)
-            && state.scores.len() >= n
-            && state.values.len() >= n * width,
-        "attention sizes"
-    );
-}
-
 macro_rules! attend {
     ($name:ident, $features:literal, $vectors:literal, [$(($queries:literal, $wide:literal)),*], $vector:ty, $zero:ident, $load:ident, $store:ident, $set:ident, $fma:ident) => {
         pub(super) mod $name {
@@ -32,7 +18,7 @@ macro_rules! attend {
             /// several vectors of channels, at a time, so that there are always enough sums to add to.
             #[target_feature(enable = $features)]
             pub fn attend(step: &Step, state: &mut State) {
-                check(step, state);
+                state.check(step);
                 let n = step.seen.len();
                 // SAFETY: the sizes were checked, and queries `first .. first + Q` are less than `n`.
                 unsafe {
