@@ -24,7 +24,7 @@ pub use device::{DEVICES, device};
 pub use error::{Error, Result};
 pub use evaluate::{Validation, evaluate};
 pub use metrics::{Metrics, read_validation};
-pub use objective::{BatchTensors, CrossEntropy, Loss, Objective, cross_entropy};
+pub use objective::{BatchTensors, CrossEntropy, Loss, Objective};
 pub use recipe::{ModelSection, Recipe, TrainConfig};
 pub use run::{Prepared, prepare};
 pub use schedule::learning_rate;

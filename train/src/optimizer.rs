@@ -106,7 +106,7 @@ mod tests {
     use retort_model::{ModelConfig, RandomInit};
 
     use super::*;
-    use crate::objective::{BatchTensors, cross_entropy};
+    use crate::objective::BatchTensors;
 
     fn model() -> Decoder {
         let config: ModelConfig = toml::from_str(
@@ -126,7 +126,7 @@ mod tests {
             starts: vec![0],
         };
         let batch = BatchTensors::new(&Batch::new([&row], 4), &device);
-        let loss = cross_entropy(model.forward(batch.inputs.clone()), &batch);
+        let loss = batch.cross_entropy(model);
         GradientsParams::from_grads(loss.backward(), model)
     }
 
