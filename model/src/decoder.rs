@@ -157,9 +157,9 @@ impl Decoder {
         for (i, layer) in self.layers.iter().enumerate() {
             let cache = cache.as_deref_mut().map(|cache| &mut cache.layers[i]);
             let n = rms_norm(&layer.input_layernorm, x.clone());
-            x = x + layer.self_attn.forward(n, pass, cache);
+            x = layer.self_attn.forward_added(n, x, pass, cache);
             let n = rms_norm(&layer.post_attention_layernorm, x.clone());
-            x = x + layer.mlp.forward(n);
+            x = layer.mlp.forward_added(n, x);
         }
         rms_norm(&self.norm, x)
     }

@@ -25,6 +25,7 @@ pub use error::{Error, Result};
 pub use evaluate::{Validation, evaluate};
 pub use metrics::{Metrics, read_validation};
 pub use objective::{BatchTensors, CrossEntropy, Loss, Objective};
+pub use optimizer::{adamw, clip};
 pub use recipe::{ModelSection, Recipe, TrainConfig};
 pub use run::{Prepared, prepare};
 pub use schedule::learning_rate;
