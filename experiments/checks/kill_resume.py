@@ -26,7 +26,7 @@ seed = 7
 [data]
 source = "corpus"
 tokenizer = "tokenizer"
-seq_len = 64
+seq_len = 32
 validation_fraction = 0.1
 max_validation_rows = 8
 [model]
@@ -36,7 +36,7 @@ num_hidden_layers = 2
 num_attention_heads = 4
 num_key_value_heads = 2
 [train]
-steps = 60
+steps = 40
 batch_size = 4
 accumulate = 2
 lr = 3e-3
@@ -62,7 +62,7 @@ def words(rng):
 
 
 def final(run):
-    checkpoint = run / "checkpoints/step-60"
+    checkpoint = run / "checkpoints/step-40"
     losses = []
     for line in (run / "metrics.jsonl").read_text().splitlines():
         record = json.loads(line)
@@ -103,7 +103,7 @@ def main():
                 [*command, run.name, "--resume"], cwd=work, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
             )
             try:
-                _, stderr = process.communicate(timeout=rng.uniform(0.0, 0.8 * seconds))
+                _, stderr = process.communicate(timeout=rng.uniform(0.0, 0.6 * seconds))
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
                 process.communicate()

@@ -191,6 +191,24 @@ fn prune(run: &Path, keep: Keep) -> Result<()> {
         fs::remove_file(&mark).map_err(Error::io(&mark))?;
         remove_if_there(old)?;
     }
+    remove_incomplete(&run.join("checkpoints"))
+}
+
+/// Removes what a kill in the middle of writing or removing has left.
+fn remove_incomplete(directory: &Path) -> Result<()> {
+    for entry in fs::read_dir(directory).map_err(Error::io(directory))? {
+        let path = entry.map_err(Error::io(directory))?.path();
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
+        let ours = |name: &str| {
+            let number = name.strip_prefix("step-");
+            number.is_some_and(|n| n.parse::<u64>().is_ok())
+        };
+        let aside = name.strip_prefix('.').and_then(|n| n.strip_suffix(".tmp"));
+        let half_removed = ours(name) && !path.join("state.json").exists();
+        if half_removed || aside.is_some_and(ours) {
+            remove_if_there(&path)?;
+        }
+    }
     Ok(())
 }
 

@@ -37,6 +37,6 @@ pub use metrics::{Evaluation, Metrics, read_validation};
 pub use objective::{BatchTensors, CrossEntropy, Loss, Objective, cross_entropy};
 pub use plan::{Measured, Memory, Plan};
 pub use recipe::{Algorithm, Group, ModelSection, Recipe, Schedule, TrainConfig};
-pub use run::{Prepared, plan, prepare};
+pub use run::{Prepared, initial_model, plan, prepare};
 pub use schedule::learning_rate;
 pub use trainer::{Event, Outcome, train};

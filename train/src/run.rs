@@ -92,6 +92,15 @@ pub fn plan(recipe: &Recipe, device: &Device, objective: &dyn Objective) -> Resu
     Ok(plan)
 }
 
+/// The model that a run of `recipe` starts with, on `device` without autodiff.
+///
+/// # Errors
+/// Anything wrong with the recipe's tokenizer or model.
+pub fn initial_model(recipe: &Recipe, device: &Device) -> Result<(ModelConfig, Decoder)> {
+    let tokenizer = Tokenizer::from_file(&recipe.data.tokenizer, None)?;
+    model(recipe, &tokenizer, None, device)
+}
+
 /// Prepares `recipe` to run in directory `run` on `device` (as [`device`](crate::device)
 /// gives it). With `resume` the newest checkpoint in `run` is gone on from, if there is
 /// one. Nothing is written before everything has been checked.
@@ -170,7 +179,7 @@ pub fn prepare(
     })
 }
 
-/// The model that `recipe` starts with, or `checkpoint`'s, on a device with autodiff.
+/// The model that `recipe` starts with, or `checkpoint`'s.
 fn model(
     recipe: &Recipe,
     tokenizer: &Tokenizer,

@@ -167,10 +167,19 @@ fn a_killed_run_goes_on_from_its_last_checkpoint_and_repeats_the_lost_steps() {
     // metrics of steps past 8 with a torn last line.
     fs::remove_dir_all(killed.join("checkpoints/step-12")).unwrap();
     fs::create_dir_all(killed.join("checkpoints/.step-12.tmp")).unwrap();
+    // And one that was being removed.
+    fs::create_dir_all(killed.join("checkpoints/step-2/ema")).unwrap();
+    fs::create_dir_all(killed.join("checkpoints/.step-1.tmp")).unwrap();
     let metrics = fs::read_to_string(killed.join("metrics.jsonl")).unwrap();
     let cut = metrics.rfind("{\"step\":10").unwrap() + 20;
     fs::write(killed.join("metrics.jsonl"), &metrics[..cut]).unwrap();
     let resumed = go(recipe(&[]), &killed, true, u64::MAX);
+    let mut left: Vec<_> = fs::read_dir(killed.join("checkpoints"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.sort();
+    assert_eq!(left, ["step-12", "step-4", "step-8"]);
     assert_eq!(losses(&whole), losses(&killed));
     assert_eq!(weights(&end.checkpoint), weights(&resumed.checkpoint));
 }
