@@ -1,7 +1,7 @@
 //! The distillation objective: a teacher's distribution mixed with the text's.
 
 use retort_model::Decoder;
-use retort_train::{BatchTensors, Loss, Objective, cross_entropy};
+use retort_train::{BatchTensors, Loss, Objective};
 
 use crate::config::TeacherConfig;
 use crate::loss::forward_kl;
@@ -32,7 +32,7 @@ impl Objective for Distillation {
             batch.weights.clone(),
             self.config.temperature,
         );
-        let ce = cross_entropy(student, batch);
+        let ce = batch.cross_entropy_of(student);
         let w = self.config.kl_weight;
         Loss {
             total: kl.clone() * w + ce.clone() * (1.0 - w),

@@ -1,22 +1,18 @@
-//! Causal self-attention with grouped key/value heads, in blocks of queries.
+//! Causal self-attention with grouped key/value heads.
 //!
 //! In: the normed residual stream `[B, T, D]`. Out: what is added to it, `[B, T, D]`.
-//!
-//! The scores of all heads for all pairs of positions never exist at once: queries go
-//! through in blocks of rows small enough that a block's scores stay below a fixed size,
-//! each against the keys that it may see. Softmax's division comes after the product with
-//! the values, so that one array of the size of the scores is kept for the backward pass
-//! and not three.
 //!
 //! B batch, T queries, S keys (T and what a cache holds), H query heads, K key/value heads,
 //! E head_dim.
 
+use std::sync::Arc;
+
 use burn::module::Module;
 use burn::nn::RmsNorm;
-use burn::tensor::{Bool, Device, Tensor, TensorData};
+use burn::tensor::Tensor;
 
-use crate::documents::Documents;
 use crate::linear::Linear;
+use crate::ops::{self, Block, Geometry, rms_norm};
 use crate::rotary::Rotary;
 
 /// See the module.
@@ -41,87 +37,28 @@ pub struct Attention {
 
 /// What all layers of one forward pass share.
 pub(crate) struct Pass {
-    pub rotary: Rotary,
-    /// Query blocks: what each covers and must not see.
-    pub blocks: Vec<Block>,
-    /// What queries are multiplied by, `[1, 1, T, 1]`, where that is not 1.
+    pub mixing: Mixing,
+    /// What queries are multiplied by, `[1 or B, T, 1, 1]`, where that is not 1.
     pub query_scale: Option<Tensor<4>>,
 }
 
-/// A block of queries against the keys it may see.
-pub(crate) struct Block {
-    rows: std::ops::Range<usize>,
-    keys: std::ops::Range<usize>,
-    /// True where a query must not look, `[1 or B, 1, rows, keys]`.
-    forbidden: Option<Tensor<4, Bool>>,
-}
-
-/// Scores of one block: 64 MiB in f32.
-const SCORES: usize = 1 << 24;
-/// A block has at least this many queries, however many heads and keys there are.
-const FEWEST_ROWS: usize = 16;
-
-impl Block {
-    /// Queries in a block, for `t` of them against `s` keys in `heads` heads of all rows of
-    /// the batch together.
-    pub(crate) fn step(t: usize, s: usize, heads: usize) -> usize {
-        (SCORES / (heads * s).max(1)).max(FEWEST_ROWS).min(t)
-    }
-
-    /// The blocks of `t` queries that follow `past` cached positions, `step` in each.
-    pub(crate) fn causal(t: usize, past: usize, step: usize, device: &Device) -> Vec<Self> {
-        // Column x of row r is forbidden when x > r + past + t: the blocks' masks are
-        // windows of this one, each starting so that its diagonal falls on that line.
-        let total = past + t;
-        let wide = (t > 1).then(|| {
-            let width = total + step;
-            let mask: Vec<bool> = (0..step)
-                .flat_map(|r| (0..width).map(move |x| x > r + total))
-                .collect();
-            Tensor::from_data(TensorData::new(mask, [1, 1, step, width]), device)
-        });
-        ranges(t, step)
-            .map(|rows| {
-                let end = past + rows.end;
-                let window = |mask: &Tensor<4, Bool>| {
-                    mask.clone()
-                        .narrow(2, 0, rows.len())
-                        .narrow(3, total - past - rows.start, end)
-                };
-                Self {
-                    forbidden: wide.as_ref().map(window),
-                    keys: 0..end,
-                    rows,
-                }
-            })
-            .collect()
-    }
-
-    /// The blocks of packed rows, `step` queries in each. Keys before the first document
-    /// that a block touches are left out.
-    pub(crate) fn packed(documents: &Documents, step: usize, device: &Device) -> Vec<Self> {
-        let [b, t] = documents.dims();
-        ranges(t, step)
-            .map(|rows| {
-                let keys = documents.first_key(rows.start, rows.end)..rows.end;
-                let mask = documents.forbidden(rows.start, rows.end, keys.start);
-                let data = TensorData::new(mask, [b, 1, rows.len(), keys.len()]);
-                Self {
-                    forbidden: Some(Tensor::from_data(data, device)),
-                    rows,
-                    keys,
-                }
-            })
-            .collect()
-    }
-}
-
-fn ranges(t: usize, step: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
-    (0..t).step_by(step.max(1)).map(move |i| i..t.min(i + step))
+/// How positions are mixed.
+pub(crate) enum Mixing {
+    /// By the operation of its own: nothing is cached, and the device has it.
+    Fused(Arc<Geometry>),
+    /// By Burn's operations.
+    Composed {
+        rotary: Rotary,
+        /// Query blocks: what each covers and must not see.
+        blocks: Vec<Block>,
+    },
 }
 
 impl Attention {
     /// `x` `[B, T, D]`; `cache` holds the keys and values before it and is appended to.
+    ///
+    /// # Panics
+    /// A cache with a pass that is not composed.
     pub(crate) fn forward(
         &self,
         x: Tensor<3>,
@@ -130,243 +67,38 @@ impl Attention {
     ) -> Tensor<3> {
         let [b, t, _] = x.dims();
         let (h, k, e) = (self.heads, self.kv_heads, self.head_dim);
-        let split = |y: Tensor<3>, n: usize| y.reshape([b, t, n, e]).swap_dims(1, 2);
+        let split = |y: Tensor<3>, n: usize| y.reshape([b, t, n, e]);
         let norm = |y: Tensor<4>, norm: &Option<RmsNorm>| match norm {
-            Some(norm) => norm.forward(y),
+            Some(norm) => rms_norm(norm, y),
             None => y,
         };
-        let q = norm(split(self.q_proj.forward(x.clone()), h), &self.q_norm);
+        let mut q = norm(split(self.q_proj.forward(x.clone()), h), &self.q_norm);
         let key = norm(split(self.k_proj.forward(x.clone()), k), &self.k_norm);
-        let mut value = split(self.v_proj.forward(x), k);
-        let mut q = pass.rotary.apply(q) * (1.0 / (e as f64).sqrt());
+        let value = self.v_proj.forward(x);
         if let Some(scale) = &pass.query_scale {
             q = q * scale.clone();
         }
-        let mut key = pass.rotary.apply(key);
-        if let Some(cache) = cache {
-            if let Some([keys, values]) = cache.take() {
-                key = Tensor::cat(vec![keys, key], 2);
-                value = Tensor::cat(vec![values, value], 2);
+        let y = match &pass.mixing {
+            Mixing::Fused(geometry) => {
+                assert!(cache.is_none(), "cached keys go through composed passes");
+                let (q, key) = (q.reshape([b, t, h * e]), key.reshape([b, t, k * e]));
+                ops::attention(q, key, value, geometry.clone())
             }
-            *cache = Some([key.clone(), value.clone()]);
-        }
-        let y = attend(q, key, value, &pass.blocks);
-        self.o_proj
-            .forward(y.swap_dims(1, 2).reshape([b, t, h * e]))
-    }
-}
-
-/// `softmax(q kᵀ) v` under `blocks`' masks: `q` `[B, H, T, E]` already scaled, `key` and
-/// `value` `[B, K, S, E]`. Answers `[B, H, T, E]`.
-pub(crate) fn attend(
-    q: Tensor<4>,
-    key: Tensor<4>,
-    value: Tensor<4>,
-    blocks: &[Block],
-) -> Tensor<4> {
-    let [b, h, _, e] = q.dims();
-    let k = key.dims()[1];
-    let parts = blocks.iter().map(|block| {
-        let (rows, keys) = (block.rows.len(), block.keys.len());
-        let narrow = |x: &Tensor<4>| x.clone().narrow(2, block.keys.start, keys);
-        // The query heads of one key head lie together, so their rows are stacked into
-        // one product with it and keys need not be repeated.
-        let stacked = h / k * rows;
-        let scores = q
-            .clone()
-            .narrow(2, block.rows.start, rows)
-            .reshape([b, k, stacked, e])
-            .matmul(narrow(&key).swap_dims(2, 3))
-            .reshape([b, h, rows, keys]);
-        let scores = match &block.forbidden {
-            Some(mask) => scores.mask_fill(mask.clone(), f32::NEG_INFINITY),
-            None => scores,
-        };
-        let largest = scores.clone().detach().max_dim(3);
-        let weights = (scores - largest).exp();
-        let sums = weights.clone().sum_dim(3);
-        let mixed = weights
-            .reshape([b, k, stacked, keys])
-            .matmul(narrow(&value))
-            .reshape([b, h, rows, e]);
-        mixed / sums
-    });
-    let mut parts: Vec<Tensor<4>> = parts.collect();
-    if parts.len() == 1 {
-        return parts.remove(0);
-    }
-    Tensor::cat(parts, 2)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DIMS: [usize; 4] = [2, 4, 9, 3];
-
-    fn values(n: usize, salt: usize) -> Vec<f32> {
-        (0..n)
-            .map(|i| ((i * 37 + salt * 11) % 29) as f32 / 10.0 - 1.4)
-            .collect()
-    }
-
-    fn documents() -> Documents {
-        let segments = [0, 0, 0, 1, 1, 1, 1, 2, 2, 5, 5, 5, 5, 5, 6, 7, 7, 7];
-        Documents::new(&segments, &[0; 18], [2, 9])
-    }
-
-    /// Softmax attention by definition, in f64; `sees(row, query, key)`.
-    fn reference(
-        q: &[f32],
-        k: &[f32],
-        v: &[f32],
-        sees: &dyn Fn(usize, usize, usize) -> bool,
-    ) -> Vec<f64> {
-        let [b, h, t, e] = DIMS;
-        let mut out = Vec::new();
-        for row in 0..b {
-            for head in 0..h {
-                let kv = (row * 2 + head / 2) * t;
-                for i in 0..t {
-                    let query = &q[((row * h + head) * t + i) * e..][..e];
-                    let dot = |j: usize| -> f64 {
-                        let key = &k[(kv + j) * e..][..e];
-                        query.iter().zip(key).map(|(a, b)| f64::from(a * b)).sum()
-                    };
-                    let weight = |j: usize| if sees(row, i, j) { dot(j).exp() } else { 0.0 };
-                    let sum: f64 = (0..t).map(weight).sum();
-                    out.extend((0..e).map(|x| {
-                        (0..t)
-                            .map(|j| weight(j) / sum * f64::from(v[(kv + j) * e + x]))
-                            .sum::<f64>()
-                    }));
+            Mixing::Composed { rotary, blocks } => {
+                let q = rotary.apply(q.swap_dims(1, 2)) * (1.0 / (e as f64).sqrt());
+                let mut key = rotary.apply(key.swap_dims(1, 2));
+                let mut value = split(value, k).swap_dims(1, 2);
+                if let Some(cache) = cache {
+                    if let Some([keys, values]) = cache.take() {
+                        key = Tensor::cat(vec![keys, key], 2);
+                        value = Tensor::cat(vec![values, value], 2);
+                    }
+                    *cache = Some([key.clone(), value.clone()]);
                 }
-            }
-        }
-        out
-    }
-
-    fn tensor(v: &[f32], heads: usize, device: &Device) -> Tensor<4> {
-        let [b, _, t, e] = DIMS;
-        Tensor::from_data(TensorData::new(v.to_vec(), [b, heads, t, e]), device)
-    }
-
-    #[test]
-    fn blocks_of_every_size_give_what_the_definition_does() {
-        let device = Device::flex();
-        let (q, k, v) = (values(216, 1), values(108, 2), values(108, 3));
-        let documents = documents();
-        let run = |blocks: &[Block]| -> Vec<f32> {
-            let (q, k, v) = (
-                tensor(&q, 4, &device),
-                tensor(&k, 2, &device),
-                tensor(&v, 2, &device),
-            );
-            attend(q, k, v, blocks).into_data().try_into_vec().unwrap()
-        };
-        let check = |blocks: &[Block], sees: &dyn Fn(usize, usize, usize) -> bool| {
-            for (a, b) in run(blocks).iter().zip(reference(&q, &k, &v, sees)) {
-                assert!((f64::from(*a) - b).abs() < 1e-5, "{a} {b}");
+                let y = ops::attend(q, key, value, blocks);
+                y.swap_dims(1, 2).reshape([b, t, h * e])
             }
         };
-        for step in [1, 2, 4, 9] {
-            check(&Block::causal(9, 0, step, &device), &|_, i, j| j <= i);
-            check(&Block::packed(&documents, step, &device), &|row, i, j| {
-                !documents.forbidden(i, i + 1, 0)[row * (i + 1)..][..=i]
-                    .get(j)
-                    .is_none_or(|f| *f)
-            });
-        }
-    }
-
-    #[test]
-    fn cached_queries_see_the_cache_and_themselves() {
-        let device = Device::flex();
-        let (q, k, v) = (values(216, 1), values(108, 2), values(108, 3));
-        let tensors = || {
-            (
-                tensor(&q, 4, &device),
-                tensor(&k, 2, &device),
-                tensor(&v, 2, &device),
-            )
-        };
-        let (all, key, value) = tensors();
-        let whole = attend(
-            all.clone(),
-            key.clone(),
-            value.clone(),
-            &Block::causal(9, 0, 9, &device),
-        );
-        for past in 1..9 {
-            let t = 9 - past;
-            for step in [1, 2, t] {
-                let blocks = Block::causal(t, past, step, &device);
-                let part = attend(
-                    all.clone().narrow(2, past, t),
-                    key.clone(),
-                    value.clone(),
-                    &blocks,
-                );
-                let expected: Vec<f32> = whole
-                    .clone()
-                    .narrow(2, past, t)
-                    .into_data()
-                    .try_into_vec()
-                    .unwrap();
-                let part: Vec<f32> = part.into_data().try_into_vec().unwrap();
-                for (a, b) in part.iter().zip(&expected) {
-                    assert!((a - b).abs() < 1e-5, "past {past}: {a} {b}");
-                }
-            }
-        }
-    }
-
-    /// The gradient of a weighted sum of the outputs, against central differences of the
-    /// definition, with documents and several blocks.
-    #[test]
-    fn gradients_match_finite_differences() {
-        let device = Device::flex().autodiff();
-        let inputs = [values(216, 1), values(108, 2), values(108, 3)];
-        let weights = values(216, 4);
-        let documents = documents();
-        let sees = |row: usize, i: usize, j: usize| {
-            j <= i && !documents.forbidden(i, i + 1, 0)[row * (i + 1) + j]
-        };
-        let tracked: Vec<Tensor<4>> = inputs
-            .iter()
-            .zip([4, 2, 2])
-            .map(|(v, heads)| tensor(v, heads, &device).require_grad())
-            .collect();
-        let [q, k, v] = [0, 1, 2].map(|i| tracked[i].clone());
-        let out = attend(q, k, v, &Block::packed(&documents, 4, &device));
-        let grads = (out * tensor(&weights, 4, &device)).sum().backward();
-        let loss = |inputs: &[Vec<f32>; 3]| -> f64 {
-            reference(&inputs[0], &inputs[1], &inputs[2], &sees)
-                .iter()
-                .zip(&weights)
-                .map(|(y, w)| y * f64::from(*w))
-                .sum()
-        };
-        for (which, tensor) in tracked.iter().enumerate() {
-            let grad: Vec<f32> = tensor
-                .grad(&grads)
-                .unwrap()
-                .into_data()
-                .try_into_vec()
-                .unwrap();
-            for (i, got) in grad.iter().enumerate().step_by(5) {
-                let at = |delta: f32| {
-                    let mut moved = inputs.clone();
-                    moved[which][i] += delta;
-                    loss(&moved)
-                };
-                let numeric = (at(5e-3) - at(-5e-3)) / 1e-2;
-                let error = (numeric - f64::from(*got)).abs();
-                assert!(
-                    error < 2e-3 * numeric.abs().max(1.0),
-                    "{which} {i}: {numeric} {got}"
-                );
-            }
-        }
+        self.o_proj.forward(y)
     }
 }

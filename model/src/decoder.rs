@@ -12,18 +12,21 @@
 //! B batch, T sequence, D hidden_size, V vocab_size (Touvron et al., arXiv 2302.13971).
 //! What an architecture adds is in its own file.
 
+use std::sync::Arc;
+
 use burn::module::Module;
 use burn::nn::{Embedding, RmsNorm};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Int, Tensor, TensorData};
 
-use crate::attention::{Attention, Block as Rows, Pass};
+use crate::attention::{Attention, Mixing, Pass};
 use crate::cache::Cache;
 use crate::config::ModelConfig;
 use crate::documents::Documents;
 use crate::linear::{Linear, lookup, product};
 use crate::mlp::Mlp;
+use crate::ops::{self, Block as Rows, Geometry, rms_norm};
 use crate::qwen::logn_factor;
-use crate::rotary::{Rotary, frequencies};
+use crate::rotary::{Rotary, angles, frequencies};
 use crate::tensors::Projection;
 
 /// One layer: attention and feed-forward, each on a normed input and added back.
@@ -54,6 +57,16 @@ pub struct Decoder {
     pub(crate) config: ModelConfig,
 }
 
+/// What the queries of a pass see.
+enum Sight<'a> {
+    /// All before them in their row.
+    Causal,
+    /// All before them in their document.
+    Packed(&'a Documents),
+    /// So many cached positions, and all before them in their row.
+    Cached(usize),
+}
+
 impl Decoder {
     /// Its shape.
     pub fn config(&self) -> &ModelConfig {
@@ -62,10 +75,7 @@ impl Decoder {
 
     /// The last layer's normed output `[B, T, D]` for ids `[B, T]`, each row one document.
     pub fn hidden(&self, ids: Tensor<2, Int>) -> Tensor<3> {
-        let [b, t] = ids.dims();
-        let device = ids.device();
-        let blocks = Rows::causal(t, 0, self.step(b, t, t), &device);
-        let pass = self.pass(0..t, 1, t, blocks, &device);
+        let pass = self.pass(&ids, Sight::Causal);
         self.run(ids, &pass, None)
     }
 
@@ -75,12 +85,8 @@ impl Decoder {
     /// # Panics
     /// `documents` has other dimensions than `ids`.
     pub fn hidden_packed(&self, ids: Tensor<2, Int>, documents: &Documents) -> Tensor<3> {
-        let [b, t] = ids.dims();
-        assert_eq!(documents.dims(), [b, t], "documents of these ids");
-        let device = ids.device();
-        let blocks = Rows::packed(documents, self.step(b, t, t), &device);
-        let longest = documents.positions().max().map_or(0, |p| p + 1);
-        let pass = self.pass(documents.positions(), b, longest, blocks, &device);
+        assert_eq!(documents.dims(), ids.dims(), "documents of these ids");
+        let pass = self.pass(&ids, Sight::Packed(documents));
         self.run(ids, &pass, None)
     }
 
@@ -89,45 +95,59 @@ impl Decoder {
     ///
     /// Exact as long as [`Cache::fits`] says so.
     pub fn hidden_cached(&self, ids: Tensor<2, Int>, cache: &mut Cache) -> Tensor<3> {
-        let [b, t] = ids.dims();
-        let device = ids.device();
-        let past = cache.length;
-        cache.length += t;
+        let pass = self.pass(&ids, Sight::Cached(cache.length));
+        cache.length += ids.dims()[1];
         cache.layers.resize_with(self.layers.len(), || None);
-        let blocks = Rows::causal(t, past, self.step(b, t, cache.length), &device);
-        let pass = self.pass(past..past + t, 1, cache.length, blocks, &device);
         self.run(ids, &pass, Some(cache))
     }
 
-    /// Queries in a block of attention for `t` in each of `b` rows against `s` keys.
-    fn step(&self, b: usize, t: usize, s: usize) -> usize {
-        Rows::step(t, s, b * self.config.num_attention_heads)
-    }
-
-    /// What the layers share for queries at `positions` of a sequence of `length`.
-    fn pass(
-        &self,
-        positions: impl Iterator<Item = usize> + Clone,
-        rows: usize,
-        length: usize,
-        blocks: Vec<Rows>,
-        device: &Device,
-    ) -> Pass {
-        let c = &self.config;
+    /// What the layers share for a pass over `ids` `[B, T]`.
+    fn pass(&self, ids: &Tensor<2, Int>, sight: Sight<'_>) -> Pass {
+        let ([b, t], device, c) = (ids.dims(), ids.device(), &self.config);
+        let past = match sight {
+            Sight::Cached(past) => past,
+            _ => 0,
+        };
+        let (positions, rows): (Vec<usize>, _) = match sight {
+            Sight::Packed(documents) => (documents.positions().collect(), b),
+            _ => ((past..past + t).collect(), 1),
+        };
+        let length = positions.iter().max().map_or(0, |p| p + 1);
         // The first Qwen stretches past its trained length, but not while it is trained.
         let stretch = !device.is_autodiff();
         let query_scale = (stretch && c.use_logn_attn && length > c.seq_length).then(|| {
-            let factors: Vec<f32> = positions
-                .clone()
-                .map(|p| logn_factor(p, c.seq_length) as f32)
-                .collect();
-            let shape = [rows, 1, factors.len() / rows, 1];
-            Tensor::from_data(TensorData::new(factors, shape), device)
+            let factor = |&p| logn_factor(p, c.seq_length) as f32;
+            let factors: Vec<f32> = positions.iter().map(factor).collect();
+            Tensor::from_data(TensorData::new(factors, [rows, t, 1, 1]), &device)
         });
-        let frequencies = frequencies(c, length, stretch);
+        let angles = angles(&positions, &frequencies(c, length, stretch));
+        let fused = !matches!(sight, Sight::Cached(_)) && ops::available(&device);
+        let mixing = if fused {
+            Mixing::Fused(Arc::new(Geometry {
+                batch: b,
+                length: t,
+                heads: c.num_attention_heads,
+                kv_heads: c.num_key_value_heads,
+                head_dim: c.head_dim,
+                cos: angles.0,
+                sin: angles.1,
+                starts: match sight {
+                    Sight::Packed(documents) => Some(documents.starts().to_vec()),
+                    _ => None,
+                },
+            }))
+        } else {
+            let step = Rows::step(t, past + t, b * c.num_attention_heads);
+            Mixing::Composed {
+                rotary: Rotary::new(angles, rows, c.head_dim / 2, &device),
+                blocks: match sight {
+                    Sight::Packed(documents) => Rows::packed(documents, step, &device),
+                    _ => Rows::causal(t, past, step, &device),
+                },
+            }
+        };
         Pass {
-            rotary: Rotary::new(positions, rows, &frequencies, device),
-            blocks,
+            mixing,
             query_scale,
         }
     }
@@ -136,12 +156,12 @@ impl Decoder {
         let mut x = lookup(&self.embed_tokens.weight, ids);
         for (i, layer) in self.layers.iter().enumerate() {
             let cache = cache.as_deref_mut().map(|cache| &mut cache.layers[i]);
-            let n = layer.input_layernorm.forward(x.clone());
+            let n = rms_norm(&layer.input_layernorm, x.clone());
             x = x + layer.self_attn.forward(n, pass, cache);
-            let n = layer.post_attention_layernorm.forward(x.clone());
+            let n = rms_norm(&layer.post_attention_layernorm, x.clone());
             x = x + layer.mlp.forward(n);
         }
-        self.norm.forward(x)
+        rms_norm(&self.norm, x)
     }
 
     /// Logits `[B, T, V]` of a [`hidden`](Self::hidden) output (or a part of its positions).
@@ -150,6 +170,31 @@ impl Decoder {
             Some(head) => head.forward(hidden),
             None => product(hidden, self.embed_tokens.weight.val().transpose()),
         }
+    }
+
+    /// `Σ weight · −log softmax(logits)[target]` in nats, `[1]`, over the positions of a
+    /// hidden output `[B, T, D]`, with `targets` and `weights` `[B, T]`. The logits of all
+    /// positions do not exist at once where the device can do without.
+    pub fn cross_entropy(
+        &self,
+        hidden: Tensor<3>,
+        targets: Tensor<2, Int>,
+        weights: Tensor<2>,
+    ) -> Tensor<1> {
+        let [b, t, d] = hidden.dims();
+        let n = b * t;
+        let (targets, weights) = (targets.reshape([n]), weights.reshape([n]));
+        let (head, tied) = match &self.lm_head {
+            Some(head) => (head.merged_weight(), false),
+            None => (self.embed_tokens.weight.val(), true),
+        };
+        if ops::available(&hidden.device()) && head.dtype() == DType::F32 {
+            let hidden = hidden.reshape([n, d]);
+            return ops::linear_cross_entropy(hidden, head, tied, targets, weights);
+        }
+        let logits = self.logits(hidden);
+        let v = logits.dims()[2];
+        ops::cross_entropy(logits.reshape([n, v]), targets, weights)
     }
 
     /// Logits `[N, V]` of the positions `at` `[N]` of a hidden output, counted through

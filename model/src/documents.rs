@@ -7,16 +7,14 @@
 pub struct Documents {
     rows: usize,
     length: usize,
-    segments: Vec<i32>,
     positions: Vec<i32>,
-    /// For each position, the first position of its row in the same segment.
+    /// For each position, the first position of its document in the row.
     starts: Vec<usize>,
 }
 
 impl Documents {
-    /// `segments` says which document a position belongs to (any number, the same within a
-    /// document and no other of its row), `positions` how far into it; both `[rows, length]`
-    /// row by row.
+    /// `segments` says which document a position belongs to (any number: a document is a run
+    /// of equal ones), `positions` how far into it; both `[rows, length]` row by row.
     ///
     /// # Panics
     /// Their lengths are not `rows · length`.
@@ -32,7 +30,7 @@ impl Documents {
             let mut start = 0;
             for t in 0..row.len() {
                 if t > 0 && row[t] != row[t - 1] {
-                    start = row[..t].iter().position(|s| *s == row[t]).unwrap_or(t);
+                    start = t;
                 }
                 starts.push(start);
             }
@@ -40,7 +38,6 @@ impl Documents {
         Self {
             rows,
             length,
-            segments: segments.to_vec(),
             positions: positions.to_vec(),
             starts,
         }
@@ -56,6 +53,11 @@ impl Documents {
         self.positions.iter().map(|&p| p.max(0) as usize)
     }
 
+    /// The first key that each position looks at, row by row.
+    pub(crate) fn starts(&self) -> &[usize] {
+        &self.starts
+    }
+
     /// The first key that queries `first..end` of any row look at.
     pub(crate) fn first_key(&self, first: usize, end: usize) -> usize {
         (0..self.rows)
@@ -69,9 +71,9 @@ impl Documents {
     /// not look, `[B, end − first, end − key]` row by row.
     pub(crate) fn forbidden(&self, first: usize, end: usize, key: usize) -> Vec<bool> {
         let mut mask = Vec::with_capacity(self.rows * (end - first) * (end - key));
-        for row in self.segments.chunks(self.length) {
+        for row in self.starts.chunks(self.length) {
             for query in first..end {
-                mask.extend((key..end).map(|k| k > query || row[k] != row[query]));
+                mask.extend((key..end).map(|k| k > query || k < row[query]));
             }
         }
         mask

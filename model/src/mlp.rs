@@ -1,9 +1,10 @@
 //! The SwiGLU feed-forward block (Shazeer, arXiv 2002.05202): `down(silu(gate(x)) · up(x))`.
 
 use burn::module::Module;
-use burn::tensor::{Tensor, activation};
+use burn::tensor::Tensor;
 
 use crate::linear::Linear;
+use crate::ops::swiglu;
 
 /// See the module.
 #[derive(Module, Debug)]
@@ -19,7 +20,8 @@ pub struct Mlp {
 impl Mlp {
     /// `[B, T, D]` to `[B, T, D]`.
     pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let gate = activation::silu(self.gate_proj.forward(x.clone()));
-        self.down_proj.forward(gate * self.up_proj.forward(x))
+        let gate = self.gate_proj.forward(x.clone());
+        self.down_proj
+            .forward(swiglu(gate, self.up_proj.forward(x)))
     }
 }

@@ -91,6 +91,15 @@ pub(crate) fn frequencies(config: &ModelConfig, length: usize, stretch: bool) ->
         .collect()
 }
 
+/// Cosines and sines of the angles at `positions`, each `[positions, head_dim / 2]`, in f32
+/// rounded from f64.
+pub(crate) fn angles(positions: &[usize], frequencies: &[f64]) -> (Vec<f32>, Vec<f32>) {
+    let angles = positions
+        .iter()
+        .flat_map(|&p| frequencies.iter().map(move |f| p as f64 * f));
+    angles.map(|a| (a.cos() as f32, a.sin() as f32)).unzip()
+}
+
 /// Cosines and sines for given positions, each `[1 or B, 1, T, head_dim / 2]`.
 #[derive(Clone, Debug)]
 pub(crate) struct Rotary {
@@ -99,17 +108,13 @@ pub(crate) struct Rotary {
 }
 
 impl Rotary {
-    /// Tables for `rows` rows of positions, in f32 rounded from f64.
+    /// Tables of [`angles`] for `rows` rows of positions.
     pub(crate) fn new(
-        positions: impl Iterator<Item = usize> + Clone,
+        (cos, sin): (Vec<f32>, Vec<f32>),
         rows: usize,
-        frequencies: &[f64],
+        half: usize,
         device: &Device,
     ) -> Self {
-        let half = frequencies.len();
-        let angles = positions.flat_map(|p| frequencies.iter().map(move |f| p as f64 * f));
-        let (cos, sin): (Vec<f32>, Vec<f32>) =
-            angles.map(|a| (a.cos() as f32, a.sin() as f32)).unzip();
         let shape = [rows, 1, cos.len() / half / rows, half];
         Self {
             cos: Tensor::from_data(TensorData::new(cos, shape), device),
@@ -140,7 +145,7 @@ mod tests {
     #[test]
     fn turns_the_half_split_pairs() {
         let device = Device::flex();
-        let rotary = Rotary::new(0..3, 1, &[1.0, 0.1], &device);
+        let rotary = Rotary::new(angles(&[0, 1, 2], &[1.0, 0.1]), 1, 2, &device);
         let x = Tensor::from_data(
             TensorData::new([1f32, 2.0, 3.0, 4.0].repeat(3), [1, 1, 3, 4]),
             &device,

@@ -8,7 +8,7 @@ use retort_data::{RowSet, Tokenizer};
 use retort_model::Decoder;
 use serde::Serialize;
 
-use crate::objective::{BatchTensors, cross_entropy};
+use crate::objective::BatchTensors;
 
 /// What an evaluation found.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -62,7 +62,7 @@ pub fn evaluate(
     for first in (0..rows.len()).step_by(batch_size) {
         let batch = rows.batch(first..rows.len().min(first + batch_size));
         let tensors = BatchTensors::new(&batch, device).within_documents(&batch, within_documents);
-        let loss: f32 = cross_entropy(tensors.logits(model), &tensors).into_scalar();
+        let loss: f32 = tensors.cross_entropy(model).into_scalar();
         sum += f64::from(loss) * tensors.tokens as f64;
         tokens += tensors.tokens as u64;
     }

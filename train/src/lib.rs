@@ -34,7 +34,7 @@ pub use evaluate::{Validation, evaluate, target_bytes};
 pub use guard::Skip;
 pub use journal::Sample;
 pub use metrics::{Evaluation, Metrics, read_validation};
-pub use objective::{BatchTensors, CrossEntropy, Loss, Objective, cross_entropy};
+pub use objective::{BatchTensors, CrossEntropy, Loss, Objective};
 pub use plan::{Measured, Memory, Plan};
 pub use recipe::{Algorithm, Group, ModelSection, Recipe, Schedule, TrainConfig};
 pub use run::{Prepared, initial_model, plan, prepare};

@@ -148,7 +148,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::groups::rules;
-    use crate::objective::{BatchTensors, cross_entropy};
+    use crate::objective::BatchTensors;
 
     pub(crate) fn model() -> Decoder {
         let config: ModelConfig = toml::from_str(
@@ -168,7 +168,7 @@ pub(crate) mod tests {
             starts: vec![0],
         };
         let batch = BatchTensors::new(&Batch::new([&row], 4), &device);
-        let loss = cross_entropy(model.forward(batch.inputs.clone()), &batch);
+        let loss = batch.cross_entropy(model);
         GradientsParams::from_grads(loss.backward(), model)
     }
 

@@ -61,8 +61,8 @@ pub struct Memory {
     /// The average of the weights.
     pub ema_bytes: u64,
     /// What the backward pass over one batch reads of the forward pass: the output of every
-    /// product and norm, of attention and of the gate, and the logits. Operations that are not
-    /// fused keep more.
+    /// product and norm, of attention and of the gate, and beside a teacher the logits. Where
+    /// operations are not fused they keep more.
     pub activations_bytes: u64,
     /// All of these.
     pub total_bytes: u64,
@@ -94,7 +94,7 @@ impl Plan {
         let batch_tokens = (t.batch_size * recipe.data.seq_len) as u64;
         let tokens_per_step = batch_tokens * t.accumulate as u64;
         let tokens = tokens_per_step.saturating_mul(t.steps);
-        let sizes = Sizes::new(config, rules, recipe.lora.is_some());
+        let sizes = Sizes::new(config, rules, recipe);
         let flops_per_token = sizes.flops_per_token(config, recipe.data.seq_len as u64);
         let all = config.parameters() + sizes.adapters;
         let held = 4 * sizes.trained;
@@ -194,7 +194,8 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn new(config: &ModelConfig, rules: &[Rule], lora: bool) -> Self {
+    fn new(config: &ModelConfig, rules: &[Rule], recipe: &Recipe) -> Self {
+        let lora = recipe.lora.is_some();
         let d = config.hidden_size as u64;
         let head = config.vocab_size as u64 * d;
         let specs = tensors(config);
@@ -214,6 +215,10 @@ impl Sizes {
         let outputs: u64 = matrices().map(|s| s.shape[0] as u64).sum();
         let residual = matrices().filter(|s| s.kind == Kind::Residual);
         let inputs: u64 = residual.map(|s| s.shape[1] as u64).sum();
+        let logits = match recipe.teacher {
+            Some(_) => config.vocab_size as u64,
+            None => 0,
+        };
         let norms = 2 * d * (config.num_hidden_layers as u64 + 1);
         Self {
             trained: all_trained,
@@ -221,7 +226,7 @@ impl Sizes {
             moments: 2 * all_trained - muon,
             products: body + head + adapters,
             trained_products: if lora { adapters } else { body + head },
-            activations_per_token: outputs + inputs + norms + config.vocab_size as u64,
+            activations_per_token: outputs + inputs + norms + logits,
         }
     }
 
@@ -282,8 +287,8 @@ mod tests {
         assert_eq!(m.weights_bytes, 4 * plan.parameters);
         assert_eq!(m.optimizer_bytes, 2 * m.weights_bytes);
         assert_eq!(m.ema_bytes, m.weights_bytes);
-        // Per layer 4 · 8 + 2 · 12 + 8 out, 8 + 12 into the residual; 6 norms; 20 logits.
-        let a_token = 2 * (4 * 8 + 2 * 12 + 8 + 8 + 12) + 6 * 8 + 20;
+        // Per layer 4 · 8 + 2 · 12 + 8 out, 8 + 12 into the residual; 6 norms.
+        let a_token = 2 * (4 * 8 + 2 * 12 + 8 + 8 + 12) + 6 * 8;
         assert_eq!(m.activations_bytes, 4 * 48 * a_token);
     }
 

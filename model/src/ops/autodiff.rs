@@ -1,0 +1,183 @@
+//! The operations' gradients in Burn's autodiff: what each keeps of its forward pass and
+//! how it answers the backward one.
+
+use std::sync::Arc;
+
+use burn::backend::Autodiff;
+use burn::backend::Backend;
+use burn::backend::autodiff::NodeId;
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::tensor::Shape;
+
+use super::attention::Geometry;
+use super::backend::{FusedGradients, FusedOps};
+
+#[derive(Debug)]
+struct Attention;
+
+impl<B: FusedGradients> Backward<B, 3> for Attention {
+    type State = ([NodeId; 3], [FloatTensor<B>; 2], Arc<Geometry>);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 3>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
+        let dy = grads.consume::<B>(&ops.node);
+        let (inputs, kept, geometry) = ops.state;
+        let inputs = inputs.map(|id| checkpointer.retrieve_node_output(id));
+        let found = B::attention_backward(inputs, kept, dy, &geometry);
+        for (parent, gradient) in ops.parents.into_iter().zip(found) {
+            if let Some(parent) = parent {
+                grads.register::<B>(parent.id, gradient);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct RmsNorm;
+
+impl<B: FusedGradients> Backward<B, 2> for RmsNorm {
+    type State = ([NodeId; 2], f32);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 2>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
+        let dy = grads.consume::<B>(&ops.node);
+        let (inputs, epsilon) = ops.state;
+        let [x, w] = inputs.map(|id| checkpointer.retrieve_node_output(id));
+        let found = B::rms_norm_backward(x, w, dy, epsilon);
+        for (parent, gradient) in ops.parents.into_iter().zip(found) {
+            if let Some(parent) = parent {
+                grads.register::<B>(parent.id, gradient);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Swiglu;
+
+impl<B: FusedGradients> Backward<B, 2> for Swiglu {
+    type State = [NodeId; 2];
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 2>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
+        let dy = grads.consume::<B>(&ops.node);
+        let [gate, up] = ops.state.map(|id| checkpointer.retrieve_node_output(id));
+        let found = B::swiglu_backward(gate, up, dy);
+        for (parent, gradient) in ops.parents.into_iter().zip(found) {
+            if let Some(parent) = parent {
+                grads.register::<B>(parent.id, gradient);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct LinearCrossEntropy;
+
+impl<B: Backend> Backward<B, 2> for LinearCrossEntropy {
+    /// The gradients for a loss that counts once.
+    type State = [FloatTensor<B>; 2];
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let dloss = B::float_reshape(grads.consume::<B>(&ops.node), Shape::new([1, 1]));
+        for (parent, gradient) in ops.parents.into_iter().zip(ops.state) {
+            if let Some(parent) = parent {
+                grads.register::<B>(parent.id, B::float_mul(gradient, dloss.clone()));
+            }
+        }
+    }
+}
+
+impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
+    fn causal_attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        geometry: Arc<Geometry>,
+    ) -> FloatTensor<Self> {
+        let nodes = [q.node(), k.node(), v.node()];
+        match Attention.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(mut prepared) => {
+                let ids = [&q, &k, &v].map(|t| prepared.checkpoint(t));
+                let inputs = [q, k, v].map(|t| t.into_primitive());
+                let [y, logs] = B::attention_kept(inputs, &geometry);
+                prepared.finish((ids, [y.clone(), logs], geometry), y)
+            }
+            OpsKind::UnTracked(prepared) => {
+                let [q, k, v] = [q, k, v].map(|t| t.into_primitive());
+                prepared.finish(B::causal_attention(q, k, v, geometry))
+            }
+        }
+    }
+
+    fn rms_norm(x: FloatTensor<Self>, w: FloatTensor<Self>, epsilon: f32) -> FloatTensor<Self> {
+        let nodes = [x.node(), w.node()];
+        match RmsNorm.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(mut prepared) => {
+                let ids = [&x, &w].map(|t| prepared.checkpoint(t));
+                let y = B::rms_norm(x.into_primitive(), w.into_primitive(), epsilon);
+                prepared.finish((ids, epsilon), y)
+            }
+            OpsKind::UnTracked(prepared) => {
+                prepared.finish(B::rms_norm(x.into_primitive(), w.into_primitive(), epsilon))
+            }
+        }
+    }
+
+    fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
+        let nodes = [gate.node(), up.node()];
+        match Swiglu.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(mut prepared) => {
+                let ids = [&gate, &up].map(|t| prepared.checkpoint(t));
+                let y = B::swiglu(gate.into_primitive(), up.into_primitive());
+                prepared.finish(ids, y)
+            }
+            OpsKind::UnTracked(prepared) => {
+                prepared.finish(B::swiglu(gate.into_primitive(), up.into_primitive()))
+            }
+        }
+    }
+
+    fn linear_cross_entropy(
+        x: FloatTensor<Self>,
+        head: FloatTensor<Self>,
+        tied: bool,
+        targets: IntTensor<Self>,
+        weights: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node(), head.node()];
+        let weights = weights.into_primitive();
+        match LinearCrossEntropy
+            .prepare::<C>(nodes)
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prepared) => {
+                let (x, head) = (x.into_primitive(), head.into_primitive());
+                let [loss, dx, dhead] =
+                    B::linear_cross_entropy_with_gradients(x, head, tied, targets, weights);
+                prepared.finish([dx, dhead], loss)
+            }
+            OpsKind::UnTracked(prepared) => {
+                let (x, head) = (x.into_primitive(), head.into_primitive());
+                prepared.finish(B::linear_cross_entropy(x, head, tied, targets, weights))
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Operations with a forward and a backward pass of their own for the CPU, where Burn would
+//! compose them of smaller ones: attention with its rotary positions, RMSNorm, SwiGLU, and
+//! the head with its cross entropy.
+//!
+//! Burn's compositions keep an array of activations for every small step and run most of
+//! them on one thread; these keep their inputs alone and use all cores. On devices other
+//! than `cpu` (burn-flex) the composed forms are used, which the tests hold equal.
+//!
+//! `kernel` modules ([`attention`], [`norm`], [`swiglu`], [`cross_entropy`]) work on slices
+//! of f32; [`backend`] and [`autodiff`] are the way there from Burn's tensors; [`blocks`] is
+//! the composed attention. Gradients do
+//! not depend on the number of threads: what is summed over tasks is summed in their order.
+
+use std::sync::Arc;
+
+use burn::backend::Dispatch;
+use burn::nn::RmsNorm;
+use burn::tensor::{DType, Device, Int, Tensor, activation};
+
+use backend::FusedOps;
+
+pub(crate) use attention::Geometry;
+pub(crate) use blocks::{Block, attend};
+
+mod attention;
+mod autodiff;
+mod backend;
+mod blocks;
+mod cross_entropy;
+mod norm;
+mod raw;
+mod swiglu;
+#[cfg(test)]
+mod tests;
+mod vector;
+
+/// Whether the operations run on `device`.
+pub(crate) fn available(device: &Device) -> bool {
+    *device == Device::flex()
+}
+
+fn fused<const D: usize>(x: &Tensor<D>) -> bool {
+    x.dtype() == DType::F32 && available(&x.device())
+}
+
+/// Causal attention: see [`attention`]. `q` `[B, T, H·E]`, `k` and `v` `[B, T, K·E]` in f32
+/// on a device where it is [`available`]; answers `[B, T, H·E]`.
+pub(crate) fn attention(
+    q: Tensor<3>,
+    k: Tensor<3>,
+    v: Tensor<3>,
+    geometry: Arc<Geometry>,
+) -> Tensor<3> {
+    Tensor::from_dispatch(Dispatch::causal_attention(
+        q.into_dispatch(),
+        k.into_dispatch(),
+        v.into_dispatch(),
+        geometry,
+    ))
+}
+
+/// `x` `[.., D]` normed by the root of its mean square and multiplied by `norm`'s weights.
+pub(crate) fn rms_norm<const D: usize>(norm: &RmsNorm, x: Tensor<D>) -> Tensor<D> {
+    let w = norm.gamma.val();
+    if !(fused(&x) && fused(&w)) {
+        return norm.forward(x);
+    }
+    Tensor::from_dispatch(Dispatch::rms_norm(
+        x.into_dispatch(),
+        w.into_dispatch(),
+        norm.epsilon as f32,
+    ))
+}
+
+/// `silu(gate) · up`, of one shape.
+pub(crate) fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
+    if !fused(&gate) {
+        return activation::silu(gate) * up;
+    }
+    Tensor::from_dispatch(Dispatch::swiglu(gate.into_dispatch(), up.into_dispatch()))
+}
+
+/// `Σ weight · −log softmax(x W)[target]` in nats, `[1]`: `x` `[N, D]`, `head` `[D, V]` or,
+/// where `tied`, `[V, D]`, `targets` `[N]` below V, `weights` `[N]`; all f32 on a device where
+/// it is [`available`].
+pub(crate) fn linear_cross_entropy(
+    x: Tensor<2>,
+    head: Tensor<2>,
+    tied: bool,
+    targets: Tensor<1, Int>,
+    weights: Tensor<1>,
+) -> Tensor<1> {
+    Tensor::from_dispatch(Dispatch::linear_cross_entropy(
+        x.into_dispatch(),
+        head.into_dispatch(),
+        tied,
+        targets.into_dispatch(),
+        weights.into_dispatch(),
+    ))
+}
+
+/// `Σ weight · −log softmax(logits)[target]` in nats, `[1]`, composed of Burn's operations:
+/// logits `[N, V]`, `targets` `[N]` below V, `weights` `[N]`.
+pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>, weights: Tensor<1>) -> Tensor<1> {
+    let log_probs = activation::log_softmax(logits, 1);
+    let of_targets = log_probs.gather(1, targets.unsqueeze_dim(1));
+    (of_targets * weights.unsqueeze_dim(1)).sum().neg()
+}

@@ -1,0 +1,198 @@
+//! The two places where the operations need `unsafe`: products of matrices, which the
+//! `gemm` crate takes as pointers, and writing to columns of one matrix from several
+//! threads. Both are safe to call: sizes are checked, and columns do not overlap.
+#![expect(
+    unsafe_code,
+    reason = "pointers for gemm, and disjoint columns of one slice"
+)]
+
+use std::marker::PhantomData;
+
+/// A matrix in a slice, read with any strides.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    data: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a> View<'a> {
+    /// `rows` rows of `columns` numbers each, `stride` apart.
+    ///
+    /// # Panics
+    /// `data` is too short.
+    pub fn strided(data: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
+        let last = (rows.max(1) - 1) * stride + columns;
+        assert!(rows == 0 || last <= data.len(), "a matrix within its slice");
+        Self {
+            data,
+            rows,
+            columns,
+            row_stride: stride,
+            column_stride: 1,
+        }
+    }
+
+    /// A matrix `[rows, columns]` at the start of `data`.
+    ///
+    /// # Panics
+    /// `data` is too short.
+    pub fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
+        Self::strided(data, rows, columns, columns)
+    }
+
+    /// Its transpose.
+    pub fn t(self) -> Self {
+        Self {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+}
+
+/// Who computes a product.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Threads {
+    /// The calling thread alone.
+    One,
+    /// All of rayon's.
+    All,
+}
+
+/// `out = a b`, or `out += a b` where `add`; `out` `[a.rows, b.columns]`. The order of
+/// additions within an element does not depend on the number of threads.
+///
+/// # Panics
+/// Sizes that do not fit each other.
+pub(crate) fn product(out: &mut [f32], a: View<'_>, b: View<'_>, add: bool, threads: Threads) {
+    let (m, n, k) = (a.rows, b.columns, a.columns);
+    assert_eq!(k, b.rows, "inner sizes of a product");
+    assert!(out.len() >= m * n, "room for a product");
+    let parallelism = match threads {
+        Threads::One => gemm::Parallelism::None,
+        Threads::All => gemm::Parallelism::Rayon(0),
+    };
+    // SAFETY: both views lie within their slices (checked when they were made, and the
+    // transpose covers the same elements), `out` has room for m rows of n, and is borrowed
+    // mutably, so that it overlaps neither.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            n as isize,
+            add,
+            a.data.as_ptr(),
+            a.column_stride as isize,
+            a.row_stride as isize,
+            b.data.as_ptr(),
+            b.column_stride as isize,
+            b.row_stride as isize,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
+
+/// Some neighbouring columns of a matrix whose other columns others may be writing.
+pub(crate) struct Columns<'a> {
+    first: *mut f32,
+    rows: usize,
+    width: usize,
+    stride: usize,
+    whole: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: it is the only access to its columns for 'a, like the `&mut [f32]` it came from.
+unsafe impl Send for Columns<'_> {}
+
+impl Columns<'_> {
+    /// Its part of row `row`.
+    ///
+    /// # Panics
+    /// There is no such row.
+    pub fn row(&mut self, row: usize) -> &mut [f32] {
+        assert!(row < self.rows, "a row of the matrix");
+        // SAFETY: row < rows, so the part lies within the slice that `split` was given;
+        // no other `Columns` covers it, and this one is borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.first.add(row * self.stride), self.width) }
+    }
+}
+
+/// Cuts `data` `[rows, stride]` into `count` groups of columns of equal width.
+///
+/// # Panics
+/// `data` is no such matrix, or the columns cannot be divided so.
+pub(crate) fn split(
+    data: &mut [f32],
+    rows: usize,
+    count: usize,
+) -> impl Iterator<Item = Columns<'_>> {
+    let stride = data.len() / rows.max(1);
+    assert_eq!(data.len(), rows * stride, "whole rows");
+    assert!(count > 0 && stride.is_multiple_of(count), "equal columns");
+    let (first, width) = (data.as_mut_ptr(), stride / count);
+    (0..count).map(move |i| Columns {
+        // SAFETY: i · width < stride, which is within the slice unless it is empty, and
+        // then no row can be asked for.
+        first: unsafe { first.add(if rows == 0 { 0 } else { i * width }) },
+        rows,
+        width,
+        stride,
+        whole: PhantomData,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_of_any_strides() {
+        let a: Vec<f32> = (0..12).map(|i| i as f32).collect();
+        let b: Vec<f32> = (0..20).map(|i| (i % 7) as f32).collect();
+        // a as [3, 4]; b as [5, 4] with only the first 3 columns used, transposed.
+        let expected =
+            |i: usize, j: usize| -> f32 { (0..3).map(|x| a[i * 4 + x] * b[j * 4 + x]).sum() };
+        let mut out = vec![1.0; 15];
+        let (a, b) = (View::strided(&a, 3, 3, 4), View::strided(&b, 5, 3, 4));
+        product(&mut out, a, b.t(), true, Threads::One);
+        for i in 0..3 {
+            for j in 0..5 {
+                assert_eq!(out[i * 5 + j], 1.0 + expected(i, j));
+            }
+        }
+    }
+
+    #[test]
+    fn columns_are_written_apart() {
+        let mut data = vec![0f32; 12];
+        std::thread::scope(|scope| {
+            for (i, mut columns) in split(&mut data, 3, 2).enumerate() {
+                scope.spawn(move || {
+                    for row in 0..3 {
+                        columns.row(row).fill((10 * i + row) as f32);
+                    }
+                });
+            }
+        });
+        assert_eq!(data, [0., 0., 10., 10., 1., 1., 11., 11., 2., 2., 12., 12.]);
+    }
+
+    #[test]
+    #[should_panic(expected = "a matrix within its slice")]
+    fn a_view_past_its_slice_is_refused() {
+        View::new(&[0.0; 5], 2, 3);
+    }
+}
