@@ -23,6 +23,5 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     // The teacher is checked before the data is read: it is the likelier thing to be wrong.
     let tokenizer = retort_data::Tokenizer::from_file(&recipe.data.tokenizer, None)?;
     let teacher = Teacher::load(&config.path, &tokenizer, &device)?;
-    let prepared = train::prepare(&args.train, recipe)?;
-    train::go(prepared, &Distillation::new(teacher, config))
+    train::plan_or_go(&args.train, recipe, &Distillation::new(teacher, config))
 }

@@ -9,6 +9,7 @@ mod distill;
 mod export;
 mod generate;
 mod import;
+mod plan;
 mod progress;
 mod report;
 mod stop;

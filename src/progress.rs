@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use retort_data::Progress;
-use retort_train::{Event, Metrics};
+use retort_train::{Evaluation, Event, Metrics};
 
 /// A bar of `length` steps, `what` before it and a changing message behind it.
 pub fn bar(what: &str, length: u64) -> ProgressBar {
@@ -36,6 +36,21 @@ pub fn documents() -> (ProgressBar, impl Fn(Progress) + use<>) {
     })
 }
 
+/// An evaluation in words.
+pub fn figures(e: &Evaluation) -> String {
+    let mut text = format!(
+        "validation loss {:.4} nats/token, perplexity {:.2}",
+        e.validation_loss, e.validation_perplexity
+    );
+    if let Some(bits) = e.validation_bits_per_byte {
+        text += &format!(", {bits:.4} bits/byte");
+    }
+    if let Some(loss) = e.ema_validation_loss {
+        text += &format!(", averaged weights {loss:.4} nats/token");
+    }
+    text
+}
+
 /// The bar of a training run: loss, throughput, time left.
 pub struct Training {
     bar: ProgressBar,
@@ -62,11 +77,11 @@ impl Training {
     pub fn event(&self, event: Event<'_>) {
         match event {
             Event::Step(m) => self.step(m),
-            Event::Evaluated(step, v) => self.line(&format!(
-                "step {step}: validation loss {:.4} (perplexity {:.2})",
-                v.loss,
-                v.perplexity()
-            )),
+            Event::Skipped(step, why) => self.line(&format!("step {step}: passed over: {why}")),
+            Event::Evaluated(e) => self.line(&format!("step {}: {}", e.step, figures(e))),
+            Event::Sampled(s) => {
+                self.line(&format!("step {}: {:?} {:?}", s.step, s.prompt, s.text));
+            }
             Event::Checkpoint(path) => self.line(&format!("checkpoint {}", path.display())),
         }
     }

@@ -1,4 +1,5 @@
-//! Ctrl-C asks the run to stop at the next step, with a checkpoint; a second one kills.
+//! Ctrl-C or SIGTERM asks the run to stop at the next step, with a checkpoint; a second one
+//! kills.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

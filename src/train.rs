@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use retort_train::{CrossEntropy, Objective, Outcome, Prepared, Recipe};
 
+use crate::plan;
 use crate::progress::{self, Training};
 use crate::stop;
 
@@ -29,6 +30,13 @@ pub struct Args {
     /// Go on from the run directory's newest checkpoint
     #[arg(long)]
     pub resume: bool,
+    /// Only say what the run will take: parameters, tokens, memory, arithmetic and, from one
+    /// batch timed, hours. No data is read and nothing written
+    #[arg(long)]
+    pub plan: bool,
+    /// The plan as JSON
+    #[arg(long, requires = "plan")]
+    pub json: bool,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
@@ -39,12 +47,25 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             args.recipe.display()
         );
     }
-    let prepared = prepare(args, recipe)?;
-    go(prepared, &CrossEntropy)
+    plan_or_go(args, recipe, &CrossEntropy)
+}
+
+/// Prints the plan of `recipe` if that is all that is asked for, else runs it.
+pub fn plan_or_go(args: &Args, recipe: Recipe, objective: &dyn Objective) -> anyhow::Result<()> {
+    if !args.plan {
+        return go(prepare(args, recipe)?, objective);
+    }
+    let device = retort_train::device(&args.device)?;
+    let plan = retort_train::plan(&recipe, &device, objective)?;
+    match args.json {
+        true => println!("{}", serde_json::to_string_pretty(&plan)?),
+        false => println!("{}", plan::text(&plan)),
+    }
+    Ok(())
 }
 
 /// Reads the data and opens the run directory, with a bar.
-pub fn prepare(args: &Args, recipe: Recipe) -> anyhow::Result<Prepared> {
+fn prepare(args: &Args, recipe: Recipe) -> anyhow::Result<Prepared> {
     let run = match &args.run {
         Some(run) => run.clone(),
         None => Path::new("runs").join(args.recipe.file_stem().unwrap_or("run".as_ref())),
@@ -57,11 +78,10 @@ pub fn prepare(args: &Args, recipe: Recipe) -> anyhow::Result<Prepared> {
 }
 
 /// Runs the loop with a bar and says how it ended.
-pub fn go(prepared: Prepared, objective: &dyn Objective) -> anyhow::Result<()> {
-    let config = &prepared.config;
-    let (all, body) = (config.parameters(), config.parameters_without_embeddings());
+fn go(prepared: Prepared, objective: &dyn Objective) -> anyhow::Result<()> {
+    eprintln!("{}", plan::text(&prepared.plan(objective)));
     eprintln!(
-        "{all} parameters ({body} without embeddings), {} validation rows, run directory {}",
+        "{} validation rows, run directory {}",
         prepared.data.validation().len(),
         prepared.run.display()
     );
@@ -83,12 +103,11 @@ pub fn go(prepared: Prepared, objective: &dyn Objective) -> anyhow::Result<()> {
 fn summary(outcome: &Outcome) {
     if outcome.stopped {
         eprintln!("stopped after step {}: add --resume to go on", outcome.step);
-    } else if let Some(v) = outcome.validation {
-        println!(
-            "validation loss {:.4} nats/token, perplexity {:.2}",
-            v.loss,
-            v.perplexity()
-        );
+    } else if let Some(evaluation) = &outcome.validation {
+        println!("{}", progress::figures(evaluation));
+    }
+    if outcome.skipped > 0 {
+        eprintln!("{} batches were passed over", outcome.skipped);
     }
     println!("{}", outcome.checkpoint.display());
 }

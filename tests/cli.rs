@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 
 use assert_cmd::Command;
 use retort_data::stories;
@@ -273,4 +274,133 @@ fn the_demo_does_not_touch_a_directory_that_is_not_its_own() {
     let message = refused(&["demo", "--out", "."], at);
     assert!(message.contains("--out"), "{message}");
     assert_eq!((names(at), names(&at.join("corpus"))), before);
+}
+
+#[test]
+fn a_plan_is_printed_and_nothing_else_happens() {
+    let dir = workplace();
+    let at = dir.path();
+    let before = names(at);
+    let plan = ["train", "recipe.toml", "--plan"];
+    let (ok, stdout, stderr) = retort(&plan, at);
+    assert!(ok, "{stderr}");
+    for word in ["parameters", "tokens", "memory", "arithmetic", "time"] {
+        assert!(stdout.contains(word), "{word}: {stdout}");
+    }
+    let set = ["--set", "train.steps=7", "--set", "train.accumulate=3"];
+    let (ok, stdout, stderr) = retort(&[&plan[..], &["--json"], &set[..]].concat(), at);
+    assert!(ok, "{stderr}");
+    let figures: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(figures["steps"], 7);
+    assert_eq!(figures["tokens"], 7 * 3 * 2 * 32);
+    assert!(figures["measured"]["seconds_per_step"].as_f64().unwrap() > 0.0);
+    assert_eq!(names(at), before);
+    let (ok, _, stderr) = retort(&["train", "recipe.toml", "--json"], at);
+    assert!(!ok && stderr.contains("--plan"), "{stderr}");
+}
+
+#[test]
+fn overrides_are_in_the_resolved_recipe_and_bad_ones_are_refused() {
+    let dir = workplace();
+    let at = dir.path();
+    let set = [
+        "train.steps=1",
+        "train.schedule=wsd",
+        "train.groups=[{parameters=[\"*norm*\"], lr_scale=0.5}]",
+    ];
+    let mut args = vec!["train", "recipe.toml", "--run", "r"];
+    args.extend(set.iter().flat_map(|s| ["--set", *s]));
+    let (ok, _, stderr) = retort(&args, at);
+    assert!(ok, "{stderr}");
+    let resolved = fs::read_to_string(at.join("r/recipe.toml")).unwrap();
+    for line in ["steps = 1", "schedule = \"wsd\"", "lr_scale = 0.5"] {
+        assert!(resolved.contains(line), "{line}: {resolved}");
+    }
+    // What was resolved is a recipe.
+    assert!(retort(&["train", "r/recipe.toml", "--run", "again"], at).0);
+    fs::write(
+        at.join("student.toml"),
+        format!("{RECIPE}\n[teacher]\npath = \"r/checkpoints/step-1\"\n"),
+    )
+    .unwrap();
+    for (set, part) in [
+        ("train.schedule=exponential", "cosine"),
+        ("train.optimizer=sgd", "muon"),
+        ("train.ema_decay=1", "train.ema_decay"),
+        ("train.spike_factor=0.5", "train.spike_factor"),
+        ("train.lr", "table.key=value"),
+        ("train.lr=fast", "train"),
+    ] {
+        for command in [["train", "recipe.toml"], ["distill", "student.toml"]] {
+            let message = refused(&[command[0], command[1], "--set", set], at);
+            assert!(message.contains(part), "{command:?} {set}: {message}");
+        }
+    }
+    let unnamed = ["--set", "train.groups=[{parameters=[\"*.mpl.*\"]}]"];
+    let message = refused(&[&["train", "recipe.toml"], &unnamed[..]].concat(), at);
+    assert!(message.contains("mlp.up_proj"), "{message}");
+}
+
+/// SIGTERM stops with a checkpoint and exit 0; a disk that takes no more (here: files no longer than
+/// a few blocks) is one clear error that leaves that checkpoint whole; then the run goes on.
+#[cfg(unix)]
+#[test]
+fn sigterm_saves_and_a_full_disk_leaves_the_last_checkpoint_whole() {
+    let dir = workplace();
+    let at = dir.path();
+    let args = "train recipe.toml --run r --resume --set train.steps=3000 \
+                --set train.checkpoint_every=5 --set train.keep_checkpoints=1";
+    let retort_at = assert_cmd::cargo::cargo_bin("retort");
+    let shell = |script: String| {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &script]).current_dir(at);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    let run = format!("exec {} {args}", retort_at.display());
+    let checkpoints = || -> Vec<String> {
+        let found = fs::read_dir(at.join("r/checkpoints")).into_iter().flatten();
+        found
+            .filter(|e| e.as_ref().unwrap().path().join("state.json").exists())
+            .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
+            .collect()
+    };
+    let mut child = shell(run.clone()).spawn().unwrap();
+    while checkpoints().is_empty() {
+        assert!(child.try_wait().unwrap().is_none(), "ended by itself");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let terminated = shell(format!("kill -TERM {}", child.id()))
+        .status()
+        .unwrap();
+    assert!(terminated.success());
+    assert!(child.wait().unwrap().success(), "SIGTERM is no failure");
+    let before = checkpoints();
+    assert_eq!(before.len(), 1, "{before:?}");
+
+    // 64 blocks of 512 bytes (of 1024 in bash): less than the weights. The signal is ignored, so
+    // that writing fails as it does on a full disk.
+    let mut full = shell(format!("trap '' XFSZ; ulimit -f 64; {run} 2>&1"));
+    let output = full.stdout(Stdio::piped()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(!output.status.success());
+    let error = said.lines().rfind(|l| l.starts_with("error: ")).unwrap();
+    for part in [
+        "checkpoint could not be written",
+        "--resume",
+        before[0].as_str(),
+    ] {
+        assert!(error.contains(part), "{part}: {said}");
+    }
+    assert_eq!(checkpoints(), before);
+    let state = fs::read_to_string(at.join("r/checkpoints").join(&before[0]).join("state.json"));
+    let state: serde_json::Value = serde_json::from_str(&state.unwrap()).unwrap();
+    assert_eq!(format!("step-{}", state["step"]), before[0]);
+    let mut child = shell(run).spawn().unwrap();
+    while checkpoints() == before {
+        assert!(child.try_wait().unwrap().is_none(), "ended by itself");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

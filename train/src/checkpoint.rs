@@ -1,11 +1,15 @@
 //! Checkpoints: `checkpoints/step-N/`, a Hugging Face directory (config, safetensors,
-//! tokenizer) with the trainer's state beside it (`optimizer.bpk`, `state.json`).
+//! tokenizer) with the trainer's state beside it (`optimizer.bpk`, `state.json`) and, where
+//! weights are averaged, the average as another such directory, `ema/`.
 //!
 //! Written aside, synced, renamed; `state.json` is written last and marks completeness,
-//! so a directory without it is not a checkpoint.
+//! so a directory without it is not a checkpoint. [`Writer`] does it beside the training.
+
+mod writer;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::optim::ModuleOptimizer;
 use retort_data::{Cursor, Tokenizer};
@@ -14,17 +18,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::files;
+use crate::guard::Guard;
+pub use writer::Writer;
+
+/// The average of the weights within a checkpoint.
+pub const EMA: &str = "ema";
 
 /// The trainer's state beside the weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
-    /// Updates done.
+    /// Steps done.
     pub step: u64,
     /// Tokens trained on.
     pub tokens: u64,
     /// Seconds trained, over all resumptions.
     pub seconds: f64,
+    /// What the guard against spoilt batches has seen.
+    #[serde(default)]
+    pub guard: Guard,
+    /// The validation loss of these weights, in nats a token, if they were evaluated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_loss: Option<f64>,
     /// The next batch, and the data that it is of.
     pub cursor: Cursor,
 }
@@ -62,51 +77,139 @@ pub fn latest(run: &Path) -> Result<Option<PathBuf>> {
     Ok(list(run)?.pop().map(|(_, path)| path))
 }
 
-/// Everything that a checkpoint holds.
-pub struct Contents<'a> {
-    pub config: &'a ModelConfig,
-    pub model: &'a Decoder,
-    /// The adapters of the model, and the directory of the weights they are beside.
-    pub adapters: Option<(&'a LoraConfig, &'a Path)>,
-    pub tokenizer: &'a Tokenizer,
-    pub optimizer: &'a ModuleOptimizer,
-    pub state: &'a State,
+/// The complete checkpoint of a run directory with the lowest validation loss, and that loss;
+/// the later of equals.
+///
+/// # Errors
+/// As [`list`]; a checkpoint's `state.json` cannot be read.
+pub fn best(run: &Path) -> Result<Option<(PathBuf, f64)>> {
+    let mut best: Option<(PathBuf, f64)> = None;
+    for (_, path) in list(run)? {
+        let loss = load_state(&path)?.validation_loss;
+        if let Some(loss) = loss
+            && best.as_ref().is_none_or(|(_, least)| loss <= *least)
+        {
+            best = Some((path, loss));
+        }
+    }
+    Ok(best)
 }
 
-/// Writes a checkpoint and removes all but the newest `keep`.
-pub fn save(run: &Path, contents: &Contents<'_>, keep: usize) -> Result<PathBuf> {
+/// Everything that a checkpoint holds. Tensors are shared with the trainer, not copied; an
+/// update of a shared tensor makes a new one.
+pub struct Contents {
+    pub config: ModelConfig,
+    /// Without autodiff.
+    pub model: Decoder,
+    /// The average of the weights, likewise.
+    pub ema: Option<Decoder>,
+    /// The adapters of the model, and the directory of the weights they are beside.
+    pub adapters: Option<(LoraConfig, PathBuf)>,
+    pub tokenizer: Arc<Tokenizer>,
+    pub optimizer: ModuleOptimizer,
+    pub state: State,
+}
+
+/// Which checkpoints stay when a new one is there.
+#[derive(Clone, Copy, Debug)]
+pub struct Keep {
+    /// The newest so many.
+    pub newest: usize,
+    /// And the one with the lowest validation loss.
+    pub best: bool,
+}
+
+/// Writes a checkpoint and removes what `keep` does not keep.
+///
+/// # Errors
+/// [`Error::Checkpoint`]: a file cannot be written. What was there before is as it was.
+pub fn save(run: &Path, contents: &Contents, keep: Keep) -> Result<PathBuf> {
     let parent = run.join("checkpoints");
     let name = format!("step-{}", contents.state.step);
     let (aside, path) = (parent.join(format!(".{name}.tmp")), parent.join(name));
     if path.join("state.json").exists() {
         return Ok(path);
     }
-    remove_if_there(&aside)?;
-    remove_if_there(&path)?;
-    fs::create_dir_all(&aside).map_err(Error::io(&aside))?;
-    retort_model::save(&aside, contents.config, contents.model)?;
-    if let Some((lora, base)) = contents.adapters {
-        retort_model::save_adapters(&aside, contents.model, lora, &base.to_string_lossy())?;
+    let written = remove_if_there(&aside)
+        .and_then(|()| remove_if_there(&path))
+        .and_then(|()| write(&aside, contents))
+        .and_then(|()| fs::rename(&aside, &path).map_err(Error::io(&path)))
+        .and_then(|()| files::sync_directory(&parent));
+    if let Err(source) = written {
+        // What was written of it would be in the way on a full disk. Failing here as well
+        // adds nothing to the first failure.
+        let _ = remove_if_there(&aside);
+        return Err(Error::Checkpoint {
+            path,
+            last: latest(run).ok().flatten(),
+            source: Box::new(source),
+        });
     }
-    contents.tokenizer.save(&aside)?;
+    prune(run, keep)?;
+    Ok(path)
+}
+
+fn write(aside: &Path, contents: &Contents) -> Result<()> {
+    fs::create_dir_all(aside).map_err(Error::io(aside))?;
+    write_model(aside, &contents.model, contents)?;
+    if let Some(ema) = &contents.ema {
+        let directory = aside.join(EMA);
+        fs::create_dir(&directory).map_err(Error::io(&directory))?;
+        write_model(&directory, ema, contents)?;
+    }
     let optimizer = aside.join("optimizer.bpk");
     contents
         .optimizer
         .save(&optimizer)
         .map_err(|e| Error::invalid(&optimizer, format!("cannot be written: {e}")))?;
-    files::sync_all(&aside)?;
-    let state = serde_json::to_vec_pretty(contents.state).expect("the state serializes");
-    files::write_atomic(&aside.join("state.json"), &state)?;
-    fs::rename(&aside, &path).map_err(Error::io(&path))?;
-    files::sync_directory(&parent)?;
+    files::sync_all(aside)?;
+    let state = serde_json::to_vec_pretty(&contents.state).expect("the state serializes");
+    files::write_atomic(&aside.join("state.json"), &state)
+}
+
+fn write_model(directory: &Path, model: &Decoder, contents: &Contents) -> Result<()> {
+    retort_model::save(directory, &contents.config, model)?;
+    if let Some((lora, base)) = &contents.adapters {
+        retort_model::save_adapters(directory, model, lora, &base.to_string_lossy())?;
+    }
+    contents.tokenizer.save(directory)?;
+    Ok(())
+}
+
+fn prune(run: &Path, keep: Keep) -> Result<()> {
+    let best = match keep.best {
+        true => best(run)?.map(|(path, _)| path),
+        false => None,
+    };
     let all = list(run)?;
-    for (_, old) in &all[..all.len().saturating_sub(keep)] {
+    for (_, old) in &all[..all.len().saturating_sub(keep.newest)] {
+        if best.as_ref() == Some(old) {
+            continue;
+        }
         // The mark goes first: a removal cut short leaves no checkpoint that looks whole.
         let mark = old.join("state.json");
         fs::remove_file(&mark).map_err(Error::io(&mark))?;
         remove_if_there(old)?;
     }
-    Ok(path)
+    remove_incomplete(&run.join("checkpoints"))
+}
+
+/// Removes what a kill in the middle of writing or removing has left.
+fn remove_incomplete(directory: &Path) -> Result<()> {
+    for entry in fs::read_dir(directory).map_err(Error::io(directory))? {
+        let path = entry.map_err(Error::io(directory))?.path();
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
+        let ours = |name: &str| {
+            let number = name.strip_prefix("step-");
+            number.is_some_and(|n| n.parse::<u64>().is_ok())
+        };
+        let aside = name.strip_prefix('.').and_then(|n| n.strip_suffix(".tmp"));
+        let half_removed = ours(name) && !path.join("state.json").exists();
+        if half_removed || aside.is_some_and(ours) {
+            remove_if_there(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Reads `checkpoint`'s state.

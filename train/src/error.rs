@@ -32,19 +32,48 @@ pub enum Error {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// A group of parameters that cannot be formed.
+    #[error("recipe: train.groups[{index}]: {reason}")]
+    Group {
+        /// Which one, from 0.
+        index: usize,
+        /// What is wrong and what there is.
+        reason: String,
+    },
     /// An unknown device, or one whose back end is not in this build.
     #[error("device \"{name}\" is not in this build (available: {})", crate::DEVICES.join(", "))]
     Device {
         /// What was asked for.
         name: String,
     },
-    /// The loss is no longer a number.
-    #[error("the loss became {loss} at step {step}: lower train.lr or train.grad_clip and resume")]
+    /// Too many batches in a row were passed over.
+    #[error(
+        "{in_a_row} batches in a row were passed over, the last at step {step} (loss {loss}, norm of the \
+         gradients {grad_norm}): start another run with a lower train.lr or train.grad_clip, from the last \
+         good checkpoint with [model] from if there is one"
+    )]
     Diverged {
-        /// The step.
+        /// So many.
+        in_a_row: u64,
+        /// The last one's step.
         step: u64,
-        /// NaN or an infinity.
-        loss: f32,
+        /// Its loss.
+        loss: f64,
+        /// The norm of its gradients.
+        grad_norm: f64,
+    },
+    /// A checkpoint could not be written; those before it are whole.
+    #[error(
+        "{path}: the checkpoint could not be written: {source}: make room or mend the directory, then go on with \
+         --resume from {}", from(.last)
+    )]
+    Checkpoint {
+        /// Where it was to be.
+        path: PathBuf,
+        /// The newest one that is complete.
+        last: Option<PathBuf>,
+        /// What failed.
+        source: Box<Error>,
     },
     /// From the model crate.
     #[error(transparent)]
@@ -68,5 +97,12 @@ impl Error {
             path: path.to_owned(),
             reason: reason.to_string(),
         }
+    }
+}
+
+fn from(last: &Option<PathBuf>) -> String {
+    match last {
+        Some(path) => path.display().to_string(),
+        None => "the start: there is none yet".into(),
     }
 }

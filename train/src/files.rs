@@ -16,10 +16,14 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     sync_directory(path.parent().unwrap_or(Path::new(".")))
 }
 
-/// Syncs every file directly in `directory`, then the directory itself.
+/// Syncs every file in `directory` and those in it, then the directory itself.
 pub fn sync_all(directory: &Path) -> Result<()> {
     for entry in fs::read_dir(directory).map_err(Error::io(directory))? {
         let path = entry.map_err(Error::io(directory))?.path();
+        if path.is_dir() {
+            sync_all(&path)?;
+            continue;
+        }
         File::open(&path)
             .and_then(|f| f.sync_all())
             .map_err(Error::io(&path))?;

@@ -6,27 +6,41 @@
 //!
 //! The loop does not know where targets come from: it is handed an objective.
 
+mod adamw;
 mod checkpoint;
 mod device;
+mod ema;
 mod error;
 mod evaluate;
 mod files;
+mod groups;
+mod guard;
+mod journal;
+mod lines;
 mod metrics;
 mod objective;
 mod optimizer;
+mod plan;
 mod recipe;
 mod run;
 mod schedule;
+mod step;
+mod tensorboard;
 mod trainer;
 
-pub use checkpoint::{latest, list};
+pub use checkpoint::{best, latest, list};
 pub use device::{DEVICES, device};
 pub use error::{Error, Result};
-pub use evaluate::{Validation, evaluate};
-pub use metrics::{Metrics, read_validation};
+pub use evaluate::{Validation, evaluate, target_bytes};
+pub use groups::{Rule, rules};
+pub use guard::Skip;
+pub use journal::Sample;
+pub use metrics::{Evaluation, Metrics, read_validation};
 pub use objective::{BatchTensors, CrossEntropy, Loss, Objective};
-pub use optimizer::{adamw, clip};
-pub use recipe::{ModelSection, Recipe, TrainConfig};
-pub use run::{Prepared, prepare};
+pub use optimizer::{clip, learning_rates, optimizer};
+pub use plan::{Measured, Memory, Plan};
+pub use recipe::{Algorithm, Group, ModelSection, Recipe, Schedule, TrainConfig};
+pub use run::{Prepared, initial_model, plan, prepare};
 pub use schedule::learning_rate;
+pub use step::{Gradients, gradients};
 pub use trainer::{Event, Outcome, train};

@@ -1,19 +1,18 @@
 //! `metrics.jsonl`: one JSON object a line, one line a step, and one an evaluation.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::files;
+use crate::evaluate::Validation;
 
 /// One training step.
 #[derive(Clone, Debug, Serialize)]
 pub struct Metrics {
-    /// Updates done, this one included.
+    /// Steps done, this one included.
     pub step: u64,
     /// Tokens trained on so far.
     pub tokens: u64,
@@ -23,6 +22,8 @@ pub struct Metrics {
     pub lr: f64,
     /// The norm of all gradients before clipping.
     pub grad_norm: f64,
+    /// Batches passed over so far, as spoilt.
+    pub skipped: u64,
     /// Throughput of this step.
     pub tokens_per_second: f64,
     /// Seconds trained so far, over all resumptions.
@@ -31,51 +32,48 @@ pub struct Metrics {
     pub data_seconds: f64,
     /// The objective's named parts.
     #[serde(flatten)]
-    pub parts: serde_json::Map<String, Value>,
+    pub parts: Map<String, Value>,
 }
 
-/// The open file.
-pub struct MetricsFile {
-    path: PathBuf,
-    file: File,
+/// One evaluation.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Evaluation {
+    /// Steps done.
+    pub step: u64,
+    /// Tokens trained on so far.
+    pub tokens: u64,
+    /// Mean loss of the weights on the validation rows, in nats a token.
+    pub validation_loss: f64,
+    /// Its exponential.
+    pub validation_perplexity: f64,
+    /// Bits a byte of the rows' text.
+    pub validation_bits_per_byte: Option<f64>,
+    /// The same loss of the averaged weights, where they are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ema_validation_loss: Option<f64>,
+    /// Their bits a byte.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ema_validation_bits_per_byte: Option<f64>,
+    /// Tokens predicted.
+    pub validation_tokens: u64,
+    /// Wall-clock seconds, of both.
+    pub validation_seconds: f64,
 }
 
-impl MetricsFile {
-    /// Opens `run/metrics.jsonl`, dropping lines past `step`: steps after the checkpoint
-    /// that a resumed run starts from are done again.
-    pub fn open(run: &Path, step: u64) -> Result<Self> {
-        let path = run.join("metrics.jsonl");
-        if path.exists() {
-            let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
-            let kept: String = text
-                .split_inclusive('\n')
-                .filter(|line| {
-                    serde_json::from_str::<Value>(line)
-                        .is_ok_and(|v| v["step"].as_u64().is_some_and(|s| s <= step))
-                })
-                .collect();
-            files::write_atomic(&path, kept.as_bytes())?;
+impl Evaluation {
+    /// What `model`'s and its average's validations say after `step`.
+    pub fn new(step: u64, tokens: u64, model: &Validation, ema: Option<&Validation>) -> Self {
+        Self {
+            step,
+            tokens,
+            validation_loss: model.loss,
+            validation_perplexity: model.perplexity(),
+            validation_bits_per_byte: model.bits_per_byte(),
+            ema_validation_loss: ema.map(|v| v.loss),
+            ema_validation_bits_per_byte: ema.and_then(Validation::bits_per_byte),
+            validation_tokens: model.tokens,
+            validation_seconds: model.seconds + ema.map_or(0.0, |v| v.seconds),
         }
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .map_err(Error::io(&path))?;
-        Ok(Self { path, file })
-    }
-
-    /// Appends one line.
-    pub fn write(&mut self, line: &impl Serialize) -> Result<()> {
-        let mut text = serde_json::to_string(line).expect("metrics have string keys");
-        text.push('\n');
-        self.file
-            .write_all(text.as_bytes())
-            .map_err(Error::io(&self.path))
-    }
-
-    /// Makes everything written so far durable.
-    pub fn sync(&self) -> Result<()> {
-        self.file.sync_all().map_err(Error::io(&self.path))
     }
 }
 

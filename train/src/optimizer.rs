@@ -1,43 +1,84 @@
-//! AdamW with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101) that
-//! spares norms and embeddings, and clipping by the norm of all gradients together
-//! (Pascanu et al., arXiv 1211.5063, algorithm 1).
+//! AdamW with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), Muon for
+//! the layers' matrices where the recipe says so (Jordan et al., 2024; its updates scaled to
+//! AdamW's size as in Liu et al., arXiv 2502.16982), and clipping by the norm of all
+//! gradients together (Pascanu et al., arXiv 1211.5063, algorithm 1).
 
+use burn::lr_scheduler::constant::ConstantLr;
+use burn::lr_scheduler::module_lr_scheduler::{ModuleLearningRate, ModuleLrScheduler};
 use burn::module::{Module, ModuleVisitor, Param, ParamGroup, ParamId};
-use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
+use burn::optim::decay::WeightDecayConfig;
+use burn::optim::momentum::MomentumConfig;
+use burn::optim::{AdjustLrFn, GradientsParams, ModuleOptimizer, MuonConfig};
 use burn::tensor::Tensor;
 use retort_model::Decoder;
 
-use crate::recipe::TrainConfig;
+use crate::adamw::AdamW;
+use crate::groups::Rule;
+use crate::recipe::{Algorithm, TrainConfig};
 
-/// The optimizer of `config`: decay on the blocks' matrices and the head only.
-pub fn adamw(config: &TrainConfig, model: &Decoder) -> ModuleOptimizer {
-    let adamw = |decay: f64| {
-        AdamWConfig::new()
-            .with_beta_1(config.beta1 as f32)
-            .with_beta_2(config.beta2 as f32)
-            .with_epsilon(config.epsilon as f32)
-            .with_weight_decay(decay as f32)
+/// The optimizer of `config` that follows `rules`.
+pub fn optimizer(config: &TrainConfig, rules: &[Rule]) -> ModuleOptimizer {
+    let adamw = |decay: f64| AdamW {
+        beta1: config.beta1 as f32,
+        beta2: config.beta2 as f32,
+        epsilon: config.epsilon as f32,
+        decay: decay as f32,
     };
-    adamw(0.0).init().with_group(
-        ParamGroup::from_ids(decayed(model)),
-        adamw(config.weight_decay).build(),
-        None,
-    )
+    // Burn keeps a matrix as [in, out]; this scaling does not care which side is which.
+    let muon = |decay: f64| {
+        MuonConfig::new()
+            .with_momentum(MomentumConfig {
+                momentum: config.momentum,
+                dampening: 0.0,
+                nesterov: true,
+            })
+            .with_weight_decay(Some(WeightDecayConfig::new(decay as f32)))
+            .with_adjust_lr_fn(AdjustLrFn::MatchRmsAdamW)
+    };
+    let mut built = ModuleOptimizer::from(adamw(0.0));
+    for ((algorithm, decay), ids) in grouped(
+        rules,
+        |r| (r.algorithm, r.weight_decay),
+        (Algorithm::Adamw, 0.0),
+    ) {
+        let group = ParamGroup::from_ids(ids);
+        built = match algorithm {
+            Algorithm::Adamw => built.with_group(group, adamw(decay), None),
+            Algorithm::Muon => built.with_group(group, muon(decay).build(), None),
+        };
+    }
+    built
 }
 
-fn decayed(model: &Decoder) -> Vec<ParamId> {
-    struct Matrices(Vec<ParamId>);
-    impl ModuleVisitor for Matrices {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if D == 2 {
-                self.0.push(param.id);
-            }
+/// The learning rate of each parameter where the run's is `lr`.
+pub fn learning_rates(lr: f64, rules: &[Rule]) -> ModuleLearningRate {
+    let groups = grouped(rules, |r| r.lr_scale, 1.0);
+    let all = ModuleLrScheduler::new(ConstantLr::new(lr));
+    let mut each = groups.into_iter().fold(all, |all, (scale, ids)| {
+        all.with_group(ParamGroup::from_ids(ids), ConstantLr::new(lr * scale))
+    });
+    each.step()
+}
+
+/// Parameters with the same `key`, in the order in which the keys come; those with
+/// `usual` are left out.
+fn grouped<K: PartialEq>(
+    rules: &[Rule],
+    key: impl Fn(&Rule) -> K,
+    usual: K,
+) -> Vec<(K, Vec<ParamId>)> {
+    let mut groups: Vec<(K, Vec<ParamId>)> = Vec::new();
+    for rule in rules {
+        let key = key(rule);
+        if key == usual {
+            continue;
+        }
+        match groups.iter_mut().find(|(k, _)| *k == key) {
+            Some((_, ids)) => ids.extend(&rule.ids),
+            None => groups.push((key, rule.ids.clone())),
         }
     }
-    let mut matrices = Matrices(Vec::new());
-    model.layers.visit(&mut matrices);
-    model.lm_head.visit(&mut matrices);
-    matrices.0
+    groups
 }
 
 /// Scales all gradients by `factor` and by `max_norm / norm` where the scaled norm
@@ -100,15 +141,16 @@ impl ModuleVisitor for Scale {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use burn::tensor::Device;
     use retort_data::{Batch, Row};
     use retort_model::{ModelConfig, RandomInit};
 
     use super::*;
+    use crate::groups::rules;
     use crate::objective::BatchTensors;
 
-    fn model() -> Decoder {
+    pub(crate) fn model() -> Decoder {
         let config: ModelConfig = toml::from_str(
             "vocab_size = 20\nhidden_size = 8\nintermediate_size = 12\n\
              num_hidden_layers = 2\nnum_attention_heads = 2\ntie_word_embeddings = false",
@@ -130,14 +172,84 @@ mod tests {
         GradientsParams::from_grads(loss.backward(), model)
     }
 
+    /// One update of a gradient of ones, so that what a parameter moves by says its rule.
+    fn moved(groups: &str) -> (Decoder, Decoder) {
+        let text = format!("steps = 1\nbatch_size = 1\nlr = 1.0\nweight_decay = 0.5\n{groups}");
+        let config: TrainConfig = toml::from_str(&text).unwrap();
+        let before = model();
+        let rules = rules(&config, before.named_parameters()).unwrap();
+        let mut grads = GradientsParams::new();
+        before.visit(&mut Ones(&mut grads));
+        let mut optimizer = optimizer(&config, &rules);
+        let after = optimizer.step(learning_rates(0.125, &rules), before.clone(), grads);
+        (before, after)
+    }
+
+    struct Ones<'a>(&'a mut GradientsParams);
+    impl ModuleVisitor for Ones<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.register(param.id, param.val().inner().ones_like());
+        }
+    }
+
+    fn assert_moved<const D: usize>(
+        before: &Param<Tensor<D>>,
+        after: &Param<Tensor<D>>,
+        lr: f32,
+        decay: f32,
+    ) {
+        let values = |p: &Param<Tensor<D>>| p.val().into_data().try_into_vec::<f32>().unwrap();
+        for (b, a) in values(before).into_iter().zip(values(after)) {
+            let expected = b - lr * decay * b - lr;
+            assert!((a - expected).abs() < 1e-5, "{b} -> {a}, not {expected}");
+        }
+    }
+
     #[test]
     fn decays_matrices_but_neither_norms_nor_embedding() {
-        let model = model();
-        let ids = decayed(&model);
-        assert_eq!(ids.len(), 2 * 7 + 1);
-        assert!(!ids.contains(&model.embed_tokens.weight.id));
-        assert!(!ids.contains(&model.norm.gamma.id));
-        assert!(ids.contains(&model.lm_head.as_ref().unwrap().weight.id));
+        let (b, a) = moved("");
+        assert_moved(&b.embed_tokens.weight, &a.embed_tokens.weight, 0.125, 0.0);
+        assert_moved(&b.norm.gamma, &a.norm.gamma, 0.125, 0.0);
+        let heads = [&b, &a].map(|m| &m.lm_head.as_ref().unwrap().weight);
+        assert_moved(heads[0], heads[1], 0.125, 0.5);
+        let up = [&b, &a].map(|m| &m.layers[1].mlp.up_proj.weight);
+        assert_moved(up[0], up[1], 0.125, 0.5);
+    }
+
+    #[test]
+    fn groups_have_their_own_learning_rate_and_decay() {
+        let (b, a) = moved(
+            "[[groups]]\nparameters = [\"model.norm.weight\", \"*.1.mlp.up_proj.*\"]\n\
+             lr_scale = 0.5\nweight_decay = 0.25",
+        );
+        assert_moved(&b.norm.gamma, &a.norm.gamma, 0.0625, 0.25);
+        let up = [&b, &a].map(|m| &m.layers[1].mlp.up_proj.weight);
+        assert_moved(up[0], up[1], 0.0625, 0.25);
+        let up = [&b, &a].map(|m| &m.layers[0].mlp.up_proj.weight);
+        assert_moved(up[0], up[1], 0.125, 0.5);
+    }
+
+    /// A gradient of ones has rank one: of its directions Muon keeps that one, with a
+    /// singular value that five iterations bring near 1.
+    #[test]
+    fn muon_moves_matrices_by_their_orthogonal_part() {
+        let (b, a) = moved("optimizer = \"muon\"");
+        let up = [&b, &a].map(|m| m.layers[0].mlp.up_proj.weight.val());
+        let [rows, columns] = up[0].dims();
+        let kept = up[0].clone() * (1.0 - 0.125 * 0.5);
+        let step = (kept - up[1].clone())
+            .into_data()
+            .try_into_vec::<f32>()
+            .unwrap();
+        let whole = 0.125 * 0.2 * (rows.max(columns) as f32).sqrt();
+        let full = whole / ((rows * columns) as f32).sqrt();
+        for s in &step {
+            assert!((0.6 * full..1.3 * full).contains(s), "{s} {full}");
+        }
+        // What is not a layer's matrix is AdamW's.
+        assert_moved(&b.norm.gamma, &a.norm.gamma, 0.125, 0.0);
+        let heads = [&b, &a].map(|m| &m.lm_head.as_ref().unwrap().weight);
+        assert_moved(heads[0], heads[1], 0.125, 0.5);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The recipe: all of a run in one TOML file. Unknown keys are errors; `--set
 //! table.key=value` overrides; the resolved form is written into the run directory.
 
+mod overrides;
+mod train;
+
 use std::path::{Path, PathBuf};
 
 use retort_data::DataConfig;
@@ -8,6 +11,8 @@ use retort_model::{LoraConfig, ModelConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use overrides::apply_override;
+pub use train::{Algorithm, Group, Schedule, TrainConfig};
 
 /// A run, whole.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -46,80 +51,6 @@ pub enum ModelSection {
 pub struct FromCheckpoint {
     /// A Hugging Face directory.
     pub from: PathBuf,
-}
-
-/// `[train]`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrainConfig {
-    /// Updates of the weights.
-    pub steps: u64,
-    /// Sequences in one forward pass.
-    pub batch_size: usize,
-    /// Forward passes whose gradients make one update.
-    #[serde(default = "one")]
-    pub accumulate: usize,
-    /// Peak learning rate.
-    pub lr: f64,
-    /// The last learning rate as a fraction of the peak.
-    #[serde(default = "default_min_lr")]
-    pub min_lr_ratio: f64,
-    /// Updates of linear warm-up.
-    #[serde(default)]
-    pub warmup_steps: u64,
-    /// Decoupled weight decay, on matrices other than the embedding.
-    #[serde(default = "default_decay")]
-    pub weight_decay: f64,
-    /// AdamW's decay of the first moment.
-    #[serde(default = "default_beta1")]
-    pub beta1: f64,
-    /// AdamW's decay of the second moment.
-    #[serde(default = "default_beta2")]
-    pub beta2: f64,
-    /// AdamW's epsilon.
-    #[serde(default = "default_epsilon")]
-    pub epsilon: f64,
-    /// Largest norm of all gradients together; 0 for no clipping.
-    #[serde(default = "default_clip")]
-    pub grad_clip: f64,
-    /// Keeps attention within a document; positions start again in each. Without it a row is read
-    /// as one text.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub document_attention: bool,
-    /// Steps between evaluations; 0 for only at the end.
-    #[serde(default)]
-    pub eval_every: u64,
-    /// Steps between checkpoints; 0 for only at the end.
-    #[serde(default)]
-    pub checkpoint_every: u64,
-    /// Checkpoints kept; older ones are removed.
-    #[serde(default = "default_keep")]
-    pub keep_checkpoints: usize,
-}
-
-fn one() -> usize {
-    1
-}
-fn default_min_lr() -> f64 {
-    0.1
-}
-fn default_decay() -> f64 {
-    0.1
-}
-fn default_beta1() -> f64 {
-    0.9
-}
-fn default_beta2() -> f64 {
-    0.95
-}
-fn default_epsilon() -> f64 {
-    1e-8
-}
-fn default_clip() -> f64 {
-    1.0
-}
-fn default_keep() -> usize {
-    2
 }
 
 impl Recipe {
@@ -214,104 +145,6 @@ fn one_line(error: &toml::de::Error) -> String {
         .filter(|line| !line.is_empty())
         .collect::<Vec<_>>()
         .join(" ")
-}
-
-fn apply_override(table: &mut toml::Table, argument: &str) -> Result<()> {
-    let bad = |reason: &str| Error::Set {
-        argument: argument.to_owned(),
-        reason: reason.to_owned(),
-    };
-    let (key, value) = argument
-        .split_once('=')
-        .ok_or_else(|| bad("write it as table.key=value, such as train.lr=3e-4"))?;
-    let value = format!("v = {value}")
-        .parse::<toml::Table>()
-        .ok()
-        .and_then(|mut t| t.remove("v"))
-        .unwrap_or_else(|| toml::Value::String(value.to_owned()));
-    let mut at = table;
-    let mut parts = key.split('.').peekable();
-    while let Some(part) = parts.next() {
-        if part.is_empty() {
-            return Err(bad("the key has an empty part"));
-        }
-        if parts.peek().is_none() {
-            at.insert(part.to_owned(), value);
-            return Ok(());
-        }
-        at = at
-            .entry(part)
-            .or_insert_with(|| toml::Value::Table(toml::Table::new()))
-            .as_table_mut()
-            .ok_or_else(|| bad("the key goes through something that is not a table"))?;
-    }
-    Err(bad("the key is empty"))
-}
-
-impl TrainConfig {
-    fn check(&self) -> std::result::Result<(), (&'static str, &'static str)> {
-        let unit = 0.0..1.0;
-        for (wrong, key, reason) in [
-            (self.steps == 0, "steps", "must be at least 1"),
-            (
-                self.batch_size == 0 || self.batch_size > 1 << 20,
-                "batch_size",
-                "must be between 1 and 1048576",
-            ),
-            (
-                self.accumulate == 0 || self.accumulate > 1 << 20,
-                "accumulate",
-                "must be between 1 and 1048576",
-            ),
-            (
-                !(self.lr.is_finite() && self.lr > 0.0),
-                "lr",
-                "must be above 0",
-            ),
-            (
-                !(0.0..=1.0).contains(&self.min_lr_ratio),
-                "min_lr_ratio",
-                "must be between 0 and 1",
-            ),
-            (
-                self.warmup_steps > self.steps,
-                "warmup_steps",
-                "must not be more than train.steps",
-            ),
-            (
-                !(self.weight_decay.is_finite() && self.weight_decay >= 0.0),
-                "weight_decay",
-                "must be 0 or more",
-            ),
-            (!unit.contains(&self.beta1), "beta1", "must be in [0, 1)"),
-            (!unit.contains(&self.beta2), "beta2", "must be in [0, 1)"),
-            (
-                !(self.epsilon > 0.0 && self.epsilon < 1.0),
-                "epsilon",
-                "must be between 0 and 1",
-            ),
-            (
-                !(self.grad_clip.is_finite() && self.grad_clip >= 0.0),
-                "grad_clip",
-                "must be 0 (no clipping) or more",
-            ),
-            (
-                self.keep_checkpoints == 0,
-                "keep_checkpoints",
-                "must be at least 1",
-            ),
-        ] {
-            if wrong {
-                return Err((key, reason));
-            }
-        }
-        Ok(())
-    }
-
-    #[cfg(test)]
-    pub(crate) fn for_tests() -> Self {
-        toml::from_str("steps = 10\nbatch_size = 2\nlr = 1e-3").expect("three required keys")
-    }
 }
 
 #[cfg(test)]

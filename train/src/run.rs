@@ -5,15 +5,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
 use retort_data::{Data, Progress, Tokenizer};
 use retort_model::{Architecture, Decoder, ModelConfig, RandomInit};
 
-use crate::checkpoint::{self, State};
+use crate::checkpoint::{self, EMA, State};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::optimizer::adamw;
+use crate::groups::{self, Rule};
+use crate::guard::Guard;
+use crate::objective::Objective;
+use crate::optimizer::optimizer;
+use crate::plan::{Plan, available_memory};
 use crate::recipe::{ModelSection, Recipe};
 
 /// A run about to start or go on.
@@ -31,15 +36,69 @@ pub struct Prepared {
     /// The model's shape.
     pub config: ModelConfig,
     pub(crate) model: Decoder,
+    /// The average of the weights, without autodiff.
+    pub(crate) ema: Option<Decoder>,
+    pub(crate) rules: Vec<Rule>,
     pub(crate) optimizer: ModuleOptimizer,
     pub(crate) state: State,
 }
 
 impl Prepared {
+    /// What the rest of the run will take.
+    pub fn plan(&self, objective: &dyn Objective) -> Plan {
+        let mut plan = Plan::new(&self.recipe, &self.config, &self.rules, self.state.step);
+        plan.measure(
+            &self.recipe,
+            &self.model,
+            objective,
+            self.tokenizer.vocab_size(),
+        );
+        plan
+    }
+
     /// Updates done before this start; 0 for a new run.
     pub fn first_step(&self) -> u64 {
         self.state.step
     }
+}
+
+/// What a run of `recipe` from its start will take. Reads no data and writes nothing; the
+/// pass that is timed is left out where the memory that it needs is not there.
+///
+/// # Errors
+/// Anything wrong with the recipe's tokenizer or model.
+pub fn plan(recipe: &Recipe, device: &Device, objective: &dyn Objective) -> Result<Plan> {
+    let device = device.clone().autodiff();
+    let tokenizer = Tokenizer::from_file(&recipe.data.tokenizer, None)?;
+    let seq_len = recipe.data.seq_len;
+    let config = match &recipe.model {
+        ModelSection::From(section) => {
+            ModelConfig::from_json_file(&section.from.join("config.json"))?
+        }
+        ModelSection::New(config) => fit(config.clone(), &tokenizer, seq_len)?,
+    };
+    check_fit(&config, &tokenizer, seq_len)?;
+    let rules = groups::rules(&recipe.train, retort_model::named_parameters(&config));
+    if recipe.lora.is_none() {
+        let counted = Plan::new(recipe, &config, &rules?, 0);
+        if available_memory().is_some_and(|available| counted.memory.total_bytes > available) {
+            return Ok(counted);
+        }
+    }
+    let (config, model) = model(recipe, &tokenizer, None, &device)?;
+    let rules = groups::rules(&recipe.train, model.named_parameters())?;
+    let mut plan = Plan::new(recipe, &config, &rules, 0);
+    plan.measure(recipe, &model, objective, tokenizer.vocab_size());
+    Ok(plan)
+}
+
+/// The model that a run of `recipe` starts with, on `device` without autodiff.
+///
+/// # Errors
+/// Anything wrong with the recipe's tokenizer or model.
+pub fn initial_model(recipe: &Recipe, device: &Device) -> Result<(ModelConfig, Decoder)> {
+    let tokenizer = Tokenizer::from_file(&recipe.data.tokenizer, None)?;
+    model(recipe, &tokenizer, None, device)
 }
 
 /// Prepares `recipe` to run in directory `run` on `device` (as [`device`](crate::device)
@@ -70,20 +129,9 @@ pub fn prepare(
     } else {
         None
     };
-    let (config, model) = match (&checkpoint, &recipe.model) {
-        (Some(directory), _) if recipe.lora.is_none() => retort_model::load(directory, &device)?,
-        (_, ModelSection::From(section)) => {
-            let (config, model) = retort_model::load(&section.from, &device)?;
-            (config, adapted(model, &recipe, checkpoint.as_deref())?)
-        }
-        (_, ModelSection::New(config)) => {
-            let config = fit(config.clone(), &tokenizer, recipe.data.seq_len)?;
-            let mut init = RandomInit::new(&config, recipe.seed);
-            let model = Decoder::build(&config, &mut init, &device);
-            (config, model)
-        }
-    };
+    let (config, model) = model(&recipe, &tokenizer, checkpoint.as_deref(), &device)?;
     check_fit(&config, &tokenizer, recipe.data.seq_len)?;
+    let rules = groups::rules(&recipe.train, model.named_parameters())?;
     let mut recipe = recipe;
     if let ModelSection::New(_) = recipe.model {
         recipe.model = ModelSection::New(config.clone());
@@ -97,14 +145,21 @@ pub fn prepare(
         .transpose()?;
     let cursor = state.as_ref().map(|state| &state.cursor);
     let data = Data::open(&recipe.data, &tokenizer, Some(run), cursor, progress)?;
-    let mut optimizer = adamw(&recipe.train, &model);
+    let mut optimizer = optimizer(&recipe.train, &rules);
     if let Some(checkpoint) = &checkpoint {
         optimizer = checkpoint::load_optimizer(checkpoint, optimizer)?;
     }
+    let ema = match (&checkpoint, recipe.train.ema_decay > 0.0) {
+        (_, false) => None,
+        (None, true) => Some(model.valid()),
+        (Some(checkpoint), true) => Some(averaged(&recipe, &checkpoint.join(EMA), &device)?),
+    };
     let state = state.unwrap_or_else(|| State {
         step: 0,
         tokens: 0,
         seconds: 0.0,
+        guard: Guard::default(),
+        validation_loss: None,
         cursor: data.start(),
     });
     fs::create_dir_all(run).map_err(Error::io(run))?;
@@ -117,8 +172,32 @@ pub fn prepare(
         data,
         config,
         model,
+        ema,
+        rules,
         optimizer,
         state,
+    })
+}
+
+/// The model that `recipe` starts with, or `checkpoint`'s.
+fn model(
+    recipe: &Recipe,
+    tokenizer: &Tokenizer,
+    checkpoint: Option<&Path>,
+    device: &Device,
+) -> Result<(ModelConfig, Decoder)> {
+    Ok(match (checkpoint, &recipe.model) {
+        (Some(directory), _) if recipe.lora.is_none() => retort_model::load(directory, device)?,
+        (_, ModelSection::From(section)) => {
+            let (config, model) = retort_model::load(&section.from, device)?;
+            (config, adapted(model, recipe, checkpoint)?)
+        }
+        (_, ModelSection::New(config)) => {
+            let config = fit(config.clone(), tokenizer, recipe.data.seq_len)?;
+            let mut init = RandomInit::new(&config, recipe.seed);
+            let model = Decoder::build(&config, &mut init, device);
+            (config, model)
+        }
     })
 }
 
@@ -138,6 +217,18 @@ fn adapted(model: Decoder, recipe: &Recipe, checkpoint: Option<&Path>) -> Result
         Some(directory) => retort_model::load_adapters(directory, model, lora)?,
         None => model.with_adapters(lora, recipe.seed)?,
     })
+}
+
+/// The average of the weights in `directory`, for a device with autodiff that it has none of.
+fn averaged(recipe: &Recipe, directory: &Path, device: &Device) -> Result<Decoder> {
+    let average = match &recipe.model {
+        ModelSection::From(section) if recipe.lora.is_some() => {
+            let (_, base) = retort_model::load(&section.from, device)?;
+            adapted(base, recipe, Some(directory))?
+        }
+        _ => retort_model::load(directory, device)?.1,
+    };
+    Ok(average.valid())
 }
 
 /// Fills what a recipe may leave to the tokenizer and the data.
@@ -178,7 +269,16 @@ fn check_fit(config: &ModelConfig, tokenizer: &Tokenizer, seq_len: usize) -> Res
 const FREE: &[(&str, &[&str])] = &[
     (
         "train",
-        &["eval_every", "checkpoint_every", "keep_checkpoints"],
+        &[
+            "eval_every",
+            "checkpoint_every",
+            "keep_checkpoints",
+            "keep_best",
+            "sample_every",
+            "sample_prompts",
+            "sample_tokens",
+            "sample_temperature",
+        ],
     ),
     ("data", &["threads", "disk_budget"]),
 ];

@@ -1,38 +1,40 @@
 //! The loop: batches in, updates, evaluations, metrics and checkpoints out.
 //!
-//! One step is `accumulate` forward and backward passes of `batch_size` sequences, their
-//! gradients added, divided, clipped and applied. What a step does depends on the recipe
-//! and the state only, never on the clock, so a run stopped anywhere and resumed ends in
-//! the same weights.
+//! What a step does depends on the recipe and the state only, never on the clock, so a run
+//! stopped anywhere and resumed ends in the same weights.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::optim::{GradientsAccumulator, GradientsParams};
-use burn::tensor::Tensor;
-use retort_data::{Loaded, Loader, Rank, RowSet};
-use retort_model::Decoder;
-use serde_json::{Value, json};
+use retort_data::{Batch, Loaded, Loader, Rank};
+use retort_model::{Decoder, generate};
 
-use crate::checkpoint::{self, Contents};
+use crate::checkpoint::{self, Contents, Keep, Writer};
+use crate::ema;
 use crate::error::{Error, Result};
-use crate::evaluate::{Validation, evaluate};
-use crate::metrics::{Metrics, MetricsFile};
-use crate::objective::{BatchTensors, Objective};
-use crate::optimizer::clip;
-use crate::recipe::TrainConfig;
+use crate::evaluate::{Validation, evaluate, target_bytes};
+use crate::guard::Skip;
+use crate::journal::{Journal, Sample};
+use crate::metrics::{Evaluation, Metrics};
+use crate::objective::Objective;
+use crate::optimizer::learning_rates;
 use crate::run::Prepared;
 use crate::schedule::learning_rate;
+use crate::step::gradients;
 
 /// What the loop tells whoever shows progress.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// A step was done.
     Step(&'a Metrics),
-    /// The validation split was evaluated at a step.
-    Evaluated(u64, Validation),
+    /// A step's batch was passed over.
+    Skipped(u64, Skip),
+    /// The validation split was evaluated.
+    Evaluated(&'a Evaluation),
+    /// A prompt of the recipe was continued.
+    Sampled(&'a Sample),
     /// A checkpoint is complete.
     Checkpoint(&'a std::path::Path),
 }
@@ -40,88 +42,156 @@ pub enum Event<'a> {
 /// How a call of [`train`] ended.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Updates done in all.
+    /// Steps done in all.
     pub step: u64,
     /// Tokens trained on in all.
     pub tokens: u64,
     /// Seconds trained in all, without data preparation and evaluation.
     pub seconds: f64,
+    /// Batches passed over in all.
+    pub skipped: u64,
     /// Whether `stop` ended it before the recipe's last step.
     pub stopped: bool,
     /// The checkpoint of the last step.
     pub checkpoint: PathBuf,
     /// The last evaluation, if there is a validation split and the run is complete.
-    pub validation: Option<Validation>,
+    pub validation: Option<Evaluation>,
 }
 
 /// Trains until the recipe's last step, or until `stop` is set: then a checkpoint is
 /// written after the current step and nothing is lost.
 ///
 /// # Errors
-/// A loss that is not a number; a file that cannot be written.
+/// Too many batches in a row whose loss is no number or leaps; a file that cannot be written.
 pub fn train(
     prepared: Prepared,
     objective: &dyn Objective,
     stop: &AtomicBool,
     on_event: &mut dyn FnMut(Event<'_>),
 ) -> Result<Outcome> {
-    let Prepared {
-        recipe,
-        run,
-        device,
-        tokenizer,
-        data,
-        config,
-        mut model,
-        mut optimizer,
-        mut state,
-    } = prepared;
-    let t = &recipe.train;
-    let mut metrics_file = MetricsFile::open(&run, state.step)?;
-    let batches = data.batches(t.batch_size, Rank::default(), Some(&state.cursor))?;
-    let mut loader = Loader::start(batches)?;
-    let rows = data.validation();
-    let mut last = None;
+    let mut run = Running::start(prepared)?;
+    let mut writer = Writer::default();
     let mut stopped = false;
-    while state.step < t.steps && !stopped {
-        let start = Instant::now();
-        let mut accumulator = GradientsAccumulator::new();
-        let mut sums: Vec<(&'static str, Tensor<1>)> = Vec::new();
-        let loaded = load(&mut loader, t.accumulate)?;
-        let tokens: usize = loaded.iter().map(|l| l.batch.tokens()).sum();
-        // A token weighs the same in whatever part of the step it comes.
-        let weight = t.accumulate as f32 / tokens.max(1) as f32;
-        for loaded in &loaded {
-            let batch = BatchTensors::weighted(&loaded.batch, weight, &device)
-                .within_documents(&loaded.batch, t.document_attention);
-            let loss = objective.loss(&model, &batch);
-            let grads = GradientsParams::from_grads(loss.total.backward(), &model);
-            accumulator.accumulate(&model, grads);
-            let parts = std::iter::once(("loss", loss.total)).chain(loss.parts);
-            add_parts(&mut sums, parts.map(|(n, v)| (n, v.inner())));
+    let steps = run.prepared.recipe.train.steps;
+    while run.prepared.state.step < steps && !stopped {
+        run = run.step(objective, on_event)?;
+        let step = run.prepared.state.step;
+        stopped = stop.load(Ordering::Relaxed) && step < steps;
+        let t = &run.prepared.recipe.train;
+        let last = step == steps;
+        let (evaluation, sampling, saving) = (
+            due(step, t.eval_every) || last,
+            due(step, t.sample_every),
+            due(step, t.checkpoint_every) || last || stopped,
+        );
+        if evaluation {
+            run.evaluate(on_event)?;
         }
-        let share = 1.0 / t.accumulate as f64;
-        let (grads, grad_norm) = clip(&model, accumulator.grads(), share, t.grad_clip);
-        let mut means = sums
-            .into_iter()
-            .map(|(name, sum)| (name, f64::from(sum.into_scalar::<f32>()) * share));
-        let loss = means.next().map_or(f64::NAN, |(_, loss)| loss);
-        let parts = means.map(|(n, v)| (n.to_owned(), json!(v))).collect();
-        let step = state.step + 1;
-        if !loss.is_finite() || !grad_norm.is_finite() {
+        if sampling {
+            run.sample(on_event)?;
+        }
+        let mut complete = writer.poll()?;
+        if saving {
+            run.journal.sync()?;
+            let t = &run.prepared.recipe.train;
+            let keep = Keep {
+                newest: t.keep_checkpoints,
+                best: t.keep_best,
+            };
+            let before = writer.start(&run.prepared.run, run.contents(), keep)?;
+            complete = complete.or(before);
+        }
+        if let Some(path) = complete {
+            on_event(Event::Checkpoint(&path));
+        }
+    }
+    if let Some(path) = writer.finish()? {
+        on_event(Event::Checkpoint(&path));
+    }
+    let directory = &run.prepared.run;
+    let checkpoint = checkpoint::latest(directory)?
+        .ok_or_else(|| Error::invalid(directory, "holds no checkpoint after training"))?;
+    if run.last.is_none() && !stopped {
+        run.last = run.validate();
+    }
+    let state = run.prepared.state;
+    Ok(Outcome {
+        step: state.step,
+        tokens: state.tokens,
+        seconds: state.seconds,
+        skipped: state.guard.skipped,
+        stopped,
+        checkpoint,
+        validation: run.last,
+    })
+}
+
+/// A run under way.
+struct Running {
+    prepared: Prepared,
+    loader: Loader,
+    journal: Journal,
+    /// Bytes of text in the validation rows' targets.
+    validation_bytes: u64,
+    /// The last evaluation.
+    last: Option<Evaluation>,
+}
+
+impl Running {
+    fn start(prepared: Prepared) -> Result<Self> {
+        let batch_size = prepared.recipe.train.batch_size;
+        let cursor = Some(&prepared.state.cursor);
+        let batches = prepared.data.batches(batch_size, Rank::default(), cursor)?;
+        Ok(Self {
+            journal: Journal::open(&prepared.run, prepared.state.step)?,
+            loader: Loader::start(batches)?,
+            validation_bytes: target_bytes(prepared.data.validation(), &prepared.tokenizer),
+            last: None,
+            prepared,
+        })
+    }
+
+    /// One step: an update, or a batch passed over.
+    fn step(
+        mut self,
+        objective: &dyn Objective,
+        on_event: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Self> {
+        let start = Instant::now();
+        // Not a reference to it: the model moves into the update and out again, so that
+        // nobody else holds its tensors.
+        let mut p = self.prepared;
+        let t = &p.recipe.train;
+        let loaded = load(&mut self.loader, t.accumulate)?;
+        let batches: Vec<&Batch> = loaded.iter().map(|l| &l.batch).collect();
+        let tokens: usize = batches.iter().map(|b| b.tokens()).sum();
+        let found = gradients(&p.model, objective, &batches, t, &p.device);
+        let (step, loss, grad_norm) = (p.state.step + 1, found.loss, found.norm);
+        let lr = learning_rate(t, step);
+        let skip = p.state.guard.judge(t, loss, grad_norm);
+        if skip.is_none() {
+            let rates = learning_rates(lr, &p.rules);
+            p.model = p.optimizer.step(rates, p.model, found.grads);
+            p.ema = p
+                .ema
+                .take()
+                .map(|average| ema::moved(average, &p.model, t.ema_decay, step));
+        } else if p.state.guard.in_a_row >= t.max_skipped {
             return Err(Error::Diverged {
+                in_a_row: p.state.guard.in_a_row,
                 step,
-                loss: loss as f32,
+                loss,
+                grad_norm,
             });
         }
-        let lr = learning_rate(t, step);
-        model = optimizer.step(lr, model, grads);
-        device.sync().map_err(|e| Error::invalid(&run, e))?;
+        p.device.sync().map_err(|e| Error::invalid(&p.run, e))?;
 
         let elapsed = start.elapsed().as_secs_f64();
+        let state = &mut p.state;
         state.step = step;
         state.tokens += tokens as u64;
         state.seconds += elapsed;
+        state.validation_loss = None;
         state.cursor = loaded[loaded.len() - 1].cursor.clone();
         let metrics = Metrics {
             step,
@@ -129,48 +199,107 @@ pub fn train(
             loss,
             lr,
             grad_norm,
+            skipped: state.guard.skipped,
             tokens_per_second: tokens as f64 / elapsed,
             seconds: state.seconds,
             data_seconds: loaded.iter().map(|l| l.waited.as_secs_f64()).sum(),
-            parts,
+            parts: found.parts,
         };
-        metrics_file.write(&metrics)?;
+        self.journal.step(&metrics)?;
+        if let Some(skip) = skip {
+            on_event(Event::Skipped(step, skip));
+        }
         on_event(Event::Step(&metrics));
+        self.prepared = p;
+        Ok(self)
+    }
 
-        stopped = stop.load(Ordering::Relaxed) && step < t.steps;
-        if (due(step, t.eval_every) || step == t.steps) && !rows.is_empty() {
-            let validation = validate(&model, rows, t);
-            metrics_file.write(&evaluation_line(step, state.tokens, &validation))?;
-            on_event(Event::Evaluated(step, validation));
-            last = Some(validation);
+    /// The weights, and their average, on the validation rows, if there are any.
+    fn validate(&self) -> Option<Evaluation> {
+        let p = &self.prepared;
+        let rows = p.data.validation();
+        if rows.is_empty() {
+            return None;
         }
-        if due(step, t.checkpoint_every) || step == t.steps || stopped {
-            metrics_file.sync()?;
-            let contents = Contents {
-                config: &config,
-                model: &model,
-                adapters: recipe.adapters(),
-                tokenizer: &tokenizer,
-                optimizer: &optimizer,
-                state: &state,
+        let t = &p.recipe.train;
+        let of = |model: &Decoder| -> Validation {
+            evaluate(
+                model,
+                rows,
+                self.validation_bytes,
+                t.batch_size,
+                t.document_attention,
+                &model.norm.gamma.val().device(),
+            )
+        };
+        let (model, ema) = (of(&p.model.valid()), p.ema.as_ref().map(of));
+        let (step, tokens) = (p.state.step, p.state.tokens);
+        Some(Evaluation::new(step, tokens, &model, ema.as_ref()))
+    }
+
+    fn evaluate(&mut self, on_event: &mut dyn FnMut(Event<'_>)) -> Result<()> {
+        self.last = self.validate();
+        if let Some(evaluation) = &self.last {
+            self.prepared.state.validation_loss = Some(evaluation.validation_loss);
+            self.journal.evaluation(evaluation)?;
+            on_event(Event::Evaluated(evaluation));
+        }
+        Ok(())
+    }
+
+    /// Continues the recipe's prompts, with a random generator of its own: training does not
+    /// notice.
+    fn sample(&mut self, on_event: &mut dyn FnMut(Event<'_>)) -> Result<()> {
+        let p = &self.prepared;
+        let t = &p.recipe.train;
+        let model = p.model.valid();
+        let device = model.norm.gamma.val().device();
+        for (i, prompt) in t.sample_prompts.iter().enumerate() {
+            let mut ids = p.tokenizer.encode(prompt)?;
+            if ids.is_empty() {
+                // As if after the end of another document.
+                ids.push(p.tokenizer.eot());
+            }
+            let mut more = Vec::new();
+            let how = (t.sample_temperature, p.recipe.seed + i as u64);
+            generate(
+                &p.config,
+                &model,
+                &device,
+                &ids,
+                t.sample_tokens,
+                how,
+                |id| {
+                    more.push(id);
+                    true
+                },
+            );
+            let sample = Sample {
+                step: p.state.step,
+                tokens: p.state.tokens,
+                prompt: prompt.clone(),
+                text: p.tokenizer.decode(&more)?,
             };
-            let path = checkpoint::save(&run, &contents, t.keep_checkpoints)?;
-            on_event(Event::Checkpoint(&path));
+            self.journal.sample(&sample)?;
+            on_event(Event::Sampled(&sample));
+        }
+        Ok(())
+    }
+
+    /// What a checkpoint of now holds.
+    fn contents(&self) -> Contents {
+        let p = &self.prepared;
+        let adapters = p.recipe.adapters();
+        Contents {
+            config: p.config.clone(),
+            model: p.model.valid(),
+            ema: p.ema.clone(),
+            adapters: adapters.map(|(lora, base)| (lora.clone(), base.to_owned())),
+            tokenizer: p.tokenizer.clone(),
+            optimizer: p.optimizer.clone(),
+            state: p.state.clone(),
         }
     }
-    let checkpoint = checkpoint::latest(&run)?
-        .ok_or_else(|| Error::invalid(&run, "holds no checkpoint after training"))?;
-    if last.is_none() && !stopped && !rows.is_empty() {
-        last = Some(validate(&model, rows, t));
-    }
-    Ok(Outcome {
-        step: state.step,
-        tokens: state.tokens,
-        seconds: state.seconds,
-        stopped,
-        checkpoint,
-        validation: last,
-    })
 }
 
 /// The batches of one step.
@@ -180,32 +309,4 @@ fn load(loader: &mut Loader, n: usize) -> Result<Vec<Loaded>> {
 
 fn due(step: u64, every: u64) -> bool {
     every > 0 && step.is_multiple_of(every)
-}
-
-fn add_parts(
-    sums: &mut Vec<(&'static str, Tensor<1>)>,
-    parts: impl Iterator<Item = (&'static str, Tensor<1>)>,
-) {
-    for (i, (name, value)) in parts.enumerate() {
-        match sums.get_mut(i) {
-            Some((_, sum)) => *sum = sum.clone() + value,
-            None => sums.push((name, value)),
-        }
-    }
-}
-
-fn validate(model: &Decoder, rows: &RowSet, t: &TrainConfig) -> Validation {
-    let model = model.valid();
-    let device = model.norm.gamma.val().device();
-    evaluate(&model, rows, t.batch_size, t.document_attention, &device)
-}
-
-fn evaluation_line(step: u64, tokens: u64, validation: &Validation) -> Value {
-    json!({
-        "step": step,
-        "tokens": tokens,
-        "validation_loss": validation.loss,
-        "validation_tokens": validation.tokens,
-        "validation_seconds": validation.seconds,
-    })
 }

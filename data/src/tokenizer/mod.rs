@@ -9,6 +9,7 @@
 
 mod convert;
 mod fast;
+mod lengths;
 mod open;
 
 use std::path::{Path, PathBuf};

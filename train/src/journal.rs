@@ -1,0 +1,102 @@
+//! What a run leaves to be looked at: `metrics.jsonl`, TensorBoard's event file and
+//! `samples.jsonl`, in the run directory.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::lines::Lines;
+use crate::metrics::{Evaluation, Metrics};
+use crate::tensorboard::Events;
+
+/// A prompt and what the model made of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Sample {
+    /// Steps done.
+    pub step: u64,
+    /// Tokens trained on so far.
+    pub tokens: u64,
+    /// As in the recipe.
+    pub prompt: String,
+    /// What follows it.
+    pub text: String,
+}
+
+/// The open files.
+pub struct Journal {
+    run: PathBuf,
+    step: u64,
+    metrics: Lines,
+    events: Events,
+    /// Opened with the first sample.
+    samples: Option<Lines>,
+}
+
+impl Journal {
+    /// Opens the files of `run` to go on after `step`; what they say of later steps, which
+    /// are done again, goes.
+    pub fn open(run: &Path, step: u64) -> Result<Self> {
+        let samples = run.join("samples.jsonl");
+        Ok(Self {
+            metrics: Lines::open(&run.join("metrics.jsonl"), step)?,
+            events: Events::open(run, step)?,
+            samples: match samples.exists() {
+                true => Some(Lines::open(&samples, step)?),
+                false => None,
+            },
+            run: run.to_owned(),
+            step,
+        })
+    }
+
+    /// A step.
+    pub fn step(&mut self, m: &Metrics) -> Result<()> {
+        self.metrics.write(m)?;
+        let mut scalars = vec![
+            ("train/loss", m.loss),
+            ("train/lr", m.lr),
+            ("train/grad_norm", m.grad_norm),
+            ("train/tokens_per_second", m.tokens_per_second),
+            ("train/skipped", m.skipped as f64),
+        ];
+        let parts: Vec<(String, f64)> = m
+            .parts
+            .iter()
+            .filter_map(|(name, v)| Some((format!("train/{name}"), v.as_f64()?)))
+            .collect();
+        scalars.extend(parts.iter().map(|(name, v)| (name.as_str(), *v)));
+        self.events.scalars(m.step, &scalars)
+    }
+
+    /// An evaluation.
+    pub fn evaluation(&mut self, e: &Evaluation) -> Result<()> {
+        self.metrics.write(e)?;
+        let scalars = [
+            ("validation/loss", Some(e.validation_loss)),
+            ("validation/perplexity", Some(e.validation_perplexity)),
+            ("validation/bits_per_byte", e.validation_bits_per_byte),
+            ("validation/ema_loss", e.ema_validation_loss),
+        ];
+        let known: Vec<(&str, f64)> = scalars
+            .into_iter()
+            .filter_map(|(name, v)| Some((name, v?)))
+            .collect();
+        self.events.scalars(e.step, &known)
+    }
+
+    /// A sample.
+    pub fn sample(&mut self, sample: &Sample) -> Result<()> {
+        let file = match &mut self.samples {
+            Some(file) => file,
+            none => none.insert(Lines::open(&self.run.join("samples.jsonl"), self.step)?),
+        };
+        file.write(sample)
+    }
+
+    /// Makes everything written so far durable.
+    pub fn sync(&self) -> Result<()> {
+        self.metrics.sync()?;
+        self.samples.as_ref().map_or(Ok(()), Lines::sync)
+    }
+}

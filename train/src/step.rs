@@ -1,0 +1,71 @@
+//! The gradient of one step: `accumulate` forward and backward passes, their gradients added,
+//! divided and clipped. It equals that of one pass over all the sequences together: a token
+//! weighs the same in whatever part of the step it comes.
+
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::tensor::{Device, Tensor};
+use retort_data::Batch;
+use retort_model::Decoder;
+use serde_json::{Map, Value, json};
+
+use crate::objective::{BatchTensors, Objective};
+use crate::optimizer::clip;
+use crate::recipe::TrainConfig;
+
+/// What a step's batches say about the weights.
+pub struct Gradients {
+    /// The clipped gradients.
+    pub grads: GradientsParams,
+    /// The norm of all of them before clipping.
+    pub norm: f64,
+    /// The objective, in nats a token.
+    pub loss: f64,
+    /// The objective's named parts.
+    pub parts: Map<String, Value>,
+}
+
+/// Runs `model` forward and backward over `batches`, on `device` with autodiff.
+pub fn gradients(
+    model: &Decoder,
+    objective: &dyn Objective,
+    batches: &[&Batch],
+    config: &TrainConfig,
+    device: &Device,
+) -> Gradients {
+    let mut accumulator = GradientsAccumulator::new();
+    let mut sums: Vec<(&'static str, Tensor<1>)> = Vec::new();
+    let tokens: usize = batches.iter().map(|b| b.tokens()).sum();
+    let weight = batches.len() as f32 / tokens.max(1) as f32;
+    for batch in batches {
+        let tensors = BatchTensors::weighted(batch, weight, device)
+            .within_documents(batch, config.document_attention);
+        let loss = objective.loss(model, &tensors);
+        let grads = GradientsParams::from_grads(loss.total.backward(), model);
+        accumulator.accumulate(model, grads);
+        let parts = std::iter::once(("loss", loss.total)).chain(loss.parts);
+        add_parts(&mut sums, parts.map(|(n, v)| (n, v.inner())));
+    }
+    let share = 1.0 / batches.len() as f64;
+    let (grads, norm) = clip(model, accumulator.grads(), share, config.grad_clip);
+    let mut means = sums
+        .into_iter()
+        .map(|(name, sum)| (name, f64::from(sum.into_scalar::<f32>()) * share));
+    Gradients {
+        grads,
+        norm,
+        loss: means.next().map_or(f64::NAN, |(_, loss)| loss),
+        parts: means.map(|(n, v)| (n.to_owned(), json!(v))).collect(),
+    }
+}
+
+fn add_parts(
+    sums: &mut Vec<(&'static str, Tensor<1>)>,
+    parts: impl Iterator<Item = (&'static str, Tensor<1>)>,
+) {
+    for (i, (name, value)) in parts.enumerate() {
+        match sums.get_mut(i) {
+            Some((_, sum)) => *sum = sum.clone() + value,
+            None => sums.push((name, value)),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Which checkpoints stay, and what happens when one cannot be written.
+
+use std::fs;
+
+use retort_train::CrossEntropy;
+
+use super::{go, recipe, try_go, weights};
+
+#[test]
+fn the_best_checkpoint_stays_beside_the_newest() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let changes = [
+        // Far too much in the end: the loss rises again.
+        "train.lr=3.0",
+        "train.warmup_steps=12",
+        "train.eval_every=2",
+        "train.checkpoint_every=2",
+        "train.keep_checkpoints=1",
+    ];
+    go(recipe(&changes), &run, false, u64::MAX);
+    let evaluations = retort_train::read_validation(&run).unwrap();
+    let best = evaluations
+        .iter()
+        .min_by(|a, b| a.2.total_cmp(&b.2))
+        .unwrap();
+    assert_ne!(best.0, 12, "the loss was to rise");
+    let kept: Vec<u64> = retort_train::list(&run)
+        .unwrap()
+        .iter()
+        .map(|c| c.0)
+        .collect();
+    assert_eq!(kept, [best.0, 12]);
+    let (path, loss) = retort_train::best(&run).unwrap().unwrap();
+    assert!(path.ends_with(format!("step-{}", best.0)));
+    assert!((loss - best.2).abs() < 1e-9);
+
+    let run = dir.path().join("newest");
+    let changes = [&changes[..], &["train.keep_best=false"]].concat();
+    go(recipe(&changes), &run, false, u64::MAX);
+    let kept: Vec<u64> = retort_train::list(&run)
+        .unwrap()
+        .iter()
+        .map(|c| c.0)
+        .collect();
+    assert_eq!(kept, [12]);
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_is_named_and_the_one_before_is_gone_on_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, run) = (dir.path().join("whole"), dir.path().join("run"));
+    let end = go(recipe(&[]), &whole, false, u64::MAX);
+    // In the way of step 8's directory.
+    fs::create_dir_all(run.join("checkpoints")).unwrap();
+    fs::write(run.join("checkpoints/.step-8.tmp"), "").unwrap();
+    let error = try_go(recipe(&[]), &run, false, u64::MAX, &CrossEntropy).unwrap_err();
+    let message = error.to_string();
+    for expected in ["step-8", "could not be written", "--resume", "step-4"] {
+        assert!(message.contains(expected), "{expected}: {message}");
+    }
+    assert_eq!(message.lines().count(), 1, "{message}");
+    assert_eq!(retort_train::list(&run).unwrap().len(), 1);
+    fs::remove_file(run.join("checkpoints/.step-8.tmp")).unwrap();
+    let resumed = go(recipe(&[]), &run, true, u64::MAX);
+    assert_eq!(weights(&end.checkpoint), weights(&resumed.checkpoint));
+}
+
+#[test]
+fn another_runs_checkpoint_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (wide, run) = (dir.path().join("wide"), dir.path().join("run"));
+    go(
+        recipe(&["model.intermediate_size=96"]),
+        &wide,
+        false,
+        u64::MAX,
+    );
+    go(recipe(&[]), &run, false, 5);
+    fs::remove_dir_all(run.join("checkpoints")).unwrap();
+    fs::create_dir_all(run.join("checkpoints")).unwrap();
+    fs::rename(
+        wide.join("checkpoints/step-8"),
+        run.join("checkpoints/step-8"),
+    )
+    .unwrap();
+    let error = try_go(recipe(&[]), &run, true, u64::MAX, &CrossEntropy).unwrap_err();
+    let message = error.to_string();
+    assert!(message.contains("model.intermediate_size"), "{message}");
+}

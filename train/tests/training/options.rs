@@ -1,0 +1,133 @@
+//! Optimizers, schedules, groups, averages and samples as recipes name them.
+
+use std::fs;
+
+use super::{go, losses, recipe, weights};
+
+/// Whole and in parts, with everything that has a state of its own.
+#[test]
+fn every_optimizer_schedule_and_average_resumes_to_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let groups =
+        "train.groups=[{parameters=[\"*.0.*\", \"*norm*\"], lr_scale=0.5, weight_decay=0.0}]";
+    let variants: [&[&str]; 3] = [
+        &["train.optimizer=muon", "train.ema_decay=0.9", groups],
+        &["train.schedule=wsd", "train.decay_fraction=0.5", groups],
+        &[
+            "train.schedule=linear",
+            "train.ema_decay=0.99",
+            "train.spike_factor=1.1",
+        ],
+    ];
+    let mut ends = Vec::new();
+    for (i, changes) in variants.into_iter().enumerate() {
+        let whole = dir.path().join(format!("whole{i}"));
+        let parts = dir.path().join(format!("parts{i}"));
+        let end = go(recipe(changes), &whole, false, u64::MAX);
+        go(recipe(changes), &parts, false, 5);
+        go(recipe(changes), &parts, true, 7);
+        let resumed = go(recipe(changes), &parts, true, u64::MAX);
+        assert_eq!(losses(&whole), losses(&parts), "{changes:?}");
+        assert_eq!(
+            weights(&end.checkpoint),
+            weights(&resumed.checkpoint),
+            "{changes:?}"
+        );
+        if changes.iter().any(|c| c.contains("ema")) {
+            let averages = [&end, &resumed].map(|o| weights(&o.checkpoint.join("ema")));
+            assert_eq!(averages[0], averages[1], "{changes:?}");
+            assert_ne!(averages[0], weights(&end.checkpoint));
+        }
+        ends.push(weights(&end.checkpoint));
+    }
+    ends.push(weights(
+        &go(recipe(&[]), &dir.path().join("plain"), false, u64::MAX).checkpoint,
+    ));
+    for (i, a) in ends.iter().enumerate() {
+        assert!(
+            ends[..i].iter().all(|b| a != b),
+            "two variants trained alike: {i}"
+        );
+    }
+}
+
+#[test]
+fn the_average_is_evaluated_and_opens_as_a_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let end = go(recipe(&["train.ema_decay=0.5"]), &run, false, u64::MAX);
+    let validation = end.validation.unwrap();
+    let of_average = validation.ema_validation_loss.unwrap();
+    assert!((of_average - validation.validation_loss).abs() < 0.5);
+    assert_ne!(of_average, validation.validation_loss);
+    // Tokens of this vocabulary are longer than a byte, and a byte takes less than a token.
+    let bits = validation.validation_bits_per_byte.unwrap();
+    let a_token = validation.validation_loss / std::f64::consts::LN_2;
+    assert!(bits > 0.0 && bits < a_token, "{bits} {a_token}");
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+        assert!(end.checkpoint.join("ema").join(file).exists(), "{file}");
+    }
+    let device = retort_train::device("cpu").unwrap();
+    retort_model::load(&end.checkpoint.join("ema"), &device).unwrap();
+    let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    assert_eq!(metrics.matches("ema_validation_loss").count(), 2);
+}
+
+#[test]
+fn samples_are_written_and_training_does_not_notice() {
+    let dir = tempfile::tempdir().unwrap();
+    let (with, without) = (dir.path().join("with"), dir.path().join("without"));
+    let sampled = [
+        "train.sample_every=3",
+        "train.sample_prompts=[\"\", \"Once upon\"]",
+        "train.sample_tokens=5",
+        "train.sample_temperature=0.8",
+    ];
+    go(recipe(&sampled), &with, false, 7);
+    let end = go(recipe(&sampled), &with, true, u64::MAX);
+    let plain = go(recipe(&[]), &without, false, u64::MAX);
+    assert_eq!(weights(&end.checkpoint), weights(&plain.checkpoint));
+    let text = fs::read_to_string(with.join("samples.jsonl")).unwrap();
+    let samples: Vec<serde_json::Value> = text
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    let steps: Vec<u64> = samples
+        .iter()
+        .map(|s| s["step"].as_u64().unwrap())
+        .collect();
+    assert_eq!(steps, [3, 3, 6, 6, 9, 9, 12, 12]);
+    assert_eq!(samples[1]["prompt"], "Once upon");
+    assert!(samples.iter().all(|s| s["text"].is_string()));
+    assert!(!without.join("samples.jsonl").exists());
+}
+
+#[test]
+fn a_group_that_names_nothing_is_refused_before_anything_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let device = retort_train::device("cpu").unwrap();
+    let recipe = recipe(&["train.groups=[{parameters=[\"*.mpl.*\"]}]"]);
+    let message = retort_train::prepare(recipe, &run, &device, false, &|_| {})
+        .map(drop)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("*.mpl.*") && message.contains("mlp.up_proj"),
+        "{message}"
+    );
+    assert!(!run.exists());
+}
+
+#[test]
+fn a_run_has_one_event_file_a_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    go(recipe(&["train.steps=4"]), &run, false, 2);
+    go(recipe(&["train.steps=4"]), &run, true, u64::MAX);
+    let events = fs::read_dir(&run).unwrap().filter(|e| {
+        let name = e.as_ref().unwrap().file_name();
+        name.to_string_lossy().starts_with("events.out.tfevents.")
+    });
+    assert_eq!(events.count(), 2);
+}
