@@ -27,7 +27,7 @@ use crate::mlp::Mlp;
 use crate::ops::{self, Block as Rows, Geometry, rms_norm};
 use crate::qwen::logn_factor;
 use crate::rotary::{Rotary, angles, frequencies};
-use crate::tensors::Projection;
+use crate::sites::Site;
 
 /// One layer: attention and feed-forward, each on a normed input and added back.
 #[derive(Module, Debug)]
@@ -212,12 +212,8 @@ impl Decoder {
 
     /// How many weights training would change: all, or the adapters' where there are any.
     pub fn trainable_parameters(&self) -> u64 {
-        let linears = self
-            .layers
-            .iter()
-            .flat_map(|layer| Projection::ALL.map(|p| layer.linear(p)));
-        let adapters: u64 = linears
-            .filter_map(|linear| linear.adapter.as_ref())
+        let adapters: u64 = Site::all(&self.config)
+            .filter_map(|site| self.linear(site).adapter.as_ref())
             .map(|a| (a.a.val().shape().num_elements() + a.b.val().shape().num_elements()) as u64)
             .sum();
         match adapters {

@@ -3,9 +3,9 @@
 //!
 //! In: a [`LoraConfig`], a recipe's `[lora]`. Out: a decoder in which only A and B are
 //! trained. Saving a model merges them into its weights; [`save_adapters`] writes them
-//! alone, as PEFT's `adapter_config.json` and `adapter_model.safetensors`.
-
-use std::path::Path;
+//! alone.
+//!
+//! [`save_adapters`]: crate::save_adapters
 
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -13,18 +13,12 @@ use glob::Pattern;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
-use crate::checkpoint::write_json;
 use crate::config::ModelConfig;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
 use crate::linear::{Linear, product};
-use crate::mapped::Mapped;
-use crate::precision::{Precision, encode};
-use crate::tensors::{Kind, Projection, Slot, TensorSpec};
-use crate::weights::Weights;
-use crate::writer::write_file;
+use crate::sites::Site;
 
 /// `[lora]`: which layers get adapters, and of what size.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,12 +67,12 @@ impl Linear {
 }
 
 impl LoraConfig {
-    /// The projections of `config`'s model that get adapters.
+    /// The layers of `config`'s model that get adapters.
     ///
     /// # Errors
     /// [`Error::Lora`] for a rank or alpha that is not positive, a pattern that is not one,
     /// or a target that no layer has.
-    pub(crate) fn chosen(&self, config: &ModelConfig) -> Result<Vec<(usize, Projection)>> {
+    pub(crate) fn chosen(&self, config: &ModelConfig) -> Result<Vec<Site>> {
         let bad = |field, reason: String| Err(Error::Lora { field, reason });
         if self.rank == 0 || self.rank > config.hidden_size {
             return bad(
@@ -103,26 +97,26 @@ impl LoraConfig {
                 }
             }
         }
-        for layer in 0..config.num_hidden_layers {
-            for projection in Projection::ALL {
-                let module = projection.module(config, layer);
-                let mut any = false;
-                for (i, pair) in patterns.chunks(2).enumerate() {
-                    if pair.iter().any(|p| p.matches(&module)) {
-                        used[i] = true;
-                        any = true;
-                    }
+        for site in Site::all(config) {
+            let module = site.module(config);
+            let mut any = false;
+            for (i, pair) in patterns.chunks(2).enumerate() {
+                if pair.iter().any(|p| p.matches(&module)) {
+                    used[i] = true;
+                    any = true;
                 }
-                if any {
-                    chosen.push((layer, projection));
-                }
+            }
+            if any {
+                chosen.push(site);
             }
         }
         if let Some(i) = used.iter().position(|used| !used) {
-            let names: Vec<String> = Projection::ALL
-                .iter()
-                .map(|p| p.module(config, 0))
+            let first = |site: &Site| !matches!(site, Site::Layer(layer, _) if *layer > 0);
+            let mut names: Vec<String> = Site::all(config)
+                .filter(first)
+                .map(|site| site.module(config))
                 .collect();
+            names.dedup();
             let (target, names) = (&self.targets[i], names.join(", "));
             return bad(
                 "targets",
@@ -143,8 +137,8 @@ impl Decoder {
         let chosen = lora.chosen(&self.config)?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let config = self.config.clone();
-        self.attach(lora, &chosen, |_, projection| {
-            let [input, output] = projection.dims(&config);
+        self.attach(lora, &chosen, |site| {
+            let [input, output] = site.dims(&config);
             let bound = 1.0 / (input as f32).sqrt();
             let a = (0..input * lora.rank).map(|_| bound * (2.0 * rng.random::<f32>() - 1.0));
             Ok([
@@ -156,40 +150,40 @@ impl Decoder {
 
     /// The model with its adapters added into its weights, all of them trainable again.
     pub fn merged(mut self) -> Self {
-        for block in &mut self.layers {
-            for projection in Projection::ALL {
-                let linear = block.linear_mut(projection);
-                if linear.adapter.is_some() {
-                    let merged = linear
-                        .merged_weight()
-                        .inner()
-                        .cast(linear.weight.val().dtype());
-                    linear.weight = Param::initialized(linear.weight.id, merged);
-                    linear.adapter = None;
-                }
+        for site in Site::all(&self.config.clone()) {
+            let linear = self.linear_mut(site);
+            if linear.adapter.is_some() {
+                let merged = linear
+                    .merged_weight()
+                    .inner()
+                    .cast(linear.weight.val().dtype());
+                linear.weight = Param::initialized(linear.weight.id, merged);
+                linear.adapter = None;
             }
         }
         let device = self.norm.gamma.val().device();
         self.map(&mut Trained(&device))
     }
 
-    fn attach(
+    /// Freezes all weights and puts adapters at the sites `chosen`, whose A `[in, rank]` and B
+    /// `[rank, out]` `values` answers.
+    pub(crate) fn attach(
         self,
         lora: &LoraConfig,
-        chosen: &[(usize, Projection)],
-        mut values: impl FnMut(usize, Projection) -> Result<[TensorData; 2]>,
+        chosen: &[Site],
+        mut values: impl FnMut(Site) -> Result<[TensorData; 2]>,
     ) -> Result<Self> {
         let device = self.norm.gamma.val().device();
         let mut model = self.map(&mut Frozen);
-        for &(layer, projection) in chosen {
-            let index = layer * Projection::ALL.len() + projection as usize;
-            let [a, b] = values(layer, projection)?;
+        for &site in chosen {
+            let index = site.index(&model.config);
+            let [a, b] = values(site)?;
             let param = |data, offset| {
                 let tensor = Tensor::<2>::from_data(data, (&device, DType::F32));
                 let id = ParamId::from(FIRST_ID + 2 * index as u64 + offset);
                 Param::initialized(id, tensor.set_require_grad(device.is_autodiff()))
             };
-            model.layers[layer].linear_mut(projection).adapter = Some(Adapter {
+            model.linear_mut(site).adapter = Some(Adapter {
                 a: param(a, 0),
                 b: param(b, 1),
                 scale: lora.alpha / lora.rank as f64,
@@ -223,106 +217,4 @@ impl ModuleMapper for Trained<'_> {
         };
         Param::initialized(id, value.set_require_grad(trained))
     }
-}
-
-/// Writes the adapters of `model` into the existing `directory` as PEFT opens them, for a
-/// base model known to PEFT as `base`.
-///
-/// # Errors
-/// The model has none; it is of an architecture that fuses q, k and v, which PEFT's layout
-/// has no adapters for (save the merged model instead); a file cannot be written.
-pub fn save_adapters(
-    directory: &Path,
-    model: &Decoder,
-    lora: &LoraConfig,
-    base: &str,
-) -> Result<()> {
-    let path = directory.join("adapter_model.safetensors");
-    let mut modules = Vec::new();
-    for (layer, block) in model.layers.iter().enumerate() {
-        for projection in Projection::ALL {
-            if block.linear(projection).adapter.is_some() {
-                modules.push((layer, projection));
-            }
-        }
-    }
-    if modules.is_empty() {
-        return Err(Error::invalid(&path, "the model has no adapters to write"));
-    }
-    let specs = specs(&model.config, lora, &modules, &path)?;
-    write_file(&path, &specs, Precision::F32, &|spec| {
-        let i = specs.iter().position(|s| s.name == spec.name).unwrap_or(0);
-        let (layer, projection) = modules[i / 2];
-        let linear = model.layers[layer].linear(projection);
-        let adapter = linear.adapter.as_ref().expect("chosen for having one");
-        let param = if i % 2 == 0 { &adapter.a } else { &adapter.b };
-        encode(&param.val().into_data(), Precision::F32, true)
-    })?;
-    let names: Vec<String> = modules
-        .iter()
-        .map(|(layer, projection)| projection.module(&model.config, *layer))
-        .collect();
-    write_json(
-        &directory.join("adapter_config.json"),
-        &json!({
-            "peft_type": "LORA",
-            "task_type": "CAUSAL_LM",
-            "base_model_name_or_path": base,
-            "r": lora.rank,
-            "lora_alpha": lora.alpha,
-            "lora_dropout": 0.0,
-            "bias": "none",
-            "fan_in_fan_out": false,
-            "inference_mode": true,
-            "target_modules": names,
-        }),
-    )
-}
-
-/// Puts the adapters in `directory`, as [`save_adapters`] writes them for `lora`, into
-/// `model`, whose weights are frozen.
-///
-/// # Errors
-/// A missing or damaged file, or adapters of other layers or shapes than `lora` says.
-pub fn load_adapters(directory: &Path, model: Decoder, lora: &LoraConfig) -> Result<Decoder> {
-    let path = directory.join("adapter_model.safetensors");
-    let chosen = lora.chosen(&model.config)?;
-    let specs = specs(&model.config, lora, &chosen, &path)?;
-    let mut mapped = Mapped::open_files(directory, vec![path], Precision::F32)?;
-    mapped.check(&specs)?;
-    let mut pairs = specs.chunks(2);
-    model.attach(lora, &chosen, |_, _| {
-        let pair = pairs.next().expect("two tensors for each layer chosen");
-        Ok([0, 1].map(|i| mapped.take(&pair[i], 0..pair[i].shape[0], true)))
-    })
-}
-
-/// PEFT's two tensors of each module, A `[rank, in]` before B `[out, rank]`.
-fn specs(
-    config: &ModelConfig,
-    lora: &LoraConfig,
-    modules: &[(usize, Projection)],
-    path: &Path,
-) -> Result<Vec<TensorSpec>> {
-    let names = config.model_type.family().names();
-    if names.q == names.k {
-        let reason =
-            "PEFT's layout has no adapters for parts of a fused layer: save the merged model";
-        return Err(Error::invalid(path, reason));
-    }
-    Ok(modules
-        .iter()
-        .flat_map(|(layer, projection)| {
-            let module = projection.module(config, *layer);
-            let [input, output] = projection.dims(config);
-            [("A", [lora.rank, input]), ("B", [output, lora.rank])].map(|(which, shape)| {
-                TensorSpec {
-                    name: format!("base_model.model.{module}.lora_{which}.weight"),
-                    shape: shape.to_vec(),
-                    kind: Kind::Matrix,
-                    parts: Vec::<(Slot, _)>::new(),
-                }
-            })
-        })
-        .collect())
 }

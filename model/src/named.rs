@@ -4,7 +4,8 @@ use burn::module::ParamId;
 
 use crate::config::ModelConfig;
 use crate::decoder::Decoder;
-use crate::tensors::{Kind, Part, Projection, Slot, TensorSpec, tensors};
+use crate::sites::Site;
+use crate::tensors::{Kind, Part, Slot, TensorSpec, tensors};
 
 /// A tensor of the checkpoint, or an adapter's matrix, and what holds it in the model.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,12 +54,11 @@ impl Decoder {
     }
 
     fn named_adapters(&self) -> impl Iterator<Item = NamedParameters> {
-        let layers = self.layers.iter().enumerate();
-        let linears = layers.flat_map(|(i, layer)| {
-            Projection::ALL.map(|p| (p.module(&self.config, i), layer.linear(p)))
-        });
-        linears
-            .filter_map(|(module, linear)| Some((module, linear.adapter.as_ref()?)))
+        Site::all(&self.config)
+            .filter_map(|site| {
+                let adapter = self.linear(site).adapter.as_ref()?;
+                Some((site.module(&self.config), adapter))
+            })
             .flat_map(|(module, adapter)| {
                 [("A", &adapter.a), ("B", &adapter.b)].map(|(letter, matrix)| NamedParameters {
                     name: format!("{module}.lora_{letter}.weight"),

@@ -12,6 +12,7 @@ fn config(kind: &str) -> ModelConfig {
     let config: ModelConfig = serde_json::from_value(serde_json::json!({
         "model_type": kind, "vocab_size": 33, "hidden_size": 16, "intermediate_size": 24,
         "num_hidden_layers": 2, "num_attention_heads": 4,
+        "tie_word_embeddings": kind != "qwen",
     }))
     .unwrap();
     config.resolve().unwrap()
@@ -144,11 +145,92 @@ fn what_cannot_be_adapted_is_named() {
         let message = outcome.map(drop).unwrap_err().to_string();
         assert!(message.contains(expected), "{message}");
     }
+    // A head that is the embedding is no layer of its own.
+    let tied: ModelConfig = serde_json::from_value(serde_json::json!({
+        "vocab_size": 33, "hidden_size": 16, "intermediate_size": 24,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "tie_word_embeddings": true,
+    }))
+    .unwrap();
+    let tied = tied.resolve().unwrap();
+    let model = Decoder::build(&tied, &mut RandomInit::new(&tied, 3), &device);
+    let message = model.with_adapters(&lora(&["lm_head"]), 1).map(drop);
+    let message = message.unwrap_err().to_string();
+    assert!(
+        message.contains("no layer is called \"lm_head\""),
+        "{message}"
+    );
+}
+
+#[test]
+fn adapters_of_fused_layers_and_of_the_head_are_saved_and_loaded() {
+    let device = Device::flex().autodiff();
+    let lora = lora(&["c_attn", "w1", "lm_head"]);
+    let model = base("qwen", &device).with_adapters(&lora, 1).unwrap();
+    let model = train(model, &device);
+    let dir = tempfile::tempdir().unwrap();
+    save_adapters(dir.path(), &model, &lora, "base").unwrap();
+    let again = load_adapters(dir.path(), base("qwen", &device), &lora).unwrap();
+    assert_eq!(logits(&again, &device), logits(&model, &device));
+    // What PEFT adds to the fused weight from the files is what merging adds to it.
+    let config: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(dir.path().join("adapter_config.json")).unwrap())
+            .unwrap();
+    let (plain, merged) = (tensors(&base("qwen", &device)), tensors(&model));
+    let bytes = std::fs::read(dir.path().join("adapter_model.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let floats = |bytes: &[u8]| -> Vec<f32> {
+        let word = |b: &[u8]| f32::from_le_bytes(b.try_into().unwrap());
+        bytes.chunks_exact(4).map(word).collect()
+    };
+    for module in [
+        "transformer.h.0.attn.c_attn",
+        "transformer.h.1.mlp.w1",
+        "lm_head",
+    ] {
+        let read = |which: &str| {
+            let name = format!("base_model.model.{module}.lora_{which}.weight");
+            let tensor = file.tensor(&name).unwrap();
+            (tensor.shape().to_vec(), floats(tensor.data()))
+        };
+        let ((a_shape, a), (b_shape, b)) = (read("A"), read("B"));
+        let (rank, input, output) = (a_shape[0], a_shape[1], b_shape[0]);
+        assert_eq!(b_shape[1], rank);
+        let pattern = |key: &str, usual: f64| config[key][module].as_f64().unwrap_or(usual);
+        assert_eq!(pattern("rank_pattern", 3.0), rank as f64);
+        let scale = (pattern("alpha_pattern", 6.0) / rank as f64) as f32;
+        let of = |tensors: &[(String, Vec<u8>)]| {
+            let name = format!("{module}.weight");
+            floats(&tensors.iter().find(|(n, _)| *n == name).unwrap().1)
+        };
+        let (before, after) = (of(&plain), of(&merged));
+        assert_ne!(before, after);
+        for at in 0..output * input {
+            let (row, column) = (at / input, at % input);
+            let terms = (0..rank).map(|r| b[row * rank + r] * a[r * input + column]);
+            let expected = before[at] + scale * terms.sum::<f32>();
+            assert!((after[at] - expected).abs() < 1e-5, "{module} {at}");
+        }
+    }
+}
+
+#[test]
+fn a_fused_adapter_that_mixes_q_k_and_v_is_refused() {
+    let device = Device::flex().autodiff();
     let lora = lora(&["c_attn"]);
     let model = base("qwen", &device).with_adapters(&lora, 1).unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let message = save_adapters(dir.path(), &model, &lora, "")
-        .unwrap_err()
-        .to_string();
-    assert!(message.contains("save the merged model"), "{message}");
+    save_adapters(dir.path(), &model, &lora, "base").unwrap();
+    let path = dir.path().join("adapter_model.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let start = 8 + header;
+    let last = bytes.len() - 4;
+    // The last row of the last B is v's: its first rank is q's.
+    let first_of_last_row = last - 4 * 8;
+    assert!(first_of_last_row > start);
+    bytes[first_of_last_row..first_of_last_row + 4].copy_from_slice(&1f32.to_le_bytes());
+    std::fs::write(&path, bytes).unwrap();
+    let outcome = load_adapters(dir.path(), base("qwen", &device), &lora);
+    let message = outcome.map(drop).unwrap_err().to_string();
+    assert!(message.contains("mixes q, k and v"), "{message}");
 }

@@ -9,7 +9,7 @@ use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
 use retort_data::{Data, Progress, Tokenizer};
-use retort_model::{Architecture, Decoder, ModelConfig, RandomInit};
+use retort_model::{Decoder, ModelConfig, RandomInit};
 
 use crate::checkpoint::{self, EMA, State};
 use crate::error::{Error, Result};
@@ -206,13 +206,6 @@ fn adapted(model: Decoder, recipe: &Recipe, checkpoint: Option<&Path>) -> Result
     let Some(lora) = &recipe.lora else {
         return Ok(model);
     };
-    if model.config().model_type == Architecture::Qwen {
-        return Err(Error::invalid(
-            Path::new("recipe"),
-            "[lora]: the first Qwen fuses q, k and v, for which adapters have no file format: \
-             train without [lora]",
-        ));
-    }
     Ok(match checkpoint {
         Some(directory) => retort_model::load_adapters(directory, model, lora)?,
         None => model.with_adapters(lora, recipe.seed)?,
