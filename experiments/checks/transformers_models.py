@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 
+import safetensors.torch
 import torch
 import transformers
 
@@ -97,7 +98,7 @@ config = transformers.Qwen2Config(**shape, vocab_size=128, num_key_value_heads=2
 with tempfile.TemporaryDirectory() as base, tempfile.TemporaryDirectory() as adapters:
     transformers.Qwen2ForCausalLM(config).save_pretrained(base)
     ids = torch.randint(0, 128, (1, 40))
-    command = [examples / "write_adapters", base, ",".join(map(str, ids[0].tolist())), adapters, "q_proj", "v_proj", "model.layers.1.mlp.*"]
+    command = [examples / "write_adapters", base, ",".join(map(str, ids[0].tolist())), adapters, "q_proj", "v_proj", "model.layers.1.mlp.*", "lm_head"]
     ours = torch.tensor(json.loads(subprocess.run(command, check=True, capture_output=True).stdout))
     model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     with torch.no_grad():
@@ -105,4 +106,49 @@ with tempfile.TemporaryDirectory() as base, tempfile.TemporaryDirectory() as ada
         theirs = peft.PeftModel.from_pretrained(model, adapters).eval()(ids).logits[0]
     difference, moved = (ours - theirs).abs().max().item(), (plain - theirs).abs().max().item()
     report(difference < 1e-4 < moved, f"adapters in peft: logits moved by {moved:.1e}, max difference {difference:.1e}")
+
+# The first Qwen's q, k and v are one module: what peft adds to it against A and B of each.
+WIDTH, INNER, IDS = 32, 48, 64
+
+
+class Fused(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        linear = torch.nn.Linear
+        block = lambda: torch.nn.ModuleDict({
+            "ln_1": torch.nn.RMSNorm(WIDTH), "ln_2": torch.nn.RMSNorm(WIDTH),
+            "attn": torch.nn.ModuleDict({"c_attn": linear(WIDTH, 3 * WIDTH), "c_proj": linear(WIDTH, WIDTH, bias=False)}),
+            "mlp": torch.nn.ModuleDict({
+                "w1": linear(WIDTH, INNER, bias=False), "w2": linear(WIDTH, INNER, bias=False),
+                "c_proj": linear(INNER, WIDTH, bias=False)}),
+        })
+        self.transformer = torch.nn.ModuleDict({
+            "wte": torch.nn.Embedding(IDS, WIDTH), "h": torch.nn.ModuleList(block() for _ in range(2)),
+            "ln_f": torch.nn.RMSNorm(WIDTH)})
+        self.lm_head = linear(WIDTH, IDS, bias=False)
+        self.config = {"model_type": "custom"}
+
+
+with tempfile.TemporaryDirectory() as base, tempfile.TemporaryDirectory() as adapters:
+    model = Fused()
+    pathlib.Path(base, "config.json").write_text(json.dumps({
+        "architectures": ["QWenLMHeadModel"], "model_type": "qwen", "vocab_size": IDS, "hidden_size": WIDTH,
+        "intermediate_size": 2 * INNER, "num_hidden_layers": 2, "num_attention_heads": 4, "kv_channels": WIDTH // 4,
+        "seq_length": 64, "max_position_embeddings": 64, "tie_word_embeddings": False}))
+    safetensors.torch.save_file(dict(model.state_dict()), pathlib.Path(base, "model.safetensors"))
+    ids = ",".join(str(i * 5 % IDS) for i in range(20))
+    subprocess.run([examples / "write_adapters", base, ids, adapters, "c_attn", "lm_head"], check=True, capture_output=True)
+    peft_config = peft.LoraConfig.from_pretrained(adapters)
+    peft_config.task_type = None
+    loaded = peft.PeftModel(model, peft_config)
+    state = safetensors.torch.load_file(pathlib.Path(adapters, "adapter_model.safetensors"))
+    outcome = peft.set_peft_model_state_dict(loaded, state)
+    report(not outcome.unexpected_keys, f"fused adapters in peft: unexpected keys {outcome.unexpected_keys}")
+    for name, rank, alpha in [("transformer.h.1.attn.c_attn", 12, 24.0), ("lm_head", 4, 8.0)]:
+        module = dict(loaded.base_model.model.named_modules())[name]
+        theirs = module.get_delta_weight("default")
+        a, b = (state[f"base_model.model.{name}.lora_{x}.weight"] for x in "AB")
+        difference = (theirs - alpha / rank * (b @ a)).abs().max().item()
+        right = difference < 1e-6 < theirs.abs().max().item() and a.shape[0] == rank
+        report(right, f"fused adapters in peft: {name}, rank {a.shape[0]}, max difference {difference:.1e}")
 sys.exit(failed)
