@@ -46,6 +46,22 @@ fn start<F: Format>(less_8: i32) -> i32 {
     }
 }
 
+/// What the minima of block `b` are multiplied with: the tokens' scaled sums.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn scaled_sums(x: &Tokens, b: usize) -> [f32; TOKENS] {
+    let (d, [low, high, _]) = (&x.d[b], &x.sums[b]);
+    let mut sums = [0.0; TOKENS];
+    // SAFETY: arrays of eight numbers.
+    unsafe {
+        let load = |part: &[i32; TOKENS]| _mm256_loadu_si256(part.as_ptr().cast());
+        let sum = _mm256_cvtepi32_ps(_mm256_add_epi32(load(low), load(high)));
+        let sum = _mm256_mul_ps(_mm256_loadu_ps(d.as_ptr()), sum);
+        _mm256_storeu_ps(sums.as_mut_ptr(), sum);
+    }
+    sums
+}
+
 /// Kernels of eight rows at a time: `$begin(start)`, `$dot(sum, u8x32, i8x32)` and `$end(sum, start) -> i32x8` for
 /// nibbles, `$signed(sum, i8x32, i8x32)` for bytes, of which the second are never -128.
 macro_rules! eight_rows {
@@ -216,12 +232,12 @@ macro_rules! eight_rows {
                 half: usize,
             ) -> [__m256; PART] {
                 let mut mins = [_mm256_setzero_ps(); PART];
-                for (b, (d, [low, high, _])) in x.d.iter().zip(x.sums).enumerate() {
+                for b in 0..x.d.len() {
+                    let sums = scaled_sums(x, b);
                     // SAFETY: `check_tile`: the panel has a block for every scale.
                     let m = unsafe { halves(panel.as_ptr().add(b * F::BLOCK), 1, half) };
-                    for (t, min) in mins.iter_mut().enumerate() {
-                        let s = d[first + t] * (low[first + t] + high[first + t]) as f32;
-                        *min = _mm256_fmadd_ps(m, _mm256_set1_ps(s), *min);
+                    for (min, s) in mins.iter_mut().zip(&sums[first..]) {
+                        *min = _mm256_fmadd_ps(m, _mm256_set1_ps(*s), *min);
                     }
                 }
                 mins
@@ -357,7 +373,7 @@ pub(super) fn tile_avx512<F: Format>(panel: &[u8], x: &Tokens, out: &mut [[f32; 
     let mut mins = acc;
     let mut block = panel.as_ptr();
     let mut columns = x.q.as_ptr().cast::<i32>();
-    for (d, [low, high, less_8]) in x.d.iter().zip(x.sums) {
+    for (b, (d, [_, _, less_8])) in x.d.iter().zip(x.sums).enumerate() {
         // SAFETY: `check_tile`: the panel has a block for every scale, the tokens 32 values for each; values u of a
         // token lie in the 8 columns u / 2.
         unsafe {
@@ -383,10 +399,9 @@ pub(super) fn tile_avx512<F: Format>(panel: &[u8], x: &Tokens, out: &mut [[f32; 
                 acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[t]), scales, acc[t]);
             }
             if F::MIN {
-                let rows = halves(p, 1);
+                let (rows, sums) = (halves(p, 1), scaled_sums(x, b));
                 for t in 0..TOKENS {
-                    let s = d[t] * (low[t] + high[t]) as f32;
-                    mins[t] = _mm512_fmadd_ps(rows, _mm512_set1_ps(s), mins[t]);
+                    mins[t] = _mm512_fmadd_ps(rows, _mm512_set1_ps(sums[t]), mins[t]);
                 }
             }
             block = p.add(F::BLOCK);
