@@ -12,6 +12,7 @@ mod gemv512;
 mod gemv_k;
 mod peak;
 mod rows16;
+mod rows16_512;
 mod tile;
 
 use super::activations::{self, Scale, Start};
@@ -122,7 +123,7 @@ pub(super) static AVX512: Kernels = Kernels {
         q5_k: gemv_k::avx512::q5_k,
         q6_k: gemv_k::avx512::q6_k,
     },
-    panels: panels!(rows16::gemv_avx512, Tile(rows16::tile_avx512)),
+    panels: panels!(rows16_512::gemv, Tile(rows16_512::tile)),
     peak: Some(peak::avx512),
     tile: tile::avx512,
     interleave: tile::interleave,
