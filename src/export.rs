@@ -35,6 +35,7 @@ pub enum Layout {
     /// Row after row: llama.cpp runs it, and retort-edge does
     Plain,
     /// In panels of 16 rows, as `retort-edge pack` reorders them: only retort-edge runs it, faster
+    #[value(name = "rows16")]
     Rows16,
 }
 

@@ -21,11 +21,13 @@ TARGET = "aarch64-unknown-linux-gnu"
 FEATURES = "+v9a,+i8mm,+bf16,+fullfp16,+dotprod"
 # (name, words that the function's symbol holds, multiply-adds per unit)
 KERNELS = [
-    ("Q4_0 rows16 x 1 token, sdot", ("neon", "rows16", "7dotprod"), 128),
-    ("Q4_0 rows16 x 1 token, plain NEON", ("neon", "rows16", "4neon17h"), 128),
+    ("rows16 x 1 token, sdot", ("neon", "rows16", "7dotprod"), 128),
+    ("rows16 x 1 token, plain NEON", ("neon", "rows16", "4neon17h"), 128),
     ("Q4_0 rows x 1 token, sdot", ("neon", "q4_0", "7dotprod"), 128),
-    ("Q4_1, Q8_0 rows x 1 token, sdot", ("4gemv7dotprod4gemv17h",), 128),
-    ("Q4_0, Q4_1, Q8_0 rows, plain NEON", ("4gemv4neon4gemv17h",), 128),
+    ("Q4_1, Q5, Q8_0 rows x 1 token, sdot", ("4gemv7dotprod4gemv17h",), 128),
+    ("Q4, Q5, Q8_0 rows, plain NEON", ("4gemv4neon4gemv17h",), 128),
+    ("K formats' rows x 1 token, sdot", ("6gemv_k7dotprod4gemv17h",), 128),
+    ("K formats' rows, plain NEON", ("6gemv_k4neon4gemv17h",), 128),
     ("panel x 8 tokens, smmla", ("neon", "smmla", "4tile17h"), 2048),
     ("panel x 8 tokens, sdot", ("neon", "4tile7dotprod"), 2048),
 ]

@@ -1,31 +1,24 @@
-//! Vector operations between the matrix products: RMSNorm, softmax, SwiGLU, and the dot products and weighted sums
-//! of attention. Slices of unequal length are cut to the shorter one.
+//! Vector operations between the matrix products: RMSNorm, SwiGLU, sums, and widening keys and values from half
+//! precision. Slices of unequal length are cut to the shorter one.
 //!
 //! Each body is written once, in lanes that LLVM vectorises, and instantiated per instruction set (`PORTABLE`, which
 //! on Arm is already NEON, and an AVX2 version), so all tables round alike.
 
-use super::table::{FloatDot, current};
-use crate::quant::GgmlType;
+use super::table::current;
 use half::f16;
 
 /// The operations of one instruction set.
 pub(super) struct Table {
     pub(super) rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
-    pub(super) softmax: unsafe fn(&mut [f32]),
     pub(super) swiglu: unsafe fn(&[f32], &[f32], &mut [f32]),
     pub(super) axpy: unsafe fn(f32, &[f32], &mut [f32]),
-    pub(super) axpy_f16: unsafe fn(f32, &[f16], &mut [f32]),
-    pub(super) to_f16: unsafe fn(&[f32], &mut [f16]),
     pub(super) from_f16: unsafe fn(&[f16], &mut [f32]),
 }
 
 pub(super) const PORTABLE: Table = Table {
     rms_norm: body::rms_norm,
-    softmax: body::softmax,
     swiglu: body::swiglu,
     axpy: body::axpy,
-    axpy_f16: body::axpy_f16,
-    to_f16: body::to_f16,
     from_f16: body::from_f16,
 };
 
@@ -43,12 +36,6 @@ pub fn rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) {
     }
 }
 
-/// Softmax in place; an empty slice stays empty, entries of -inf become 0 (all of them -inf: NaN).
-pub fn softmax(x: &mut [f32]) {
-    // SAFETY: as in `rms_norm`.
-    unsafe { (current().ops.softmax)(x) }
-}
-
 /// `out = silu(gate) * up`, where `silu(v) = v / (1 + exp(-v))`.
 pub fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
     // SAFETY: as in `rms_norm`.
@@ -61,43 +48,10 @@ pub fn axpy(a: f32, x: &[f32], y: &mut [f32]) {
     unsafe { (current().ops.axpy)(a, x, y) }
 }
 
-/// `y += a x` with `x` in half precision.
-pub fn axpy_f16(a: f32, x: &[f16], y: &mut [f32]) {
-    // SAFETY: as in `rms_norm`.
-    unsafe { (current().ops.axpy_f16)(a, x, y) }
-}
-
-/// `out = x`, rounded to half precision.
-pub fn to_f16(x: &[f32], out: &mut [f16]) {
-    // SAFETY: as in `rms_norm`.
-    unsafe { (current().ops.to_f16)(x, out) }
-}
-
 /// `out = x`, in single precision.
 pub fn from_f16(x: &[f16], out: &mut [f32]) {
     // SAFETY: as in `rms_norm`.
     unsafe { (current().ops.from_f16)(x, out) }
-}
-
-/// `Σ a b`.
-pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let n = a.len().min(b.len());
-    float_dot(GgmlType::F32, bytemuck::cast_slice(&b[..n]), &a[..n])
-}
-
-/// `Σ a b` with `b` in half precision.
-pub fn dot_f16(a: &[f32], b: &[f16]) -> f32 {
-    let n = a.len().min(b.len());
-    float_dot(GgmlType::F16, bytemuck::cast_slice(&b[..n]), &a[..n])
-}
-
-/// Memory and files are both little-endian on the machines that are supported.
-const _: () = assert!(cfg!(target_endian = "little"));
-
-fn float_dot(ty: GgmlType, w: &[u8], x: &[f32]) -> f32 {
-    let kernel: FloatDot<1> = current().float_dot_1;
-    // SAFETY: the current table's features were detected; both slices have the same number of elements.
-    unsafe { kernel(ty, w, &[x])[0] }
 }
 
 /// The bodies, inlined into each instruction set's instances.
@@ -107,26 +61,20 @@ pub(super) mod body {
 
     const LANES: usize = 16;
 
-    /// A reduction in sixteen lanes, the rest in the first ones.
+    /// What RMSNorm multiplies by. Squares add up in sixteen lanes, the last ones in the first.
     #[inline(always)]
-    fn reduce(x: &[f32], start: f32, f: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
-        let mut lanes = [start; LANES];
+    pub fn rms_scale(x: &[f32], eps: f32) -> f32 {
+        let mut lanes = [0f32; LANES];
         let (chunks, rest) = x.as_chunks::<LANES>();
         for chunk in chunks {
             for (lane, x) in lanes.iter_mut().zip(chunk) {
-                *lane = f(*lane, *x);
+                *lane += x * x;
             }
         }
         for (lane, x) in lanes.iter_mut().zip(rest) {
-            *lane = f(*lane, *x);
+            *lane += x * x;
         }
-        lanes
-    }
-
-    /// What RMSNorm multiplies by.
-    #[inline(always)]
-    pub fn rms_scale(x: &[f32], eps: f32) -> f32 {
-        let squares: f32 = reduce(x, 0.0, |sum, x| sum + x * x).iter().sum();
+        let squares: f32 = lanes.iter().sum();
         1.0 / (squares / x.len() as f32 + eps).sqrt()
     }
 
@@ -165,16 +113,6 @@ pub(super) mod body {
     }
 
     #[inline(always)]
-    pub fn softmax(x: &mut [f32]) {
-        let largest = reduce(x, f32::NEG_INFINITY, |a, b| if b > a { b } else { a });
-        let largest = largest.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        x.iter_mut().for_each(|x| *x = exp(*x - largest));
-        let sum: f32 = reduce(x, 0.0, |a, b| a + b).iter().sum();
-        let scale = 1.0 / sum;
-        x.iter_mut().for_each(|x| *x *= scale);
-    }
-
-    #[inline(always)]
     pub fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
         for ((g, u), out) in gate.iter().zip(up).zip(out) {
             *out = g / (1.0 + exp(-g)) * u;
@@ -186,19 +124,6 @@ pub(super) mod body {
         for (y, x) in y.iter_mut().zip(x) {
             *y += a * x;
         }
-    }
-
-    #[inline(always)]
-    pub fn axpy_f16(a: f32, x: &[f16], y: &mut [f32]) {
-        for (y, x) in y.iter_mut().zip(x) {
-            *y += a * crate::quant::half_to_f32(x.to_bits());
-        }
-    }
-
-    #[inline(always)]
-    pub fn to_f16(x: &[f32], out: &mut [f16]) {
-        let n = x.len().min(out.len());
-        out[..n].convert_from_f32_slice(&x[..n]);
     }
 
     #[inline(always)]
@@ -257,15 +182,6 @@ mod tests {
                 .zip(&y)
                 .for_each(|((x, w), y)| close(*y, f64::from(*x) * scale * f64::from(*w), 1e-5));
 
-            let mut y = x.clone();
-            // SAFETY: as above.
-            unsafe { (k.ops.softmax)(&mut y) };
-            let largest = x.iter().copied().fold(f32::MIN, f32::max);
-            let total: f64 = x.iter().map(|x| f64::from(x - largest).exp()).sum();
-            x.iter()
-                .zip(&y)
-                .for_each(|(x, y)| close(*y, f64::from(x - largest).exp() / total, 1e-5));
-
             let mut y = vec![0.0; n];
             // SAFETY: as above.
             unsafe { (k.ops.swiglu)(&x, &w, &mut y) };
@@ -277,41 +193,17 @@ mod tests {
                 );
             }
 
-            let mut halves = vec![f16::ZERO; n];
-            let mut y = vec![1.0; n];
-            let mut z = vec![1.0; n];
-            let mut back = vec![0.0; n];
+            let halves: Vec<f16> = x.iter().map(|&x| f16::from_f32(x)).collect();
+            let (mut wide, mut y) = (vec![0.0; n], vec![1.0; n]);
             // SAFETY: as above.
             unsafe {
-                (k.ops.to_f16)(&x, &mut halves);
-                (k.ops.from_f16)(&halves, &mut back);
-                (k.ops.axpy_f16)(0.5, &halves, &mut y);
-                (k.ops.axpy)(0.5, &x, &mut z);
+                (k.ops.from_f16)(&halves, &mut wide);
+                (k.ops.axpy)(0.5, &x, &mut y);
             }
             for i in 0..n {
-                assert_eq!(halves[i], f16::from_f32(x[i]), "{}", k.name);
-                assert_eq!(back[i], halves[i].to_f32(), "{}", k.name);
-                close(y[i], 1.0 + 0.5 * f64::from(halves[i].to_f32()), 1e-6);
-                close(z[i], 1.0 + 0.5 * f64::from(x[i]), 1e-6);
+                assert_eq!(wide[i], halves[i].to_f32(), "{}", k.name);
+                close(y[i], 1.0 + 0.5 * f64::from(x[i]), 1e-6);
             }
         }
-        let (x, w) = (values(77, 1.0), values(80, 1.0));
-        let halves: Vec<f16> = w.iter().map(|&w| f16::from_f32(w)).collect();
-        let sum = |w: &dyn Fn(usize) -> f32| {
-            (0..77)
-                .map(|i| f64::from(x[i]) * f64::from(w(i)))
-                .sum::<f64>()
-        };
-        assert!((f64::from(dot(&x, &w)) - sum(&|i| w[i])).abs() < 1e-4);
-        assert!((f64::from(dot_f16(&x, &halves)) - sum(&|i| halves[i].to_f32())).abs() < 1e-4);
-    }
-
-    #[test]
-    fn edges() {
-        softmax(&mut []);
-        let mut x = [0.0, f32::NEG_INFINITY, 0.0];
-        softmax(&mut x);
-        assert_eq!(x, [0.5, 0.0, 0.5]);
-        assert_eq!(dot(&[], &[]), 0.0);
     }
 }

@@ -25,10 +25,26 @@ pub(super) fn unpack_1(block: &[u8], q: &mut [i8], d: &mut [f32], m: &mut [f32])
 
 #[inline]
 fn quints(bytes: &[u8], q: &mut [i8], offset: i8) {
-    let high = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-    let fifth = |i: usize| ((high >> i & 1) << 4) as i8;
-    for (i, b) in bytes[4..20].iter().enumerate() {
-        q[i] = ((b & 15) as i8 | fifth(i)) - offset;
-        q[i + 16] = ((b >> 4) as i8 | fifth(i + 16)) - offset;
+    let (fifths, nibbles) = bytes.split_at(4);
+    let (low, high) = q[..32].split_at_mut(16);
+    let halves = low
+        .as_chunks_mut::<8>()
+        .0
+        .iter_mut()
+        .zip(high.as_chunks_mut::<8>().0);
+    for (i, ((low, high), bytes)) in halves.zip(nibbles.as_chunks::<8>().0).enumerate() {
+        let (low_fifths, high_fifths) = (spread(fifths[i]), spread(fifths[i + 2]));
+        for j in 0..8 {
+            low[j] = (bytes[j] & 15 | low_fifths[j]) as i8 - offset;
+            high[j] = (bytes[j] >> 4 | high_fifths[j]) as i8 - offset;
+        }
     }
+}
+
+/// 16 for every bit that is set, lowest first: bit i of byte i is kept, which 127 then carries to the byte's top.
+#[inline]
+fn spread(bits: u8) -> [u8; 8] {
+    const EVERY: u64 = 0x0101_0101_0101_0101;
+    let kept = (u64::from(bits) * EVERY) & 0x8040_2010_0804_0201;
+    (((kept + 127 * EVERY) & (128 * EVERY)) >> 3).to_le_bytes()
 }

@@ -1,4 +1,4 @@
-//! Float weights times f32 activations, and the half-precision operations of the key-value cache.
+//! Float weights times f32 activations, and widening the half precision of the key-value cache.
 
 use crate::kernels::scalar;
 use crate::kernels::table::FLOAT_TOKENS;
@@ -85,42 +85,6 @@ pub(super) fn dot_4(ty: GgmlType, w: &[u8], x: &[&[f32]; FLOAT_TOKENS]) -> [f32;
         GgmlType::F16 => dot::<F16, FLOAT_TOKENS, 2>(ty, w, x),
         GgmlType::BF16 => dot::<BF16, FLOAT_TOKENS, 2>(ty, w, x),
         _ => dot::<F32, FLOAT_TOKENS, 2>(ty, w, x),
-    }
-}
-
-/// `y += a x`.
-#[target_feature(enable = "neon")]
-pub(super) fn axpy_f16(a: f32, x: &[f16], y: &mut [f32]) {
-    let n = x.len().min(y.len());
-    let (x, x_rest) = x[..n].as_chunks::<4>();
-    let (y, y_rest) = y[..n].as_chunks_mut::<4>();
-    for (y, x) in y.iter_mut().zip(x) {
-        // SAFETY: both are references to four numbers.
-        unsafe {
-            let x = load::<F16>(x.as_ptr().cast(), 0);
-            vst1q_f32(y.as_mut_ptr(), vfmaq_n_f32(vld1q_f32(y.as_ptr()), x, a));
-        }
-    }
-    for (y, x) in y_rest.iter_mut().zip(x_rest) {
-        *y += a * x.to_f32();
-    }
-}
-
-/// Rounds to half precision, to nearest even.
-#[target_feature(enable = "neon")]
-pub(super) fn to_f16(x: &[f32], out: &mut [f16]) {
-    let n = x.len().min(out.len());
-    let (x, x_rest) = x[..n].as_chunks::<4>();
-    let (out, out_rest) = out[..n].as_chunks_mut::<4>();
-    for (out, x) in out.iter_mut().zip(x) {
-        // SAFETY: both are references to four numbers.
-        unsafe {
-            let halves = vreinterpret_u8_f16(vcvt_f16_f32(vld1q_f32(x.as_ptr())));
-            vst1_u8(out.as_mut_ptr().cast(), halves);
-        }
-    }
-    for (out, x) in out_rest.iter_mut().zip(x_rest) {
-        *out = f16::from_f32(*x);
     }
 }
 

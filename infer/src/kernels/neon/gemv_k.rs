@@ -115,6 +115,34 @@ macro_rules! kernels {
             use super::*;
             use crate::kernels::activations::Row;
 
+            /// Adds group `G` of the block at `p`, times the values at `q`. Its number is constant, since what is
+            /// shifted by depends on it, and LLVM leaves a loop over groups of Q6_K as it is.
+            #[inline]
+            #[target_feature(enable = $features)]
+            unsafe fn group<const F: usize, const G: usize>(
+                sums: float32x4_t,
+                p: *const u8,
+                q: *const i8,
+                factors: &[f32; 16],
+            ) -> float32x4_t {
+                // SAFETY: the caller has a whole block, and 256 values.
+                let (weights, values) = unsafe {
+                    (
+                        [weights::<F>(p, G, 0), weights::<F>(p, G, 1)],
+                        [vld1q_s8(q.add(32 * G)), vld1q_s8(q.add(32 * G + 16))],
+                    )
+                };
+                let zero = vdupq_n_s32(0);
+                let first = dot(zero, weights[0], values[0]);
+                if F == Q6_K {
+                    let second = dot(zero, weights[1], values[1]);
+                    let sums = vfmaq_n_f32(sums, vcvtq_f32_s32(first), factors[2 * G]);
+                    return vfmaq_n_f32(sums, vcvtq_f32_s32(second), factors[2 * G + 1]);
+                }
+                let both = dot(first, weights[1], values[1]);
+                vfmaq_n_f32(sums, vcvtq_f32_s32(both), factors[G])
+            }
+
             /// One row.
             #[inline]
             #[target_feature(enable = $features)]
@@ -125,19 +153,14 @@ macro_rules! kernels {
                     // SAFETY: the row has a block for every eight scales of `x`, which has 32 values for each.
                     unsafe {
                         let factors = factors::<F>(w, scales, &mut mins);
-                        for g in 0..8 {
-                            let zero = vdupq_n_s32(0);
-                            let low = dot(zero, weights::<F>(w, g, 0), vld1q_s8(q.add(32 * g)));
-                            let next = vld1q_s8(q.add(32 * g + 16));
-                            let start = if F == Q6_K { zero } else { low };
-                            let ints = dot(start, weights::<F>(w, g, 1), next);
-                            if F == Q6_K {
-                                sums = vfmaq_n_f32(sums, vcvtq_f32_s32(low), factors[2 * g]);
-                                sums = vfmaq_n_f32(sums, vcvtq_f32_s32(ints), factors[2 * g + 1]);
-                            } else {
-                                sums = vfmaq_n_f32(sums, vcvtq_f32_s32(ints), factors[g]);
-                            }
-                        }
+                        sums = group::<F, 0>(sums, w, q, &factors);
+                        sums = group::<F, 1>(sums, w, q, &factors);
+                        sums = group::<F, 2>(sums, w, q, &factors);
+                        sums = group::<F, 3>(sums, w, q, &factors);
+                        sums = group::<F, 4>(sums, w, q, &factors);
+                        sums = group::<F, 5>(sums, w, q, &factors);
+                        sums = group::<F, 6>(sums, w, q, &factors);
+                        sums = group::<F, 7>(sums, w, q, &factors);
                         w = w.add(bytes(F));
                         q = q.add(256);
                     }

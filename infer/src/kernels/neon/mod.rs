@@ -89,8 +89,6 @@ pub(super) static I8MM: Kernels = Kernels {
 
 /// The portable bodies are NEON already; only half precision needs its instructions named.
 const OPS: ops::Table = ops::Table {
-    axpy_f16: float::axpy_f16,
-    to_f16: float::to_f16,
     from_f16: float::from_f16,
     ..ops::PORTABLE
 };

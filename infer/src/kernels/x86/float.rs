@@ -1,18 +1,11 @@
-//! Float weights times f32 activations, and the half-precision operations of the key-value cache.
+//! Float weights times f32 activations, and widening the half precision of the key-value cache.
 
+use super::sum;
 use crate::kernels::scalar;
 use crate::kernels::table::FLOAT_TOKENS;
 use crate::quant::GgmlType;
 use half::f16;
 use std::arch::x86_64::*;
-
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn sum(v: __m256) -> f32 {
-    let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
-    let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
-    _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)))
-}
 
 const F32: usize = 0;
 const F16: usize = 1;
@@ -97,45 +90,6 @@ pub(super) fn dot_4(ty: GgmlType, w: &[u8], x: &[&[f32]; FLOAT_TOKENS]) -> [f32;
         GgmlType::F16 => dot::<F16, FLOAT_TOKENS, 2>(ty, w, x),
         GgmlType::BF16 => dot::<BF16, FLOAT_TOKENS, 2>(ty, w, x),
         _ => dot::<F32, FLOAT_TOKENS, 2>(ty, w, x),
-    }
-}
-
-/// `y += a x`.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn axpy_f16(a: f32, x: &[f16], y: &mut [f32]) {
-    let n = x.len().min(y.len());
-    let (x, x_rest) = x[..n].as_chunks::<8>();
-    let (y, y_rest) = y[..n].as_chunks_mut::<8>();
-    for (y, x) in y.iter_mut().zip(x) {
-        // SAFETY: both are references to eight numbers.
-        unsafe {
-            let x = _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().cast()));
-            let sum = _mm256_fmadd_ps(_mm256_set1_ps(a), x, _mm256_loadu_ps(y.as_ptr()));
-            _mm256_storeu_ps(y.as_mut_ptr(), sum);
-        }
-    }
-    for (y, x) in y_rest.iter_mut().zip(x_rest) {
-        *y += a * x.to_f32();
-    }
-}
-
-/// Rounds to half precision, to nearest even.
-#[inline]
-#[target_feature(enable = "avx2,f16c")]
-pub(super) fn to_f16(x: &[f32], out: &mut [f16]) {
-    let n = x.len().min(out.len());
-    let (x, x_rest) = x[..n].as_chunks::<8>();
-    let (out, out_rest) = out[..n].as_chunks_mut::<8>();
-    for (out, x) in out.iter_mut().zip(x) {
-        // SAFETY: both are references to eight numbers.
-        unsafe {
-            let halves = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm256_loadu_ps(x.as_ptr()));
-            _mm_storeu_si128(out.as_mut_ptr().cast(), halves);
-        }
-    }
-    for (out, x) in out_rest.iter_mut().zip(x_rest) {
-        *out = f16::from_f32(*x);
     }
 }
 

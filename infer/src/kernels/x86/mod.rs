@@ -12,6 +12,7 @@ mod gemv512;
 mod gemv_k;
 mod peak;
 mod rows16;
+mod rows16_512;
 mod tile;
 
 use super::activations::{self, Scale, Start};
@@ -122,7 +123,7 @@ pub(super) static AVX512: Kernels = Kernels {
         q5_k: gemv_k::avx512::q5_k,
         q6_k: gemv_k::avx512::q6_k,
     },
-    panels: panels!(rows16::gemv_avx512, Tile(rows16::tile_avx512)),
+    panels: panels!(rows16_512::gemv, Tile(rows16_512::tile)),
     peak: Some(peak::avx512),
     tile: tile::avx512,
     interleave: tile::interleave,
@@ -136,25 +137,16 @@ pub(super) static AVX512: Kernels = Kernels {
 
 const OPS: ops::Table = ops::Table {
     rms_norm,
-    softmax,
     swiglu,
     axpy,
-    axpy_f16,
-    to_f16,
     from_f16,
 };
 
 /// The same bodies in vectors of 512 bits, where that was measured to be faster.
 const OPS_512: ops::Table = ops::Table {
-    softmax: softmax_512,
     swiglu: swiglu_512,
     ..OPS
 };
-
-#[target_feature(enable = "avx2,avx512f,avx512vl")]
-fn softmax_512(x: &mut [f32]) {
-    ops::body::softmax(x);
-}
 
 #[target_feature(enable = "avx2,avx512f,avx512vl")]
 fn swiglu_512(gate: &[f32], up: &[f32], out: &mut [f32]) {
@@ -172,11 +164,6 @@ fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
 }
 
 #[target_feature(enable = "avx2")]
-fn softmax(x: &mut [f32]) {
-    ops::body::softmax(x);
-}
-
-#[target_feature(enable = "avx2")]
 fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
     ops::body::swiglu(gate, up, out);
 }
@@ -186,17 +173,7 @@ fn axpy(a: f32, x: &[f32], y: &mut [f32]) {
     ops::body::axpy(a, x, y);
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
-fn axpy_f16(a: f32, x: &[f16], y: &mut [f32]) {
-    float::axpy_f16(a, x, y);
-}
-
 #[target_feature(enable = "avx2,f16c")]
 fn from_f16(x: &[f16], out: &mut [f32]) {
     float::from_f16(x, out);
-}
-
-#[target_feature(enable = "avx2,f16c")]
-fn to_f16(x: &[f32], out: &mut [f16]) {
-    float::to_f16(x, out);
 }

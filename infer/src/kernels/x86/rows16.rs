@@ -1,4 +1,4 @@
-//! Panels of sixteen rows (layout in `rows16.rs`), times one token or eight.
+//! Panels of sixteen rows (layout in `rows16.rs`), times one token or eight, eight rows to a vector.
 //!
 //! A 4-byte lane holds four of a row's weights, for formats of nibbles weights i .. i + 4 in the lower ones and i + 16
 //! .. i + 20 in the upper ones; the token's values for them are broadcast to all lanes, so lanes add up to rows. Q4_0's
@@ -16,7 +16,7 @@ use crate::quant::GgmlType;
 use std::arch::x86_64::*;
 
 /// Checks that one token fits the panels, which is what makes the kernels' loads sound.
-fn check_gemv<F: Format>(panels: &[u8], x: &Row, y: &[f32]) {
+pub(super) fn check_gemv<F: Format>(panels: &[u8], x: &Row, y: &[f32]) {
     let blocks = x.scales.len();
     assert!(
         x.q.len() == blocks * 32
@@ -28,7 +28,7 @@ fn check_gemv<F: Format>(panels: &[u8], x: &Row, y: &[f32]) {
 }
 
 /// The same for eight tokens and one panel.
-fn check_tile<F: Format>(panel: &[u8], x: &Tokens) {
+pub(super) fn check_tile<F: Format>(panel: &[u8], x: &Tokens) {
     let blocks = x.d.len();
     assert!(
         x.cols() == Some(blocks * 32) && panel.len() == blocks * F::BLOCK,
@@ -38,12 +38,28 @@ fn check_tile<F: Format>(panel: &[u8], x: &Tokens) {
 
 /// What sums of products with a block's unsigned weights start from, given `-8 Σx`.
 #[inline(always)]
-fn start<F: Format>(less_8: i32) -> i32 {
+pub(super) fn start<F: Format>(less_8: i32) -> i32 {
     match F::TY {
         GgmlType::Q4_0 => less_8,
         GgmlType::Q8_0 => 16 * less_8,
         _ => 0,
     }
+}
+
+/// What the minima of block `b` are multiplied with: the tokens' scaled sums.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn scaled_sums(x: &Tokens, b: usize) -> [f32; TOKENS] {
+    let (d, [low, high, _]) = (&x.d[b], &x.sums[b]);
+    let mut sums = [0.0; TOKENS];
+    // SAFETY: arrays of eight numbers.
+    unsafe {
+        let load = |part: &[i32; TOKENS]| _mm256_loadu_si256(part.as_ptr().cast());
+        let sum = _mm256_cvtepi32_ps(_mm256_add_epi32(load(low), load(high)));
+        let sum = _mm256_mul_ps(_mm256_loadu_ps(d.as_ptr()), sum);
+        _mm256_storeu_ps(sums.as_mut_ptr(), sum);
+    }
+    sums
 }
 
 /// Kernels of eight rows at a time: `$begin(start)`, `$dot(sum, u8x32, i8x32)` and `$end(sum, start) -> i32x8` for
@@ -216,12 +232,12 @@ macro_rules! eight_rows {
                 half: usize,
             ) -> [__m256; PART] {
                 let mut mins = [_mm256_setzero_ps(); PART];
-                for (b, (d, [low, high, _])) in x.d.iter().zip(x.sums).enumerate() {
+                for b in 0..x.d.len() {
+                    let sums = scaled_sums(x, b);
                     // SAFETY: `check_tile`: the panel has a block for every scale.
                     let m = unsafe { halves(panel.as_ptr().add(b * F::BLOCK), 1, half) };
-                    for (t, min) in mins.iter_mut().enumerate() {
-                        let s = d[first + t] * (low[first + t] + high[first + t]) as f32;
-                        *min = _mm256_fmadd_ps(m, _mm256_set1_ps(s), *min);
+                    for (min, s) in mins.iter_mut().zip(&sums[first..]) {
+                        *min = _mm256_fmadd_ps(m, _mm256_set1_ps(*s), *min);
                     }
                 }
                 mins
@@ -255,147 +271,3 @@ eight_rows!(
     |sum, _start| sum,
     |sum, w, v| _mm256_dpbusd_avx_epi32(sum, _mm256_xor_si256(w, _mm256_set1_epi8(-128)), v)
 );
-
-/// Unit `u` of sixteen rows as unsigned weights: the lower nibbles and the upper ones, or units 2u and 2u + 1 of bytes,
-/// 128 too large. They meet values `first` and `second`.
-struct Unit {
-    low: __m512i,
-    high: __m512i,
-    first: usize,
-    second: usize,
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn unit<F: Format>(p: *const u8, u: usize) -> Unit {
-    // SAFETY: the caller has a whole block at `p`.
-    let load = |u: usize| unsafe { _mm512_loadu_si512(p.add(F::WEIGHTS + 64 * u).cast()) };
-    if F::NIBBLES {
-        let mask = _mm512_set1_epi32(0x0f0f_0f0f);
-        return Unit {
-            low: _mm512_and_si512(load(u), mask),
-            high: _mm512_and_si512(_mm512_srli_epi32::<4>(load(u)), mask),
-            first: u,
-            second: u + 4,
-        };
-    }
-    let flip = _mm512_set1_epi32(0x8080_8080_u32 as i32);
-    Unit {
-        low: _mm512_xor_si512(load(2 * u), flip),
-        high: _mm512_xor_si512(load(2 * u + 1), flip),
-        first: 2 * u,
-        second: 2 * u + 1,
-    }
-}
-
-/// Sixteen scales of a block, or with `of` 1 its minima.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn halves(p: *const u8, of: usize) -> __m512 {
-    // SAFETY: the caller has a whole block at `p`, of a format with minima if they are asked for.
-    unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast::<__m256i>().add(of))) }
-}
-
-/// Panels times one token, all sixteen rows in one vector.
-#[target_feature(enable = "avx2,fma,avx512f,avx512vl,avx512vnni")]
-pub(super) fn gemv_avx512<F: Format>(panels: &[u8], x: Row, y: &mut [f32]) {
-    check_gemv::<F>(panels, &x, y);
-    let blocks = x.scales.len();
-    for (panel, y) in panels
-        .chunks_exact(blocks * F::BLOCK)
-        .zip(y.chunks_exact_mut(ROWS))
-    {
-        let (mut acc, mut mins) = (_mm512_setzero_ps(), _mm512_setzero_ps());
-        for b in 0..blocks {
-            // SAFETY: `check_gemv`: the panel has `blocks` blocks, the token 32 values for each.
-            unsafe {
-                let p = panel.as_ptr().add(b * F::BLOCK);
-                ask_ahead(p, F::BLOCK);
-                let values = x.q.as_ptr().cast::<i32>().add(8 * b);
-                let value = |u| _mm512_set1_epi32(values.add(u).read_unaligned());
-                let mut even = _mm512_set1_epi32(start::<F>(x.starts[b]));
-                let mut odd = _mm512_setzero_si512();
-                for u in 0..4 {
-                    let w = unit::<F>(p, u);
-                    even = _mm512_dpbusd_epi32(even, w.low, value(w.first));
-                    odd = _mm512_dpbusd_epi32(odd, w.high, value(w.second));
-                }
-                let [scale, s] = x.scales[b];
-                let scales = _mm512_mul_ps(halves(p, 0), _mm512_set1_ps(scale));
-                let sum = _mm512_cvtepi32_ps(_mm512_add_epi32(even, odd));
-                acc = _mm512_fmadd_ps(sum, scales, acc);
-                if F::MIN {
-                    mins = _mm512_fmadd_ps(halves(p, 1), _mm512_set1_ps(s), mins);
-                }
-            }
-        }
-        if F::MIN {
-            acc = _mm512_add_ps(acc, mins);
-        }
-        // SAFETY: sixteen floats.
-        unsafe { _mm512_storeu_ps(y.as_mut_ptr(), acc) };
-    }
-}
-
-/// A pointer that the compiler keeps in a register of its own. It would otherwise address all arrays by one index,
-/// and an instruction with three operands and an indexed address takes two places in the processor's front end.
-#[inline(always)]
-#[allow(clippy::pointers_in_nomem_asm_block)] // nothing is read through it there
-pub(super) fn apart<T>(mut p: *const T) -> *const T {
-    // SAFETY: no instruction; the pointer comes out as it went in.
-    unsafe {
-        std::arch::asm!("/* {0} */", inout(reg) p, options(pure, nomem, nostack, preserves_flags));
-    }
-    p
-}
-
-/// One panel times eight tokens.
-#[target_feature(enable = "avx2,fma,avx512f,avx512vl,avx512vnni")]
-pub(super) fn tile_avx512<F: Format>(panel: &[u8], x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
-    check_tile::<F>(panel, x);
-    let mut acc = [_mm512_setzero_ps(); TOKENS];
-    let mut mins = acc;
-    let mut block = panel.as_ptr();
-    let mut columns = x.q.as_ptr().cast::<i32>();
-    for (d, [low, high, less_8]) in x.d.iter().zip(x.sums) {
-        // SAFETY: `check_tile`: the panel has a block for every scale, the tokens 32 values for each; values u of a
-        // token lie in the 8 columns u / 2.
-        unsafe {
-            let (p, values) = (apart(block), apart(columns));
-            let mut sums: [__m512i; TOKENS] =
-                std::array::from_fn(|t| _mm512_set1_epi32(start::<F>(less_8[t])));
-            for u in 0..4 {
-                let w = unit::<F>(p, u);
-                let value = |u: usize, t: usize| {
-                    let at = u / 2 * 2 * TOKENS + 2 * t + u % 2;
-                    _mm512_set1_epi32(values.add(at).read_unaligned())
-                };
-                for (t, sum) in sums.iter_mut().enumerate() {
-                    *sum = _mm512_dpbusd_epi32(*sum, w.low, value(w.first, t));
-                }
-                for (t, sum) in sums.iter_mut().enumerate() {
-                    *sum = _mm512_dpbusd_epi32(*sum, w.high, value(w.second, t));
-                }
-            }
-            let rows = halves(p, 0);
-            for t in 0..TOKENS {
-                let scales = _mm512_mul_ps(rows, _mm512_set1_ps(d[t]));
-                acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[t]), scales, acc[t]);
-            }
-            if F::MIN {
-                let rows = halves(p, 1);
-                for t in 0..TOKENS {
-                    let s = d[t] * (low[t] + high[t]) as f32;
-                    mins[t] = _mm512_fmadd_ps(rows, _mm512_set1_ps(s), mins[t]);
-                }
-            }
-            block = p.add(F::BLOCK);
-            columns = values.add(8 * TOKENS);
-        }
-    }
-    for (out, (acc, min)) in out.iter_mut().zip(acc.into_iter().zip(mins)) {
-        let sum = if F::MIN { _mm512_add_ps(acc, min) } else { acc };
-        // SAFETY: 16 floats.
-        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), sum) };
-    }
-}

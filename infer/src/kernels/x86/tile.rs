@@ -4,7 +4,7 @@
 //! The VNNI kernels need unsigned weights and get them 128 too large; their sums start at `-128 Σx`, which the
 //! activations carry, so the integers come out exact. AVX2 alone multiplies magnitudes with values of moved signs.
 
-use super::rows16::apart;
+use super::rows16_512::apart;
 use crate::kernels::panel::{Panel, ROWS};
 use crate::kernels::tokens::{TOKENS, Tokens};
 use std::arch::x86_64::*;
