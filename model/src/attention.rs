@@ -55,13 +55,14 @@ pub(crate) enum Mixing {
 }
 
 impl Attention {
-    /// `x` `[B, T, D]`; `cache` holds the keys and values before it and is appended to.
+    /// `added` and what attention makes of `x`, all `[B, T, D]`; `cache` holds the keys and values before it and is appended to.
     ///
     /// # Panics
     /// A cache with a pass that is not composed.
-    pub(crate) fn forward(
+    pub(crate) fn forward_added(
         &self,
         x: Tensor<3>,
+        added: Tensor<3>,
         pass: &Pass,
         cache: Option<&mut Option<[Tensor<4>; 2]>>,
     ) -> Tensor<3> {
@@ -99,6 +100,6 @@ impl Attention {
                 y.swap_dims(1, 2).reshape([b, t, h * e])
             }
         };
-        self.o_proj.forward(y)
+        self.o_proj.forward_added(y, added)
     }
 }

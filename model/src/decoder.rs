@@ -171,9 +171,9 @@ impl Decoder {
     ) -> Tensor<3> {
         let layer = &self.layers[i];
         let n = rms_norm(&layer.input_layernorm, x.clone());
-        let x = x + layer.self_attn.forward(n, pass, cache);
+        let x = layer.self_attn.forward_added(n, x, pass, cache);
         let n = rms_norm(&layer.post_attention_layernorm, x.clone());
-        x + layer.mlp.forward(n)
+        layer.mlp.forward_added(n, x)
     }
 
     /// Logits `[B, T, V]` of a [`hidden`](Self::hidden) output (or a part of its positions).

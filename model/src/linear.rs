@@ -10,6 +10,7 @@ use burn::tensor::module::{embedding, linear};
 use burn::tensor::{DType, Int, Tensor};
 
 use crate::lora::Adapter;
+use crate::ops::{fused, linear as linear_operation};
 
 /// See the module.
 #[derive(Module, Debug)]
@@ -24,14 +25,31 @@ pub struct Linear {
 
 impl Linear {
     pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let mut y = product(x.clone(), self.weight.val());
-        if let Some(bias) = &self.bias {
-            y = y + bias.val().unsqueeze();
-        }
+        let (w, bias) = (self.weight.val(), self.bias.as_ref().map(|b| b.val()));
+        let y = match bias {
+            bias if fused(&w) => linear_operation(x.clone(), w, bias),
+            Some(bias) => product(x.clone(), w) + bias.unsqueeze(),
+            None => product(x.clone(), w),
+        };
         match &self.adapter {
             Some(adapter) => y + adapter.forward(x),
             None => y,
         }
+    }
+
+    /// `added + y`, of one shape.
+    pub(crate) fn forward_added(&self, x: Tensor<3>, added: Tensor<3>) -> Tensor<3> {
+        match self.plain() {
+            Some(w) => linear_operation(x, w, Some(added)),
+            None => added + self.forward(x),
+        }
+    }
+
+    /// The weight, if the layer is nothing else and the operations of [`ops`](crate::ops)
+    /// run on it.
+    pub(crate) fn plain(&self) -> Option<Tensor<2>> {
+        let w = self.weight.val();
+        (self.bias.is_none() && self.adapter.is_none() && fused(&w)).then_some(w)
     }
 }
 
@@ -40,6 +58,9 @@ const WIDENED: usize = 1 << 24;
 
 /// `x` `[B, T, in]` times `weight` `[in, out]`.
 pub(crate) fn product(x: Tensor<3>, weight: Tensor<2>) -> Tensor<3> {
+    if fused(&weight) {
+        return linear_operation(x, weight, None::<Tensor<1>>);
+    }
     if weight.dtype() == x.dtype() {
         return linear(x, weight, None);
     }

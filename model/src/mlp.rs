@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use crate::linear::Linear;
-use crate::ops::swiglu;
+use crate::ops::{gated_mlp, swiglu};
 
 /// See the module.
 #[derive(Module, Debug)]
@@ -18,10 +18,14 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    /// `[B, T, D]` to `[B, T, D]`.
-    pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    /// `added` and what the block makes of `x`; all `[B, T, D]`.
+    pub(crate) fn forward_added(&self, x: Tensor<3>, added: Tensor<3>) -> Tensor<3> {
+        let plain = [&self.gate_proj, &self.up_proj, &self.down_proj].map(Linear::plain);
+        if let [Some(gate), Some(up), Some(down)] = plain {
+            return gated_mlp(x, [gate, up, down], added);
+        }
         let gate = self.gate_proj.forward(x.clone());
-        self.down_proj
-            .forward(swiglu(gate, self.up_proj.forward(x)))
+        let mixed = swiglu(gate, self.up_proj.forward(x));
+        self.down_proj.forward_added(mixed, added)
     }
 }

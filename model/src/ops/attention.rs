@@ -16,7 +16,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::raw::{Columns, Threads, View, product, split};
+use super::raw::{Columns, Threads, View, product_into, split};
 use super::vector::{dot, exp, exp_sum, max, simd};
 
 /// What attention needs to know beside queries, keys and values.
@@ -129,11 +129,14 @@ impl Geometry {
     /// All keys of one head, turned, `[T, E]`.
     fn turned_keys(&self, b: usize, head: usize, keys: &[f32]) -> Vec<f32> {
         let mut turned = vec![0f32; self.length * self.head_dim];
-        simd(|| {
-            for (t, to) in turned.chunks_exact_mut(self.head_dim).enumerate() {
-                self.turn((b, t), &keys[self.at(b, t, head, self.kv_heads)], 1.0, to);
-            }
-        });
+        simd(
+            #[inline(always)]
+            || {
+                for (t, to) in turned.chunks_exact_mut(self.head_dim).enumerate() {
+                    self.turn((b, t), &keys[self.at(b, t, head, self.kv_heads)], 1.0, to);
+                }
+            },
+        );
         turned
     }
 
@@ -166,18 +169,21 @@ impl Geometry {
     ) {
         let (e, g) = (self.head_dim, self.group());
         let scale = self.scale();
-        simd(|| {
-            for (x, to) in tile.queries.chunks_exact_mut(e).enumerate() {
-                let (of, t) = (x / rows.len(), rows.start + x % rows.len());
-                if of < g {
-                    let query = &q[self.at(b, t, head * g + of, self.heads)];
-                    self.turn((b, t), query, scale, to);
+        simd(
+            #[inline(always)]
+            || {
+                for (x, to) in tile.queries.chunks_exact_mut(e).enumerate() {
+                    let (of, t) = (x / rows.len(), rows.start + x % rows.len());
+                    if of < g {
+                        let query = &q[self.at(b, t, head * g + of, self.heads)];
+                        self.turn((b, t), query, scale, to);
+                    }
                 }
-            }
-        });
+            },
+        );
         let queries = View::new(&tile.queries, g * rows.len(), e);
         let keys = View::new(&turned[keys.start * e..], keys.len(), e);
-        product(&mut tile.scores, queries, keys.t(), false, Threads::One);
+        product_into(&mut tile.scores, queries, keys.t(), false, Threads::One);
     }
 }
 
@@ -228,32 +234,38 @@ fn forward_head(
         g.scores((b, head), &rows, &keys, q, &turned, &mut tile);
         let count = group * rows.len();
         let logs = &mut logs[first * group..rows.end * group];
-        simd(|| {
-            let scores = tile.scores.chunks_exact_mut(keys.len()).take(count);
-            let sums = tile.totals.iter_mut().zip(logs.iter_mut());
-            for ((x, scores), (total, log)) in scores.enumerate().zip(sums) {
-                let seen = visible(g, b, first + x % rows.len(), &keys);
-                let (before, rest) = scores.split_at_mut(seen.start);
-                let (seen, after) = rest.split_at_mut(seen.len());
-                before.fill(0.0);
-                after.fill(0.0);
-                let largest = max(seen);
-                *total = exp_sum(seen, largest);
-                *log = largest + total.ln();
-            }
-        });
+        simd(
+            #[inline(always)]
+            || {
+                let scores = tile.scores.chunks_exact_mut(keys.len()).take(count);
+                let sums = tile.totals.iter_mut().zip(logs.iter_mut());
+                for ((x, scores), (total, log)) in scores.enumerate().zip(sums) {
+                    let seen = visible(g, b, first + x % rows.len(), &keys);
+                    let (before, rest) = scores.split_at_mut(seen.start);
+                    let (seen, after) = rest.split_at_mut(seen.len());
+                    before.fill(0.0);
+                    after.fill(0.0);
+                    let largest = max(seen);
+                    *total = exp_sum(seen, largest);
+                    *log = largest + total.ln();
+                }
+            },
+        );
         let weights = View::new(&tile.scores, count, keys.len());
         let values = g.head_view(b, head, v, keys);
-        product(&mut tile.mixed, weights, values, false, Threads::One);
-        simd(|| {
-            for (x, mixed) in tile.mixed.chunks_exact(e).take(count).enumerate() {
-                let (of, t) = (x / rows.len(), first + x % rows.len());
-                let share = 1.0 / tile.totals[x];
-                for (to, mixed) in out.row(t)[of * e..][..e].iter_mut().zip(mixed) {
-                    *to = mixed * share;
+        product_into(&mut tile.mixed, weights, values, false, Threads::One);
+        simd(
+            #[inline(always)]
+            || {
+                for (x, mixed) in tile.mixed.chunks_exact(e).take(count).enumerate() {
+                    let (of, t) = (x / rows.len(), first + x % rows.len());
+                    let share = 1.0 / tile.totals[x];
+                    for (to, mixed) in out.row(t)[of * e..][..e].iter_mut().zip(mixed) {
+                        *to = mixed * share;
+                    }
                 }
-            }
-        });
+            },
+        );
     }
 }
 
@@ -316,56 +328,68 @@ fn backward_head(
         let place = |x: usize| (x / rows.len(), first + x % rows.len());
         g.scores((b, head), &rows, &keys, q, &turned, &mut tile);
         let logs = &logs[first * group..rows.end * group];
-        simd(|| {
-            let scores = tile.scores.chunks_exact_mut(n);
-            for ((x, scores), log) in scores.take(count).enumerate().zip(logs) {
-                let seen = visible(g, b, place(x).1, &keys);
-                scores[..seen.start].fill(0.0);
-                scores[seen.end..].fill(0.0);
-                for score in &mut scores[seen] {
-                    *score = exp(*score - log);
+        simd(
+            #[inline(always)]
+            || {
+                let scores = tile.scores.chunks_exact_mut(n);
+                for ((x, scores), log) in scores.take(count).enumerate().zip(logs) {
+                    let seen = visible(g, b, place(x).1, &keys);
+                    scores[..seen.start].fill(0.0);
+                    scores[seen.end..].fill(0.0);
+                    for score in &mut scores[seen] {
+                        *score = exp(*score - log);
+                    }
                 }
-            }
-            for (x, to) in douts.chunks_exact_mut(e).take(count).enumerate() {
-                let (of, t) = place(x);
-                to.copy_from_slice(&dy[g.at(b, t, head * group + of, g.heads)]);
-            }
-        });
+                for (x, to) in douts.chunks_exact_mut(e).take(count).enumerate() {
+                    let (of, t) = place(x);
+                    to.copy_from_slice(&dy[g.at(b, t, head * group + of, g.heads)]);
+                }
+            },
+        );
         let weights = View::new(&tile.scores, count, n);
         let dout = View::new(&douts, count, e);
         let part = &mut dvalues[keys.start * e..keys.end * e];
-        product(part, weights.t(), dout, true, Threads::One);
+        product_into(part, weights.t(), dout, true, Threads::One);
         let values = g.head_view(b, head, v, keys.clone());
-        product(&mut dscores, dout, values.t(), false, Threads::One);
-        simd(|| {
-            let dscores = dscores.chunks_exact_mut(n).zip(douts.chunks_exact(e));
-            let rows = dscores.zip(tile.scores.chunks_exact(n));
-            for (x, ((dscores, dout), weights)) in rows.take(count).enumerate() {
-                let (of, t) = place(x);
-                let mean = dot(&y[g.at(b, t, head * group + of, g.heads)], dout);
-                for (d, weight) in dscores.iter_mut().zip(weights) {
-                    *d = weight * (*d - mean);
+        product_into(&mut dscores, dout, values.t(), false, Threads::One);
+        simd(
+            #[inline(always)]
+            || {
+                let dscores = dscores.chunks_exact_mut(n).zip(douts.chunks_exact(e));
+                let rows = dscores.zip(tile.scores.chunks_exact(n));
+                for (x, ((dscores, dout), weights)) in rows.take(count).enumerate() {
+                    let (of, t) = place(x);
+                    let mean = dot(&y[g.at(b, t, head * group + of, g.heads)], dout);
+                    for (d, weight) in dscores.iter_mut().zip(weights) {
+                        *d = weight * (*d - mean);
+                    }
                 }
-            }
-        });
+            },
+        );
         let dscores = View::new(&dscores, count, n);
         let queries = View::new(&tile.queries, count, e);
         let part = &mut dturned[keys.start * e..keys.end * e];
-        product(part, dscores.t(), queries, true, Threads::One);
+        product_into(part, dscores.t(), queries, true, Threads::One);
         let keys = View::new(&turned[keys.start * e..], n, e);
-        product(&mut tile.mixed, dscores, keys, false, Threads::One);
-        simd(|| {
-            for (x, dquery) in tile.mixed.chunks_exact(e).take(count).enumerate() {
-                let (of, t) = place(x);
-                g.turn_back((b, t), dquery, g.scale(), &mut dq.row(t)[of * e..][..e]);
-            }
-        });
+        product_into(&mut tile.mixed, dscores, keys, false, Threads::One);
+        simd(
+            #[inline(always)]
+            || {
+                for (x, dquery) in tile.mixed.chunks_exact(e).take(count).enumerate() {
+                    let (of, t) = place(x);
+                    g.turn_back((b, t), dquery, g.scale(), &mut dq.row(t)[of * e..][..e]);
+                }
+            },
+        );
     }
-    simd(|| {
-        for t in 0..g.length {
-            let row = t * e..(t + 1) * e;
-            g.turn_back((b, t), &dturned[row.clone()], 1.0, dk.row(t));
-            dv.row(t).copy_from_slice(&dvalues[row]);
-        }
-    });
+    simd(
+        #[inline(always)]
+        || {
+            for t in 0..g.length {
+                let row = t * e..(t + 1) * e;
+                g.turn_back((b, t), &dturned[row.clone()], 1.0, dk.row(t));
+                dv.row(t).copy_from_slice(&dvalues[row]);
+            }
+        },
+    );
 }

@@ -4,14 +4,12 @@
 use std::sync::Arc;
 
 use burn::backend::Autodiff;
-use burn::backend::Backend;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::tensor::Shape;
 
 use super::attention::Geometry;
 use super::backend::{FusedGradients, FusedOps};
@@ -34,6 +32,86 @@ impl<B: FusedGradients> Backward<B, 3> for Attention {
         let found = B::attention_backward(inputs, kept, dy, &geometry);
         for (parent, gradient) in ops.parents.into_iter().zip(found) {
             if let Some(parent) = parent {
+                grads.register::<B>(parent.id, gradient);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Linear;
+
+impl<B: FusedGradients> Backward<B, 2> for Linear {
+    type State = [NodeId; 2];
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 2>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
+        let dy = grads.consume::<B>(&ops.node);
+        let [x, w] = ops.state.map(|id| checkpointer.retrieve_node_output(id));
+        let [parent_x, parent_w] = ops.parents;
+        if let Some(parent) = parent_w {
+            grads.register::<B>(parent.id, B::project_weight_backward(x, dy.clone()));
+        }
+        if let Some(parent) = parent_x {
+            grads.register::<B>(parent.id, B::project_input_backward(dy, w));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct LinearAdded;
+
+impl<B: FusedGradients> Backward<B, 3> for LinearAdded {
+    type State = [NodeId; 3];
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 3>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
+        let dy = grads.consume::<B>(&ops.node);
+        let [x, w, added] = ops.state.map(|id| checkpointer.retrieve_node_output(id));
+        let [parent_x, parent_w, parent_added] = ops.parents;
+        if let Some(parent) = parent_w {
+            grads.register::<B>(parent.id, B::project_weight_backward(x, dy.clone()));
+        }
+        if let Some(parent) = parent_x {
+            grads.register::<B>(parent.id, B::project_input_backward(dy.clone(), w));
+        }
+        if let Some(parent) = parent_added {
+            grads.register::<B>(parent.id, B::project_added_backward(dy, &added));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct GatedMlp;
+
+impl<B: FusedGradients> Backward<B, 5> for GatedMlp {
+    type State = ([NodeId; 4], [FloatTensor<B>; 2]);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 5>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
+        let dy = grads.consume::<B>(&ops.node);
+        let (inputs, kept) = ops.state;
+        let [x, g, u, w] = inputs.map(|id| checkpointer.retrieve_node_output(id));
+        let [parents @ .., parent_added] = ops.parents;
+        let wanted = std::array::from_fn(|i| parents[i].is_some());
+        let found = B::gated_mlp_backward(x, [g, u, w], kept, dy.clone(), wanted);
+        if let Some(parent) = parent_added {
+            grads.register::<B>(parent.id, dy);
+        }
+        for pair in parents.into_iter().zip(found) {
+            if let (Some(parent), Some(gradient)) = pair {
                 grads.register::<B>(parent.id, gradient);
             }
         }
@@ -90,15 +168,15 @@ impl<B: FusedGradients> Backward<B, 2> for Swiglu {
 #[derive(Debug)]
 struct LinearCrossEntropy;
 
-impl<B: Backend> Backward<B, 2> for LinearCrossEntropy {
+impl<B: FusedGradients> Backward<B, 2> for LinearCrossEntropy {
     /// The gradients for a loss that counts once.
     type State = [FloatTensor<B>; 2];
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let dloss = B::float_reshape(grads.consume::<B>(&ops.node), Shape::new([1, 1]));
+        let dloss = grads.consume::<B>(&ops.node);
         for (parent, gradient) in ops.parents.into_iter().zip(ops.state) {
             if let Some(parent) = parent {
-                grads.register::<B>(parent.id, B::float_mul(gradient, dloss.clone()));
+                grads.register::<B>(parent.id, B::scaled(gradient, dloss.clone()));
             }
         }
     }
@@ -122,6 +200,63 @@ impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
             OpsKind::UnTracked(prepared) => {
                 let [q, k, v] = [q, k, v].map(|t| t.into_primitive());
                 prepared.finish(B::causal_attention(q, k, v, geometry))
+            }
+        }
+    }
+
+    fn project(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self> {
+        let nodes = [x.node(), w.node()];
+        match Linear.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(mut prepared) => {
+                let ids = [&x, &w].map(|t| prepared.checkpoint(t));
+                prepared.finish(ids, B::project(x.into_primitive(), w.into_primitive()))
+            }
+            OpsKind::UnTracked(prepared) => {
+                prepared.finish(B::project(x.into_primitive(), w.into_primitive()))
+            }
+        }
+    }
+
+    fn project_added(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        added: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node(), w.node(), added.node()];
+        match LinearAdded.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(mut prepared) => {
+                let ids = [&x, &w, &added].map(|t| prepared.checkpoint(t));
+                let [x, w, added] = [x, w, added].map(|t| t.into_primitive());
+                prepared.finish(ids, B::project_added(x, w, added))
+            }
+            OpsKind::UnTracked(prepared) => {
+                let [x, w, added] = [x, w, added].map(|t| t.into_primitive());
+                prepared.finish(B::project_added(x, w, added))
+            }
+        }
+    }
+
+    fn gated_mlp(
+        x: FloatTensor<Self>,
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        down: FloatTensor<Self>,
+        added: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let inputs = [&x, &gate, &up, &down, &added];
+        let nodes = inputs.map(|t| t.node());
+        match GatedMlp.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(mut prepared) => {
+                let ids = [&x, &gate, &up, &down].map(|t| prepared.checkpoint(t));
+                let weights = [gate, up, down].map(|t| t.into_primitive());
+                let (x, added) = (x.into_primitive(), added.into_primitive());
+                let [y, gate, up] = B::gated_mlp_kept(x, weights, added);
+                prepared.finish((ids, [gate, up]), y)
+            }
+            OpsKind::UnTracked(prepared) => {
+                let [gate, up, down] = [gate, up, down].map(|t| t.into_primitive());
+                let (x, added) = (x.into_primitive(), added.into_primitive());
+                prepared.finish(B::gated_mlp(x, gate, up, down, added))
             }
         }
     }

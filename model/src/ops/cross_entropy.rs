@@ -9,7 +9,7 @@
 
 use rayon::prelude::*;
 
-use super::raw::{Threads, View, product};
+use super::raw::{Threads, View, product_into};
 use super::vector::{exp_sum, max, simd};
 
 /// The head's weights.
@@ -38,11 +38,11 @@ pub(crate) struct Gradients<'a> {
     pub weights: &'a mut [f32],
 }
 
-/// Logits that exist at once: 64 MiB.
-const LOGITS: usize = 1 << 24;
+/// Logits that exist at once: 16 MiB.
+const LOGITS: usize = 1 << 22;
 /// A chunk has at least this many positions, however large the vocabulary: fewer make the
 /// products slow.
-const FEWEST: usize = 64;
+const FEWEST: usize = 256;
 
 /// The loss of `x` `[N, D]`.
 pub(crate) fn loss(
@@ -68,26 +68,29 @@ pub(crate) fn loss(
         let rows = first..n.min(first + chunk);
         let logits = &mut logits[..rows.len() * v];
         let part = View::new(&x[rows.start * d..], rows.len(), d);
-        product(logits, part, weights, false, Threads::All);
+        product_into(logits, part, weights, false, Threads::All);
         let of = |i: usize| (targets.ids[first + i], targets.weights[first + i]);
         let terms: Vec<f64> = logits
             .par_chunks_exact_mut(v)
             .enumerate()
             .map(|(i, row)| {
                 let (target, weight) = of(i);
-                simd(|| position(row, target, weight, gradients.is_some()))
+                simd(
+                    #[inline(always)]
+                    || position(row, target, weight, gradients.is_some()),
+                )
             })
             .collect();
         total += terms.iter().sum::<f64>();
         if let Some(gradients) = &mut gradients {
             let dlogits = View::new(logits, rows.len(), v);
             let dx = &mut gradients.x[rows.start * d..rows.end * d];
-            product(dx, dlogits, weights.t(), false, Threads::All);
+            product_into(dx, dlogits, weights.t(), false, Threads::All);
             let (a, b) = match head.tied {
                 true => (dlogits, part),
                 false => (part, dlogits),
             };
-            product(gradients.weights, a.t(), b, first > 0, Threads::All);
+            product_into(gradients.weights, a.t(), b, first > 0, Threads::All);
         }
     }
     total

@@ -1,13 +1,14 @@
 //! Operations with a forward and a backward pass of their own for the CPU, where Burn would
-//! compose them of smaller ones: attention with its rotary positions, RMSNorm, SwiGLU, and
-//! the head with its cross entropy.
+//! compose them of smaller ones: linear layers with what is added to them, attention with its
+//! rotary positions, RMSNorm, SwiGLU alone and with its three matrices, and the head with its
+//! cross entropy.
 //!
 //! Burn's compositions keep an array of activations for every small step and run most of
 //! them on one thread; these keep their inputs alone and use all cores. On devices other
 //! than `cpu` (burn-flex) the composed forms are used, which the tests hold equal.
 //!
 //! `kernel` modules ([`attention`], [`norm`], [`swiglu`], [`cross_entropy`]) work on slices
-//! of f32; [`backend`] and [`autodiff`] are the way there from Burn's tensors; [`blocks`] is
+//! of f32; [`backend`], [`flex`] and [`autodiff`] are the way there from Burn's tensors; [`blocks`] is
 //! the composed attention. Gradients do
 //! not depend on the number of threads: what is summed over tasks is summed in their order.
 
@@ -27,6 +28,7 @@ mod autodiff;
 mod backend;
 mod blocks;
 mod cross_entropy;
+mod flex;
 mod norm;
 mod raw;
 mod swiglu;
@@ -39,7 +41,8 @@ pub(crate) fn available(device: &Device) -> bool {
     *device == Device::flex()
 }
 
-fn fused<const D: usize>(x: &Tensor<D>) -> bool {
+/// Whether the operations run on `x`.
+pub(crate) fn fused<const D: usize>(x: &Tensor<D>) -> bool {
     x.dtype() == DType::F32 && available(&x.device())
 }
 
@@ -56,6 +59,36 @@ pub(crate) fn attention(
         k.into_dispatch(),
         v.into_dispatch(),
         geometry,
+    ))
+}
+
+/// `x` `[.., I]` times `w` `[I, O]`, plus `added` `[.., O]` or `[O]` where there is one; `w`
+/// in f32 on a device where it is [`available`].
+pub(crate) fn linear<const D: usize, const A: usize>(
+    x: Tensor<D>,
+    w: Tensor<2>,
+    added: Option<Tensor<A>>,
+) -> Tensor<D> {
+    let (x, w) = (x.into_dispatch(), w.into_dispatch());
+    Tensor::from_dispatch(match added {
+        Some(added) => Dispatch::project_added(x, w, added.into_dispatch()),
+        None => Dispatch::project(x, w),
+    })
+}
+
+/// `added + (silu(x gate) · (x up)) down`: `x` and `added` `[B, T, D]`, `gate` and `up`
+/// `[D, I]`, `down` `[I, D]`, all in f32 on a device where it is [`available`].
+pub(crate) fn gated_mlp(
+    x: Tensor<3>,
+    [gate, up, down]: [Tensor<2>; 3],
+    added: Tensor<3>,
+) -> Tensor<3> {
+    Tensor::from_dispatch(Dispatch::gated_mlp(
+        x.into_dispatch(),
+        gate.into_dispatch(),
+        up.into_dispatch(),
+        down.into_dispatch(),
+        added.into_dispatch(),
     ))
 }
 

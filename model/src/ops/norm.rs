@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-use super::vector::{dot, simd, sum};
+use super::vector::{dot, dot3, simd};
 
 /// Rows that one task does.
 const ROWS: usize = 64;
@@ -21,14 +21,17 @@ pub(crate) fn forward(x: &[f32], w: &[f32], epsilon: f32, y: &mut [f32]) {
     let d = w.len().max(1);
     let chunks = y.par_chunks_mut(ROWS * d).zip(x.par_chunks(ROWS * d));
     chunks.for_each(|(y, x)| {
-        simd(|| {
-            for (y, x) in y.chunks_exact_mut(d).zip(x.chunks_exact(d)) {
-                let r = inverse(x, epsilon);
-                for ((y, x), w) in y.iter_mut().zip(x).zip(w) {
-                    *y = x * r * w;
+        simd(
+            #[inline(always)]
+            || {
+                for (y, x) in y.chunks_exact_mut(d).zip(x.chunks_exact(d)) {
+                    let r = inverse(x, epsilon);
+                    for ((y, x), w) in y.iter_mut().zip(x).zip(w) {
+                        *y = x * r * w;
+                    }
                 }
-            }
-        })
+            },
+        )
     });
 }
 
@@ -41,12 +44,15 @@ pub(crate) fn backward(x: &[f32], w: &[f32], dy: &[f32], epsilon: f32, dx: &mut 
         .zip(dy.par_chunks(ROWS * d))
         .map(|((dx, x), dy)| {
             let mut dw = vec![0f32; d];
-            simd(|| {
-                let rows = x.chunks_exact(d).zip(dy.chunks_exact(d));
-                for (dx, (x, dy)) in dx.chunks_exact_mut(d).zip(rows) {
-                    row_backward(x, w, dy, epsilon, dx, &mut dw);
-                }
-            });
+            simd(
+                #[inline(always)]
+                || {
+                    let rows = x.chunks_exact(d).zip(dy.chunks_exact(d));
+                    for (dx, (x, dy)) in dx.chunks_exact_mut(d).zip(rows) {
+                        row_backward(x, w, dy, epsilon, dx, &mut dw);
+                    }
+                },
+            );
             dw
         })
         .collect();
@@ -64,7 +70,7 @@ fn row_backward(x: &[f32], w: &[f32], dy: &[f32], epsilon: f32, dx: &mut [f32], 
     let d = x.len();
     let (w, dy, dx, dw) = (&w[..d], &dy[..d], &mut dx[..d], &mut dw[..d]);
     let r = inverse(x, epsilon);
-    let mean = sum(d, |i| dy[i] * w[i] * x[i]) / d as f32;
+    let mean = dot3(dy, w, x) / d as f32;
     let back = mean * r * r * r;
     for i in 0..d {
         dx[i] = dy[i] * w[i] * r - x[i] * back;

@@ -43,6 +43,11 @@ impl<'a> View<'a> {
         Self::strided(data, rows, columns, columns)
     }
 
+    /// How many columns it has.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
     /// Its transpose.
     pub fn t(self) -> Self {
         Self {
@@ -64,28 +69,53 @@ pub(crate) enum Threads {
     All,
 }
 
-/// `out = a b`, or `out += a b` where `add`; `out` `[a.rows, b.columns]`. The order of
-/// additions within an element does not depend on the number of threads.
+/// `a b`, `[a.rows, b.columns]`. The order of additions within an element does not depend on
+/// the number of threads.
+///
+/// # Panics
+/// Inner sizes that differ.
+pub(crate) fn product(a: View<'_>, b: View<'_>, threads: Threads) -> Vec<f32> {
+    let size = a.rows * b.columns;
+    if a.columns == 0 {
+        return vec![0.0; size];
+    }
+    let mut out = Vec::with_capacity(size);
+    // SAFETY: the room is there, and a product that adds to nothing writes every element.
+    unsafe {
+        multiply(out.as_mut_ptr(), a, b, false, threads);
+        out.set_len(size);
+    }
+    out
+}
+
+/// `out = a b`, or `out += a b` where `add`; `out` `[a.rows, b.columns]`, as [`product`].
 ///
 /// # Panics
 /// Sizes that do not fit each other.
-pub(crate) fn product(out: &mut [f32], a: View<'_>, b: View<'_>, add: bool, threads: Threads) {
+pub(crate) fn product_into(out: &mut [f32], a: View<'_>, b: View<'_>, add: bool, threads: Threads) {
+    assert!(out.len() >= a.rows * b.columns, "room for a product");
+    // SAFETY: there is room, and `out`, borrowed mutably, overlaps neither view.
+    unsafe { multiply(out.as_mut_ptr(), a, b, add, threads) }
+}
+
+/// # Safety
+/// `out` has room for `a.rows · b.columns` numbers, which are initialised if `add`, and
+/// overlaps neither view.
+unsafe fn multiply(out: *mut f32, a: View<'_>, b: View<'_>, add: bool, threads: Threads) {
     let (m, n, k) = (a.rows, b.columns, a.columns);
     assert_eq!(k, b.rows, "inner sizes of a product");
-    assert!(out.len() >= m * n, "room for a product");
     let parallelism = match threads {
         Threads::One => gemm::Parallelism::None,
         Threads::All => gemm::Parallelism::Rayon(0),
     };
     // SAFETY: both views lie within their slices (checked when they were made, and the
-    // transpose covers the same elements), `out` has room for m rows of n, and is borrowed
-    // mutably, so that it overlaps neither.
+    // transpose covers the same elements); the caller answers for `out`.
     unsafe {
         gemm::gemm(
             m,
             n,
             k,
-            out.as_mut_ptr(),
+            out,
             1,
             n as isize,
             add,
@@ -167,7 +197,9 @@ mod tests {
             |i: usize, j: usize| -> f32 { (0..3).map(|x| a[i * 4 + x] * b[j * 4 + x]).sum() };
         let mut out = vec![1.0; 15];
         let (a, b) = (View::strided(&a, 3, 3, 4), View::strided(&b, 5, 3, 4));
-        product(&mut out, a, b.t(), true, Threads::One);
+        product_into(&mut out, a, b.t(), true, Threads::One);
+        let fresh = product(a, b.t(), Threads::All);
+        assert!(out.iter().zip(&fresh).all(|(a, b)| *a == b + 1.0));
         for i in 0..3 {
             for j in 0..5 {
                 assert_eq!(out[i * 5 + j], 1.0 + expected(i, j));

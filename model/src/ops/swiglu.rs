@@ -13,27 +13,32 @@ const PART: usize = 1 << 14;
 pub(crate) fn forward(gate: &[f32], up: &[f32], y: &mut [f32]) {
     let parts = y.par_chunks_mut(PART).zip(gate.par_chunks(PART));
     parts.zip(up.par_chunks(PART)).for_each(|((y, gate), up)| {
-        simd(|| {
-            for ((y, g), u) in y.iter_mut().zip(gate).zip(up) {
-                *y = g * sigmoid(*g) * u;
-            }
-        })
+        simd(
+            #[inline(always)]
+            || {
+                for ((y, g), u) in y.iter_mut().zip(gate).zip(up) {
+                    *y = g * sigmoid(*g) * u;
+                }
+            },
+        )
     });
 }
 
-/// Fills `dgate` and `dup`; all of one size.
-pub(crate) fn backward(gate: &[f32], up: &[f32], dy: &[f32], dgate: &mut [f32], dup: &mut [f32]) {
+/// Fills `dgate`, and `dup` in the place of `dy`; all of one size.
+pub(crate) fn backward(gate: &[f32], up: &[f32], dgate: &mut [f32], dup: &mut [f32]) {
     let outs = dgate.par_chunks_mut(PART).zip(dup.par_chunks_mut(PART));
     let ins = gate.par_chunks(PART).zip(up.par_chunks(PART));
-    let parts = outs.zip(ins).zip(dy.par_chunks(PART));
-    parts.for_each(|(((dgate, dup), (gate, up)), dy)| {
-        simd(|| {
-            let outs = dgate.iter_mut().zip(dup.iter_mut());
-            for (((dg, du), dy), (g, u)) in outs.zip(dy).zip(gate.iter().zip(up)) {
-                let s = sigmoid(*g);
-                *du = dy * g * s;
-                *dg = dy * u * s * (1.0 + g * (1.0 - s));
-            }
-        })
+    outs.zip(ins).for_each(|((dgate, dup), (gate, up))| {
+        simd(
+            #[inline(always)]
+            || {
+                let outs = dgate.iter_mut().zip(dup.iter_mut());
+                for ((dg, du), (g, u)) in outs.zip(gate.iter().zip(up)) {
+                    let (s, dy) = (sigmoid(*g), *du);
+                    *du = dy * g * s;
+                    *dg = dy * u * s * (1.0 + g * (1.0 - s));
+                }
+            },
+        )
     });
 }

@@ -370,6 +370,119 @@ fn rms_norm_and_its_gradients() {
 }
 
 #[test]
+fn linear_and_its_gradients() {
+    let device = Device::flex().autodiff();
+    let (b, t, i, o) = (2, 3, 5, 4);
+    for added in [None, Some(vec![o]), Some(vec![b, t, o])] {
+        let size = added.as_ref().map_or(0, |shape| shape.iter().product());
+        let inputs = rounded(vec![
+            values(b * t * i, 1),
+            values(i * o, 2),
+            values(size, 3),
+        ]);
+        let weights = rounded(vec![values(b * t * o, 4)]).remove(0);
+        let x = tensor(&inputs[0], [b, t, i], &device).require_grad();
+        let w = tensor(&inputs[1], [i, o], &device).require_grad();
+        let extra = tensor(&inputs[2], [size], &device).require_grad();
+        let y = match added.as_deref() {
+            None => linear(x.clone(), w.clone(), None::<Tensor<1>>),
+            Some([_]) => linear(x.clone(), w.clone(), Some(extra.clone())),
+            _ => linear(x.clone(), w.clone(), Some(extra.clone().reshape([b, t, o]))),
+        };
+        let defined = |inputs: &[Vec<f64>]| -> f64 {
+            let output = |at: usize| -> f64 {
+                let (row, column) = (at / o, at % o);
+                let plus = match size {
+                    0 => 0.0,
+                    size => inputs[2][at % size],
+                };
+                let terms = (0..i).map(|j| inputs[0][row * i + j] * inputs[1][j * o + column]);
+                plus + terms.sum::<f64>()
+            };
+            (0..b * t * o).map(|at| output(at) * weights[at]).sum()
+        };
+        let loss = (y * tensor(&weights, [b, t, o], &device)).sum();
+        let grads = loss.backward();
+        let value: f32 = loss.into_scalar();
+        assert!((f64::from(value) - defined(&inputs)).abs() < 1e-5);
+        check_differences(&inputs, 0, &numbers(x.grad(&grads).unwrap()), &defined);
+        check_differences(&inputs, 1, &numbers(w.grad(&grads).unwrap()), &defined);
+        if size > 0 {
+            check_differences(&inputs, 2, &numbers(extra.grad(&grads).unwrap()), &defined);
+        }
+    }
+}
+
+#[test]
+fn gated_mlp_and_its_gradients() {
+    let device = Device::flex().autodiff();
+    let (n, d, i) = (6, 4, 7);
+    let sizes = [n * d, d * i, d * i, i * d, n * d];
+    let inputs = (0..).zip(sizes).map(|(salt, size)| values(size, salt + 1));
+    let inputs = rounded(inputs.collect());
+    let weights = rounded(vec![values(n * d, 9)]).remove(0);
+    let run = |tracked: [bool; 5], fused: bool| {
+        let x = tensor(&inputs[0], [2, n / 2, d], &device).set_require_grad(tracked[0]);
+        let g = tensor(&inputs[1], [d, i], &device).set_require_grad(tracked[1]);
+        let u = tensor(&inputs[2], [d, i], &device).set_require_grad(tracked[2]);
+        let w = tensor(&inputs[3], [i, d], &device).set_require_grad(tracked[3]);
+        let added = tensor(&inputs[4], [2, n / 2, d], &device).set_require_grad(tracked[4]);
+        let matrices = [g.clone(), u.clone(), w.clone()];
+        let y = if fused {
+            gated_mlp(x.clone(), matrices, added.clone())
+        } else {
+            let [g, u, w] = matrices.map(|m| m.unsqueeze::<3>());
+            let mixed = activation::silu(x.clone().matmul(g)) * x.clone().matmul(u);
+            added.clone() + mixed.matmul(w)
+        };
+        let grads = (y * tensor(&weights, [2, n / 2, d], &device))
+            .sum()
+            .backward();
+        [
+            x.grad(&grads).map(numbers),
+            g.grad(&grads).map(numbers),
+            u.grad(&grads).map(numbers),
+            w.grad(&grads).map(numbers),
+            added.grad(&grads).map(numbers),
+        ]
+    };
+    let all = run([true; 5], true);
+    for (a, b) in all.iter().zip(run([true; 5], false)) {
+        close(a.as_ref().unwrap(), &b.unwrap(), 1e-5, "gated mlp");
+    }
+    // What is frozen gets no gradient, and the rest the same as before.
+    for tracked in [
+        [true, false, false, false, true],
+        [false, true, false, true, false],
+    ] {
+        for (i, (some, all)) in run(tracked, true).iter().zip(&all).enumerate() {
+            let expected = tracked[i].then(|| all.clone().unwrap());
+            assert_eq!(some, &expected, "{i}");
+        }
+    }
+    for (which, got) in all.iter().enumerate() {
+        check_differences(&inputs, which, got.as_ref().unwrap(), &|inputs| {
+            let mut total = 0.0;
+            for row in 0..n {
+                let x = &inputs[0][row * d..][..d];
+                let through =
+                    |m: &[f64], j: usize| -> f64 { (0..d).map(|k| x[k] * m[k * i + j]).sum() };
+                let mixed = |j: usize| {
+                    let gate = through(&inputs[1], j);
+                    gate / (1.0 + (-gate).exp()) * through(&inputs[2], j)
+                };
+                for column in 0..d {
+                    let down: f64 = (0..i).map(|j| mixed(j) * inputs[3][j * d + column]).sum();
+                    let at = row * d + column;
+                    total += (inputs[4][at] + down) * weights[at];
+                }
+            }
+            total
+        });
+    }
+}
+
+#[test]
 fn swiglu_and_its_gradients() {
     let device = Device::flex().autodiff();
     for n in [33, 40_000] {

@@ -6,7 +6,8 @@
 /// Lanes that sums are kept in.
 const LANES: usize = 16;
 
-/// Runs `f`, compiled for this processor.
+/// Runs `f`, compiled for this processor: a closure marked `#[inline(always)]`, without
+/// which it may be compiled once for any.
 #[inline(always)]
 pub(crate) fn simd<R>(f: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(f)
@@ -19,7 +20,8 @@ pub(crate) fn exp(x: f32) -> f32 {
     // Adding and taking away 1.5 · 2²³ rounds to the nearest integer.
     const ROUND: f32 = 12_582_912.0;
     let x = x.clamp(-87.0, 87.0);
-    let n = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
     // ln 2 in two parts, the first short enough that n times it is exact.
     let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
     let mut p = 1.987_569_1e-4;
@@ -29,7 +31,10 @@ pub(crate) fn exp(x: f32) -> f32 {
     p = p * r + 1.666_666_5e-1;
     p = p * r + 0.5;
     let y = p * r * r + r + 1.0;
-    f32::from_bits(((n as i32 + 127) << 23) as u32) * y
+    // The integer stands in the last bits of the shifted number: no conversion, which would
+    // have to look after what is out of range.
+    let n = shifted.to_bits().wrapping_sub(ROUND.to_bits());
+    f32::from_bits(n.wrapping_add(127) << 23) * y
 }
 
 /// 1 / (1 + e^−x).
@@ -38,39 +43,57 @@ pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
-/// Σ over `n` of `f`, which answers the term at an index, in lanes.
+/// The slices' parts of 16, then what is left of them: loops over arrays are vectorised.
 #[inline(always)]
-pub(crate) fn sum(n: usize, mut f: impl FnMut(usize) -> f32) -> f32 {
-    let mut lanes = [0f32; LANES];
-    let whole = n / LANES * LANES;
-    for first in (0..whole).step_by(LANES) {
-        for (lane, sum) in lanes.iter_mut().enumerate() {
-            *sum += f(first + lane);
-        }
-    }
-    let mut total: f32 = lanes.iter().sum();
-    for i in whole..n {
-        total += f(i);
-    }
-    total
+fn parts<'a>(x: &'a [f32]) -> (impl Iterator<Item = &'a [f32; LANES]>, &'a [f32]) {
+    let (whole, rest) = x.as_chunks::<LANES>();
+    (whole.iter(), rest)
 }
 
 /// a · b over the shorter of them.
 #[inline(always)]
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let n = a.len().min(b.len());
-    let (a, b) = (&a[..n], &b[..n]);
-    sum(n, |i| a[i] * b[i])
+    let ((a, last_a), (b, last_b)) = (parts(&a[..n]), parts(&b[..n]));
+    let mut lanes = [0f32; LANES];
+    for (a, b) in a.zip(b) {
+        for i in 0..LANES {
+            lanes[i] += a[i] * b[i];
+        }
+    }
+    let rest: f32 = last_a.iter().zip(last_b).map(|(a, b)| a * b).sum();
+    lanes.iter().sum::<f32>() + rest
+}
+
+/// Σ a · b · c over the shortest of them.
+#[inline(always)]
+pub(crate) fn dot3(a: &[f32], b: &[f32], c: &[f32]) -> f32 {
+    let n = a.len().min(b.len()).min(c.len());
+    let (a, last_a) = parts(&a[..n]);
+    let ((b, last_b), (c, last_c)) = (parts(&b[..n]), parts(&c[..n]));
+    let mut lanes = [0f32; LANES];
+    for (a, (b, c)) in a.zip(b.zip(c)) {
+        for i in 0..LANES {
+            lanes[i] += a[i] * b[i] * c[i];
+        }
+    }
+    let last = last_a.iter().zip(last_b.iter().zip(last_c));
+    let rest: f32 = last.map(|(a, (b, c))| a * b * c).sum();
+    lanes.iter().sum::<f32>() + rest
 }
 
 /// The largest, −∞ of none.
 #[inline(always)]
 pub(crate) fn max(x: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
-    let (whole, rest) = x.split_at(x.len() / LANES * LANES);
-    for part in whole.chunks_exact(LANES) {
-        for (lane, &x) in lanes.iter_mut().zip(part) {
-            *lane = if x > *lane { x } else { *lane };
+    let (whole, rest) = parts(x);
+    for part in whole {
+        for i in 0..LANES {
+            lanes[i] = if part[i] > lanes[i] {
+                part[i]
+            } else {
+                lanes[i]
+            };
         }
     }
     let largest = |a: f32, &b: &f32| if b > a { b } else { a };
@@ -81,10 +104,20 @@ pub(crate) fn max(x: &[f32]) -> f32 {
 /// x ← e^(x − shift); answers the sum.
 #[inline(always)]
 pub(crate) fn exp_sum(x: &mut [f32], shift: f32) -> f32 {
-    sum(x.len(), |i| {
-        x[i] = exp(x[i] - shift);
-        x[i]
-    })
+    let (whole, rest) = x.as_chunks_mut::<LANES>();
+    let mut lanes = [0f32; LANES];
+    for part in whole {
+        for i in 0..LANES {
+            part[i] = exp(part[i] - shift);
+            lanes[i] += part[i];
+        }
+    }
+    let mut total: f32 = lanes.iter().sum();
+    for x in rest {
+        *x = exp(*x - shift);
+        total += *x;
+    }
+    total
 }
 
 #[cfg(test)]
@@ -112,9 +145,18 @@ mod tests {
             let plain: f32 = x.iter().zip(&y).map(|(a, b)| a * b).sum();
             assert_eq!(simd(|| dot(&x, &y)), plain);
             let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            assert_eq!(simd(|| max(&x)), largest);
+            assert_eq!(
+                simd(
+                    #[inline(always)]
+                    || max(&x)
+                ),
+                largest
+            );
             let mut e = x.clone();
-            let total = simd(|| exp_sum(&mut e, 3.0));
+            let total = simd(
+                #[inline(always)]
+                || exp_sum(&mut e, 3.0),
+            );
             let exact: f64 = x.iter().map(|&x| f64::from(x - 3.0).exp()).sum();
             assert!((f64::from(total) - exact).abs() <= 1e-5 * exact);
         }

@@ -1,0 +1,322 @@
+//! The operations on burn-flex: from its tensors to slices and back.
+
+use std::sync::Arc;
+
+use burn::backend::flex::{FlexTensor, Layout};
+use burn::backend::ops::FloatTensorOps;
+use burn::backend::{Flex, TensorMetadata};
+use burn::tensor::{Bytes, DType, Shape};
+
+use super::attention::{self, Geometry};
+use super::backend::{FusedGradients, FusedOps};
+use super::cross_entropy::{self, Gradients, Head, Targets};
+use super::raw::{Threads, View, product, product_into};
+use super::{norm, swiglu};
+
+fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
+    FlexTensor::new(
+        Bytes::from_elems(values),
+        Layout::contiguous(shape),
+        DType::F32,
+    )
+}
+
+fn zeros(like: &FlexTensor) -> Vec<f32> {
+    vec![0f32; like.shape().num_elements()]
+}
+
+/// The target ids, which flex keeps in one of two widths.
+fn ids(targets: &FlexTensor) -> Vec<usize> {
+    let targets = targets.to_contiguous();
+    match targets.dtype() {
+        DType::I32 => targets
+            .storage::<i32>()
+            .iter()
+            .map(|&i| i as usize)
+            .collect(),
+        _ => targets
+            .storage::<i64>()
+            .iter()
+            .map(|&i| i as usize)
+            .collect(),
+    }
+}
+
+fn cross_entropy_on_slices(
+    [x, head, weights]: [FlexTensor; 3],
+    tied: bool,
+    targets: &FlexTensor,
+    with_gradients: bool,
+) -> (f64, Option<[FlexTensor; 2]>) {
+    let [x, head, weights] = [x, head, weights].map(|t| t.to_contiguous());
+    let ids = ids(targets);
+    let on = Head {
+        weights: head.storage(),
+        vocabulary: head.shape()[if tied { 0 } else { 1 }],
+        tied,
+    };
+    let targets = Targets {
+        ids: &ids,
+        weights: weights.storage(),
+    };
+    if !with_gradients {
+        return (cross_entropy::loss(x.storage(), on, targets, None), None);
+    }
+    let (mut dx, mut dhead) = (zeros(&x), zeros(&head));
+    let gradients = Gradients {
+        x: &mut dx,
+        weights: &mut dhead,
+    };
+    let loss = cross_entropy::loss(x.storage(), on, targets, Some(gradients));
+    let gradients = [tensor(dx, x.shape()), tensor(dhead, head.shape())];
+    (loss, Some(gradients))
+}
+
+/// A tensor as rows of its last dimension.
+fn rows(x: &FlexTensor) -> View<'_> {
+    let shape = x.shape();
+    let width = shape[shape.num_dims() - 1];
+    View::new(x.storage(), shape.num_elements() / width.max(1), width)
+}
+
+/// The shape of `x` with another last dimension.
+fn with_width(x: &FlexTensor, width: usize) -> Shape {
+    let mut shape = x.shape();
+    let last = shape.num_dims() - 1;
+    shape[last] = width;
+    shape
+}
+
+/// What a product is added to: `added` itself, or repeated for every row of `shape`.
+fn base(added: &FlexTensor, shape: &Shape) -> Vec<f32> {
+    let added: &[f32] = added.storage();
+    added.repeat(shape.num_elements() / added.len().max(1))
+}
+
+impl FusedOps for Flex {
+    fn project(x: FlexTensor, w: FlexTensor) -> FlexTensor {
+        let [x, w] = [x, w].map(|t| t.to_contiguous());
+        let y = product(rows(&x), rows(&w), Threads::All);
+        tensor(y, with_width(&x, w.shape()[1]))
+    }
+
+    fn project_added(x: FlexTensor, w: FlexTensor, added: FlexTensor) -> FlexTensor {
+        let [x, w, added] = [x, w, added].map(|t| t.to_contiguous());
+        let shape = with_width(&x, w.shape()[1]);
+        let mut y = base(&added, &shape);
+        product_into(&mut y, rows(&x), rows(&w), true, Threads::All);
+        tensor(y, shape)
+    }
+
+    fn gated_mlp(
+        x: FlexTensor,
+        gate: FlexTensor,
+        up: FlexTensor,
+        down: FlexTensor,
+        added: FlexTensor,
+    ) -> FlexTensor {
+        let [y, _, _] = Self::gated_mlp_kept(x, [gate, up, down], added);
+        y
+    }
+
+    fn causal_attention(
+        q: FlexTensor,
+        k: FlexTensor,
+        v: FlexTensor,
+        geometry: Arc<Geometry>,
+    ) -> FlexTensor {
+        let [y, _] = Self::attention_kept([q, k, v], &geometry);
+        y
+    }
+
+    fn rms_norm(x: FlexTensor, w: FlexTensor, epsilon: f32) -> FlexTensor {
+        let [x, w] = [x, w].map(|t| t.to_contiguous());
+        let mut y = zeros(&x);
+        norm::forward(x.storage(), w.storage(), epsilon, &mut y);
+        tensor(y, x.shape())
+    }
+
+    fn swiglu(gate: FlexTensor, up: FlexTensor) -> FlexTensor {
+        let [gate, up] = [gate, up].map(|t| t.to_contiguous());
+        let mut y = zeros(&gate);
+        swiglu::forward(gate.storage(), up.storage(), &mut y);
+        tensor(y, gate.shape())
+    }
+
+    fn linear_cross_entropy(
+        x: FlexTensor,
+        head: FlexTensor,
+        tied: bool,
+        targets: FlexTensor,
+        weights: FlexTensor,
+    ) -> FlexTensor {
+        let (loss, _) = cross_entropy_on_slices([x, head, weights], tied, &targets, false);
+        tensor(vec![loss as f32], Shape::new([1]))
+    }
+}
+
+impl FusedGradients for Flex {
+    fn project_input_backward(dy: FlexTensor, w: FlexTensor) -> FlexTensor {
+        let [dy, w] = [dy, w].map(|t| t.to_contiguous());
+        let dx = product(rows(&dy), rows(&w).t(), Threads::All);
+        tensor(dx, with_width(&dy, w.shape()[0]))
+    }
+
+    fn project_weight_backward(x: FlexTensor, dy: FlexTensor) -> FlexTensor {
+        let [x, dy] = [x, dy].map(|t| t.to_contiguous());
+        let (x, dy) = (rows(&x), rows(&dy));
+        let shape = Shape::new([x.columns(), dy.columns()]);
+        tensor(product(x.t(), dy, Threads::All), shape)
+    }
+
+    fn project_added_backward(dy: FlexTensor, like: &FlexTensor) -> FlexTensor {
+        if like.shape() == dy.shape() {
+            return dy;
+        }
+        let dy = dy.to_contiguous();
+        let width = like.shape().num_elements();
+        let mut sums = vec![0f32; width];
+        for row in dy.storage::<f32>().chunks_exact(width.max(1)) {
+            for (sum, x) in sums.iter_mut().zip(row) {
+                *sum += x;
+            }
+        }
+        tensor(sums, like.shape())
+    }
+
+    fn gated_mlp_kept(
+        x: FlexTensor,
+        weights: [FlexTensor; 3],
+        added: FlexTensor,
+    ) -> [FlexTensor; 3] {
+        let [x, added] = [x, added].map(|t| t.to_contiguous());
+        let [g, u, w] = weights.map(|t| t.to_contiguous());
+        let inner = g.shape()[1];
+        let gate = product(rows(&x), rows(&g), Threads::All);
+        let up = product(rows(&x), rows(&u), Threads::All);
+        let mut mixed = vec![0f32; gate.len()];
+        swiglu::forward(&gate, &up, &mut mixed);
+        let shape = with_width(&x, w.shape()[1]);
+        let mut y = base(&added, &shape);
+        let mixed = View::new(&mixed, gate.len() / inner.max(1), inner);
+        product_into(&mut y, mixed, rows(&w), true, Threads::All);
+        let inner = with_width(&x, inner);
+        [
+            tensor(y, shape),
+            tensor(gate, inner.clone()),
+            tensor(up, inner),
+        ]
+    }
+
+    fn gated_mlp_backward(
+        x: FlexTensor,
+        weights: [FlexTensor; 3],
+        kept: [FlexTensor; 2],
+        dy: FlexTensor,
+        wanted: [bool; 4],
+    ) -> [Option<FlexTensor>; 4] {
+        let [x, dy] = [x, dy].map(|t| t.to_contiguous());
+        let [g, u, w] = weights.map(|t| t.to_contiguous());
+        let [gate, up] = kept.map(|t| t.to_contiguous());
+        let (gate, up): (&[f32], &[f32]) = (gate.storage(), up.storage());
+        let inner = g.shape()[1];
+        fn matrix(x: &[f32], inner: usize) -> View<'_> {
+            View::new(x, x.len() / inner.max(1), inner)
+        }
+        let all = Threads::All;
+        let [want_x, want_g, want_u, want_w] = wanted;
+        // First what was mixed, for the gradient of W, then in its place the gate's.
+        let mut mixed = vec![0f32; gate.len()];
+        let dw = want_w.then(|| {
+            swiglu::forward(gate, up, &mut mixed);
+            tensor(
+                product(matrix(&mixed, inner).t(), rows(&dy), all),
+                w.shape(),
+            )
+        });
+        let mut dup = product(rows(&dy), rows(&w).t(), all);
+        swiglu::backward(gate, up, &mut mixed, &mut dup);
+        let (dgate, dup) = (matrix(&mixed, inner), matrix(&dup, inner));
+        let dg = want_g.then(|| tensor(product(rows(&x).t(), dgate, all), g.shape()));
+        let du = want_u.then(|| tensor(product(rows(&x).t(), dup, all), u.shape()));
+        let dx = want_x.then(|| {
+            let mut dx = product(dgate, rows(&g).t(), all);
+            product_into(&mut dx, dup, rows(&u).t(), true, all);
+            tensor(dx, x.shape())
+        });
+        [dx, dg, du, dw]
+    }
+
+    fn scaled(x: FlexTensor, by: FlexTensor) -> FlexTensor {
+        let by = by.to_contiguous().storage::<f32>()[0];
+        if by == 1.0 {
+            return x;
+        }
+        Self::float_mul_scalar(x, by.into())
+    }
+
+    fn attention_kept(inputs: [FlexTensor; 3], geometry: &Geometry) -> [FlexTensor; 2] {
+        let [q, k, v] = inputs.map(|t| t.to_contiguous());
+        let mut y = zeros(&q);
+        let mut logs = vec![0f32; geometry.batch * geometry.length * geometry.heads];
+        let inputs = [q.storage(), k.storage(), v.storage()];
+        attention::forward(geometry, inputs, &mut y, &mut logs);
+        let shape = Shape::new([logs.len()]);
+        [tensor(y, q.shape()), tensor(logs, shape)]
+    }
+
+    fn attention_backward(
+        inputs: [FlexTensor; 3],
+        kept: [FlexTensor; 2],
+        dy: FlexTensor,
+        geometry: &Geometry,
+    ) -> [FlexTensor; 3] {
+        let [q, k, v] = inputs.map(|t| t.to_contiguous());
+        let [y, logs] = kept.map(|t| t.to_contiguous());
+        let dy = dy.to_contiguous();
+        let [mut dq, mut dk, mut dv] = [&q, &k, &v].map(zeros);
+        attention::backward(
+            geometry,
+            [q.storage(), k.storage(), v.storage()],
+            [y.storage(), dy.storage(), logs.storage()],
+            [&mut dq, &mut dk, &mut dv],
+        );
+        [
+            tensor(dq, q.shape()),
+            tensor(dk, k.shape()),
+            tensor(dv, v.shape()),
+        ]
+    }
+
+    fn rms_norm_backward(
+        x: FlexTensor,
+        w: FlexTensor,
+        dy: FlexTensor,
+        epsilon: f32,
+    ) -> [FlexTensor; 2] {
+        let [x, w, dy] = [x, w, dy].map(|t| t.to_contiguous());
+        let mut dx = zeros(&x);
+        let dw = norm::backward(x.storage(), w.storage(), dy.storage(), epsilon, &mut dx);
+        [tensor(dx, x.shape()), tensor(dw, w.shape())]
+    }
+
+    fn swiglu_backward(gate: FlexTensor, up: FlexTensor, dy: FlexTensor) -> [FlexTensor; 2] {
+        let [gate, up, dy] = [gate, up, dy].map(|t| t.to_contiguous());
+        let (mut dgate, mut dup) = (zeros(&gate), dy.storage::<f32>().to_vec());
+        swiglu::backward(gate.storage(), up.storage(), &mut dgate, &mut dup);
+        [tensor(dgate, gate.shape()), tensor(dup, up.shape())]
+    }
+
+    fn linear_cross_entropy_with_gradients(
+        x: FlexTensor,
+        head: FlexTensor,
+        tied: bool,
+        targets: FlexTensor,
+        weights: FlexTensor,
+    ) -> [FlexTensor; 3] {
+        let (loss, gradients) = cross_entropy_on_slices([x, head, weights], tied, &targets, true);
+        let [dx, dhead] = gradients.expect("gradients were asked for");
+        let loss = tensor(vec![loss as f32], Shape::new([1]));
+        [loss, dx, dhead]
+    }
+}
