@@ -1,5 +1,6 @@
 //! The distillation objective: a teacher's distribution mixed with the text's.
 
+use burn::tensor::Tensor;
 use retort_model::Decoder;
 use retort_train::{BatchTensors, Loss, Objective};
 
@@ -21,9 +22,9 @@ impl Distillation {
 }
 
 impl Objective for Distillation {
-    fn loss(&self, model: &Decoder, batch: &BatchTensors) -> Loss {
+    fn loss(&self, model: &Decoder, hidden: Tensor<3>, batch: &BatchTensors) -> Loss {
         let teacher = self.teacher.logits(batch);
-        let student = batch.logits(model);
+        let student = model.logits(hidden);
         // Rows past the shared ids are padding in whichever table is larger.
         let shared = teacher.dims()[2].min(student.dims()[2]);
         let kl = forward_kl(

@@ -58,7 +58,7 @@ pub struct Decoder {
 }
 
 /// What the queries of a pass see.
-enum Sight<'a> {
+pub(crate) enum Sight<'a> {
     /// All before them in their row.
     Causal,
     /// All before them in their document.
@@ -102,7 +102,7 @@ impl Decoder {
     }
 
     /// What the layers share for a pass over `ids` `[B, T]`.
-    fn pass(&self, ids: &Tensor<2, Int>, sight: Sight<'_>) -> Pass {
+    pub(crate) fn pass(&self, ids: &Tensor<2, Int>, sight: Sight<'_>) -> Pass {
         let ([b, t], device, c) = (ids.dims(), ids.device(), &self.config);
         let past = match sight {
             Sight::Cached(past) => past,
@@ -154,14 +154,26 @@ impl Decoder {
 
     fn run(&self, ids: Tensor<2, Int>, pass: &Pass, mut cache: Option<&mut Cache>) -> Tensor<3> {
         let mut x = lookup(&self.embed_tokens.weight, ids);
-        for (i, layer) in self.layers.iter().enumerate() {
+        for i in 0..self.layers.len() {
             let cache = cache.as_deref_mut().map(|cache| &mut cache.layers[i]);
-            let n = rms_norm(&layer.input_layernorm, x.clone());
-            x = layer.self_attn.forward_added(n, x, pass, cache);
-            let n = rms_norm(&layer.post_attention_layernorm, x.clone());
-            x = layer.mlp.forward_added(n, x);
+            x = self.layer(i, x, pass, cache);
         }
         rms_norm(&self.norm, x)
+    }
+
+    /// What comes out of layer `i` if `x` `[B, T, D]` goes in.
+    pub(crate) fn layer(
+        &self,
+        i: usize,
+        x: Tensor<3>,
+        pass: &Pass,
+        cache: Option<&mut Option<[Tensor<4>; 2]>>,
+    ) -> Tensor<3> {
+        let layer = &self.layers[i];
+        let n = rms_norm(&layer.input_layernorm, x.clone());
+        let x = layer.self_attn.forward_added(n, x, pass, cache);
+        let n = rms_norm(&layer.post_attention_layernorm, x.clone());
+        layer.mlp.forward_added(n, x)
     }
 
     /// Logits `[B, T, V]` of a [`hidden`](Self::hidden) output (or a part of its positions).

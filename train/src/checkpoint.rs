@@ -205,7 +205,7 @@ fn remove_incomplete(directory: &Path) -> Result<()> {
         };
         let aside = name.strip_prefix('.').and_then(|n| n.strip_suffix(".tmp"));
         let half_removed = ours(name) && !path.join("state.json").exists();
-        if half_removed || aside.is_some_and(ours) {
+        if path.is_dir() && (half_removed || aside.is_some_and(ours)) {
             remove_if_there(&path)?;
         }
     }

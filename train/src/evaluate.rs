@@ -62,7 +62,8 @@ pub fn evaluate(
     for first in (0..rows.len()).step_by(batch_size) {
         let batch = rows.batch(first..rows.len().min(first + batch_size));
         let tensors = BatchTensors::new(&batch, device).within_documents(&batch, within_documents);
-        let loss: f32 = tensors.cross_entropy(model).into_scalar();
+        let hidden = tensors.hidden(model);
+        let loss: f32 = tensors.cross_entropy(model, hidden).into_scalar();
         sum += f64::from(loss) * tensors.tokens as f64;
         tokens += tensors.tokens as u64;
     }

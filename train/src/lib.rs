@@ -22,6 +22,7 @@ mod objective;
 mod optimizer;
 mod plan;
 mod recipe;
+mod recompute;
 mod run;
 mod schedule;
 mod step;

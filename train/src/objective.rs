@@ -60,11 +60,11 @@ impl BatchTensors {
         model.logits(self.hidden(model))
     }
 
-    /// The batch's mean loss in nats, `[1]`, without logits of all positions at once where
-    /// the device can do without.
-    pub fn cross_entropy(&self, model: &Decoder) -> Tensor<1> {
+    /// The mean loss in nats, `[1]`, of `model` whose last layer's output for the batch is
+    /// `hidden`, without logits of all positions at once where the device can do without.
+    pub fn cross_entropy(&self, model: &Decoder, hidden: Tensor<3>) -> Tensor<1> {
         let (targets, weights) = (self.targets.clone(), self.weights.clone());
-        model.cross_entropy(self.hidden(model), targets, weights)
+        model.cross_entropy(hidden, targets, weights)
     }
 
     /// The same of the batch's `logits` `[B, T, V]`.
@@ -91,8 +91,8 @@ pub struct Loss {
 
 /// Where targets come from.
 pub trait Objective {
-    /// The loss of `model` on `batch`.
-    fn loss(&self, model: &Decoder, batch: &BatchTensors) -> Loss;
+    /// The loss of `model` on `batch`, for which its last layer gives `hidden` `[B, T, D]`.
+    fn loss(&self, model: &Decoder, hidden: Tensor<3>, batch: &BatchTensors) -> Loss;
 }
 
 /// Next-token cross entropy: the objective of pretraining.
@@ -100,9 +100,9 @@ pub trait Objective {
 pub struct CrossEntropy;
 
 impl Objective for CrossEntropy {
-    fn loss(&self, model: &Decoder, batch: &BatchTensors) -> Loss {
+    fn loss(&self, model: &Decoder, hidden: Tensor<3>, batch: &BatchTensors) -> Loss {
         Loss {
-            total: batch.cross_entropy(model),
+            total: batch.cross_entropy(model, hidden),
             parts: Vec::new(),
         }
     }

@@ -168,7 +168,7 @@ pub(crate) mod tests {
             starts: vec![0],
         };
         let batch = BatchTensors::new(&Batch::new([&row], 4), &device);
-        let loss = batch.cross_entropy(model);
+        let loss = batch.cross_entropy(model, batch.hidden(model));
         GradientsParams::from_grads(loss.backward(), model)
     }
 

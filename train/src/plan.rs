@@ -61,8 +61,9 @@ pub struct Memory {
     /// The average of the weights.
     pub ema_bytes: u64,
     /// What the backward pass over one batch reads of the forward pass: the output of every
-    /// product and norm, of attention and of the gate, and beside a teacher the logits. Where
-    /// operations are not fused they keep more.
+    /// product and norm, of attention and of the gate, and beside a teacher the logits; with
+    /// activation checkpointing, of one layer, and the inputs of all. Where operations are not
+    /// fused they keep more.
     pub activations_bytes: u64,
     /// All of these.
     pub total_bytes: u64,
@@ -219,14 +220,18 @@ impl Sizes {
             Some(_) => config.vocab_size as u64,
             None => 0,
         };
-        let norms = 2 * d * (config.num_hidden_layers as u64 + 1);
+        let layers = config.num_hidden_layers as u64;
+        let norms = 2 * d * (layers + 1);
         Self {
             trained: all_trained,
             adapters,
             moments: 2 * all_trained - muon,
             products: body + head + adapters,
             trained_products: if lora { adapters } else { body + head },
-            activations_per_token: outputs + inputs + norms + logits,
+            activations_per_token: match recipe.train.activation_checkpointing {
+                true => (outputs + inputs) / layers + 2 * d + d * (layers + 1) + logits,
+                false => outputs + inputs + norms + logits,
+            },
         }
     }
 

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::objective::{BatchTensors, Objective};
 use crate::optimizer::clip;
 use crate::recipe::TrainConfig;
+use crate::recompute;
 
 /// What a step's batches say about the weights.
 pub struct Gradients {
@@ -39,9 +40,15 @@ pub fn gradients(
     for batch in batches {
         let tensors = BatchTensors::weighted(batch, weight, device)
             .within_documents(batch, config.document_attention);
-        let loss = objective.loss(model, &tensors);
-        let grads = GradientsParams::from_grads(loss.total.backward(), model);
-        accumulator.accumulate(model, grads);
+        let mut take = |grads| accumulator.accumulate(model, grads);
+        let loss = if config.activation_checkpointing {
+            recompute::backward(model, objective, &tensors, &mut take)
+        } else {
+            let loss = objective.loss(model, tensors.hidden(model), &tensors);
+            let grads = loss.total.clone().backward();
+            take(GradientsParams::from_grads(grads, model));
+            loss
+        };
         let parts = std::iter::once(("loss", loss.total)).chain(loss.parts);
         add_parts(&mut sums, parts.map(|(n, v)| (n, v.inner())));
     }

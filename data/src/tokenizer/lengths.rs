@@ -123,7 +123,7 @@ mod tests {
     fn a_trained_tokenizers_lengths_add_up_to_the_text() {
         let dir = tempfile::tempdir().unwrap();
         let stories = crate::stories::generate(1, 50);
-        crate::stories::write_parquet(&dir.path().join("c"), &stories, 1).unwrap();
+        crate::stories::write_parquet(dir.path().join("c"), &stories, 1).unwrap();
         let source = dir.path().join("c");
         let shards = crate::Shards::resolve(source.to_str().unwrap(), &Default::default());
         let tokenizer =

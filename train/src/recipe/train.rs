@@ -64,6 +64,10 @@ pub struct TrainConfig {
     /// as one text.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub document_attention: bool,
+    /// Keeps of the forward pass only what goes into each layer, and runs a layer again when its
+    /// gradient is due: a fraction of the memory for a third more arithmetic.
+    #[serde(default)]
+    pub activation_checkpointing: bool,
     /// Steps between evaluations; 0 for only at the end.
     #[serde(default)]
     pub eval_every: u64,

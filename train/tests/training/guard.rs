@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use burn::tensor::Tensor;
 use retort_model::Decoder;
 use retort_train::{BatchTensors, CrossEntropy, Loss, Objective};
 
@@ -13,8 +14,8 @@ struct Poisoned {
 }
 
 impl Objective for Poisoned {
-    fn loss(&self, model: &Decoder, batch: &BatchTensors) -> Loss {
-        let mut loss = CrossEntropy.loss(model, batch);
+    fn loss(&self, model: &Decoder, hidden: Tensor<3>, batch: &BatchTensors) -> Loss {
+        let mut loss = CrossEntropy.loss(model, hidden, batch);
         let sum: i64 = batch.inputs.clone().sum().into_scalar();
         if sum % self.one_in == 0 {
             loss.total = loss.total * f32::NAN;

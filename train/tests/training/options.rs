@@ -131,3 +131,36 @@ fn a_run_has_one_event_file_a_start() {
     });
     assert_eq!(events.count(), 2);
 }
+
+/// Every layer is run twice, the gradients are the same up to the order of adding those of the
+/// tied embedding, and a resumed run repeats them.
+#[test]
+fn activation_checkpointing_changes_memory_and_not_the_losses() {
+    let dir = tempfile::tempdir().unwrap();
+    let variants: [&[&str]; 2] = [
+        &[],
+        &["data.packing=best_fit", "train.document_attention=true"],
+    ];
+    for (i, changes) in variants.into_iter().enumerate() {
+        let path = |name: &str| dir.path().join(format!("{name}{i}"));
+        let (plain, again, parts) = (path("plain"), path("again"), path("parts"));
+        let with = [changes, &["train.activation_checkpointing=true"]].concat();
+        go(recipe(changes), &plain, false, u64::MAX);
+        let end = go(recipe(&with), &again, false, u64::MAX);
+        let figures = |run: &std::path::Path| -> Vec<f64> {
+            let lines = losses(run);
+            let words = lines.iter().flat_map(|l| l.split(' '));
+            words.filter_map(|w| w.parse().ok()).collect()
+        };
+        let (a, b) = (figures(&plain), figures(&again));
+        assert_eq!(a.len(), b.len());
+        for (a, b) in a.iter().zip(&b) {
+            assert!((a - b).abs() < 1e-3 * a, "{changes:?}: {a} {b}");
+        }
+        // The first step sees the same weights.
+        assert!((a[2] - b[2]).abs() < 1e-5 * a[2], "{} {}", a[2], b[2]);
+        go(recipe(&with), &parts, false, 5);
+        let resumed = go(recipe(&with), &parts, true, u64::MAX);
+        assert_eq!(weights(&end.checkpoint), weights(&resumed.checkpoint));
+    }
+}
