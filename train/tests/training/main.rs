@@ -2,6 +2,7 @@
 //! if never stopped.
 
 mod checkpoints;
+mod golden;
 mod guard;
 mod options;
 
