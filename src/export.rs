@@ -4,13 +4,17 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use retort_infer::GgmlType;
-use retort_infer::export::Progress;
+use retort_infer::export::{Progress, export_as};
+use retort_infer::pack;
 
 use crate::progress;
 
 /// Turn a checkpoint into a GGUF file that retort-edge and llama.cpp run
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  retort export runs/web-4m --out web-4m.gguf --quant q4_0")]
+#[command(
+    after_help = "Examples:\n  retort export runs/web-4m --out web-4m.gguf --quant q4_0\n  \
+    retort export runs/web-4m --out web-4m.packed.gguf --layout rows16"
+)]
 pub struct Args {
     /// A Hugging Face directory, or a run directory (its newest checkpoint)
     checkpoint: PathBuf,
@@ -20,6 +24,27 @@ pub struct Args {
     /// How weights are stored
     #[arg(long, value_enum, default_value = "q4_0")]
     quant: Quant,
+    /// How the weights lie in the file
+    #[arg(long, value_enum, default_value = "plain")]
+    layout: Layout,
+}
+
+/// The layouts `retort export` writes.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Layout {
+    /// Row after row: llama.cpp runs it, and retort-edge does
+    Plain,
+    /// In panels of 16 rows, as `retort-edge pack` reorders them: only retort-edge runs it, faster
+    Rows16,
+}
+
+impl From<Layout> for pack::Layout {
+    fn from(layout: Layout) -> Self {
+        match layout {
+            Layout::Plain => Self::Plain,
+            Layout::Rows16 => Self::Rows16,
+        }
+    }
 }
 
 /// The types `retort export` writes.
@@ -61,7 +86,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             bar.set_position(done);
         }
     };
-    let exported = retort_infer::export::export(&checkpoint, &args.out, args.quant.into(), show)?;
+    let (quant, layout) = (args.quant.into(), args.layout.into());
+    let exported = export_as(&checkpoint, &args.out, quant, layout, show)?;
     bar.finish_and_clear();
     eprintln!(
         "{} parameters in {} tensors, {} bytes",

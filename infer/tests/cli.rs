@@ -176,6 +176,8 @@ fn a_packed_file_runs_and_guessing_changes_nothing() {
     assert_eq!(run(&["--speculate", "lookup"]), plain);
     assert_eq!(run(&["--speculate", packed]), plain);
     assert_eq!(run(&["--threads", "3", "--pin"]), plain);
+    let info = stdout(&["info", packed]);
+    assert!(info.contains("Q4_0 rows16"), "{info}");
     refused(
         &["pack", packed, "--out", &model],
         &["packed.gguf", "is packed for retort-edge"],

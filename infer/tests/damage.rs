@@ -9,6 +9,7 @@ use common::{Shape, hf, write_gguf};
 use proptest::prelude::*;
 use retort_infer::export::export;
 use retort_infer::import::{Settings, import};
+use retort_infer::pack::pack;
 use retort_infer::sampling::Sampling;
 use retort_infer::{GgmlType, Model};
 
@@ -93,6 +94,27 @@ proptest! {
         // the metadata before the long lists of tokens and merges
         let end = if header { 700 } else { bytes.len() };
         damage(&mut bytes[..end], &changes);
+        std::fs::write(&path, &bytes).unwrap();
+        try_to_run(&path);
+    }
+
+    #[test]
+    fn packed_gguf_with_other_bytes(
+        changes in prop::collection::vec(any::<(u32, u8)>(), 1..6),
+        ty in prop::sample::select(vec![GgmlType::Q4_0, GgmlType::Q4_1, GgmlType::Q8_0]),
+        tied: bool,
+        part in 0..3usize,
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        let (plain, path) = (directory.path().join("plain.gguf"), directory.path().join("model.gguf"));
+        write_gguf(&plain, &Shape { ty, tied, ..small() });
+        pack(&plain, &path, |_, _| {}).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        // the metadata; the list of tensors, which names end that say how they lie; anything
+        let first = bytes.windows(7).position(|word| word == b".rows16").unwrap();
+        let last = bytes.windows(7).rposition(|word| word == b".rows16").unwrap();
+        let range = [0..700, first - 20..last + 40, 0..bytes.len()][part].clone();
+        damage(&mut bytes[range], &changes);
         std::fs::write(&path, &bytes).unwrap();
         try_to_run(&path);
     }

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use common::{Shape, hf, vocabulary, write_gguf};
 use retort_infer::GgmlType::{self, *};
 use retort_infer::engine::Config;
-use retort_infer::export::{Progress, export};
+use retort_infer::export::{Progress, export, export_as};
 use retort_infer::gguf::Gguf;
+use retort_infer::pack::{Layout, pack};
 use retort_infer::sampling::Sampling;
 use retort_infer::tokenizer::Vocabulary;
 use retort_infer::{Model, Result};
@@ -186,6 +187,39 @@ fn every_quantization_runs() {
     assert!(place.export(Q4_1).is_err());
 }
 
+/// In either way to a packed file, also where the rows of a head or a block are no whole panels.
+#[test]
+fn packed_export_is_the_packed_file() {
+    let odd = Shape {
+        head_dim: 8,
+        hidden: 32,
+        heads: 4,
+        kv_heads: 1,
+        ..Shape::default()
+    };
+    let tied = Shape {
+        tied: true,
+        ..Shape::default()
+    };
+    for shape in [Shape::default(), tied, odd, Shape::qwen()] {
+        for quant in [Q4_0, Q8_0] {
+            let place = Place::new(&shape);
+            place.export(quant).unwrap();
+            let [packed, made] =
+                ["packed.gguf", "made.gguf"].map(|name| place.out.path().join(name));
+            pack(&place.out(), &packed, |_, _| {}).unwrap();
+            export_as(place.dir.path(), &made, quant, Layout::Rows16, |_| {}).unwrap();
+            let (packed, made) = (std::fs::read(packed).unwrap(), std::fs::read(made).unwrap());
+            assert!(packed == made, "{shape:?} {quant}");
+        }
+        let place = Place::new(&shape);
+        let none = export_as(place.dir.path(), &place.out(), F16, Layout::Rows16, |_| {});
+        let message = none.unwrap_err().to_string();
+        assert!(message.contains("in F16 it holds no Q4_0"), "{message}");
+        assert!(!place.out().exists());
+    }
+}
+
 #[test]
 fn rows_that_are_no_multiple_of_a_block_stay_f16_with_a_notice() {
     let shape = Shape {
@@ -250,7 +284,7 @@ fn special_tokens_and_template_come_from_the_side_files() {
     place.export(F32).unwrap();
     let gguf = Gguf::open(&place.out()).unwrap();
     let vocabulary = Vocabulary::from_gguf(&gguf).unwrap();
-    assert_eq!((vocabulary.bos, vocabulary.add_bos), (Some(263), true));
+    assert_eq!((vocabulary.bos, vocabulary.add_bos), (Some(271), true));
     assert_eq!(gguf.str("tokenizer.chat_template").unwrap(), "{{ x }}");
 }
 
@@ -346,7 +380,7 @@ fn tensors_that_do_not_fit_are_named_together() {
         "{message}"
     );
     assert!(
-        message.contains("lm_head.weight has shape [2, 64], not [264, 64]"),
+        message.contains("lm_head.weight has shape [2, 64], not [272, 64]"),
         "{message}"
     );
     place.change(
@@ -389,7 +423,7 @@ fn tokenizers_that_gguf_cannot_name_are_refused() {
     assert!(refused(json!({"pre_tokenizer": {"type": "Metaspace"}})).contains("Metaspace"));
     assert!(refused(json!({"normalizer": {"type": "Lowercase"}})).contains("Lowercase"));
     assert!(refused(json!({"model": {"type": "Unigram"}})).contains("Unigram"));
-    let token = json!([{"id": 264, "content": "<far>", "special": true}]);
+    let token = json!([{"id": 272, "content": "<far>", "special": true}]);
     assert!(refused(json!({"added_tokens": token})).contains("<far>"));
     let place = Place::new(&Shape::default());
     std::fs::write(place.file("tokenizer.json"), "{").unwrap();

@@ -169,7 +169,7 @@ fn the_configuration_has_the_names_of_hugging_face() {
             );
         }
         assert_eq!(ours["torch_dtype"], "float32");
-        assert_eq!(place.json("generation_config.json")["eos_token_id"], 263);
+        assert_eq!(place.json("generation_config.json")["eos_token_id"], 271);
     }
     let place = Place::new(&Shape {
         ty: BF16,
@@ -347,7 +347,7 @@ fn ids_are_the_engines() {
         let ours = tokenizers::Tokenizer::from_file(place.dir().join("tokenizer.json")).unwrap();
         let ids = ours.encode(TRICKY, true).unwrap().get_ids().to_vec();
         assert_eq!(ids, engine.encode(TRICKY, true).unwrap(), "{name}");
-        assert!(ids.contains(&262) && ids.contains(&263));
+        assert!(ids.contains(&262) && ids.contains(&271));
         let decoded = ours.decode(&ids, false).unwrap();
         assert_eq!(decoded, engine.decode(&ids), "{name}");
         let again = Vocabulary::from_gguf(&place.export(F32)).unwrap();
@@ -361,7 +361,7 @@ fn ids_are_the_engines() {
 fn special_tokens_and_template_go_into_the_side_files() {
     let place = Place::changed(&Shape::default(), |writer| {
         let mut table = vocabulary();
-        table.bos = Some(263);
+        table.bos = Some(271);
         table.add_bos = true;
         table.eot = Some(256);
         table.write(writer).unwrap();
@@ -369,7 +369,7 @@ fn special_tokens_and_template_go_into_the_side_files() {
             .set("tokenizer.chat_template", "{{ messages }}")
             .unwrap();
         writer
-            .set("tokenizer.ggml.unknown_token_id", 263u32)
+            .set("tokenizer.ggml.unknown_token_id", 271u32)
             .unwrap();
     });
     place.import();
@@ -378,21 +378,21 @@ fn special_tokens_and_template_go_into_the_side_files() {
     for name in ["bos_token", "eos_token", "unk_token"] {
         assert_eq!(side[name], "<|endoftext|>");
     }
-    assert_eq!(side["added_tokens_decoder"]["263"]["special"], true);
+    assert_eq!(side["added_tokens_decoder"]["271"]["special"], true);
     assert_eq!(
         place.json("generation_config.json")["eos_token_id"],
-        json!([263, 256])
+        json!([271, 256])
     );
-    assert_eq!(place.json("config.json")["bos_token_id"], 263);
+    assert_eq!(place.json("config.json")["bos_token_id"], 271);
     let ours = tokenizers::Tokenizer::from_file(place.dir().join("tokenizer.json")).unwrap();
-    assert_eq!(ours.encode("a", true).unwrap().get_ids()[0], 263);
+    assert_eq!(ours.encode("a", true).unwrap().get_ids()[0], 271);
     let again = place.export(F32);
     assert_eq!(
         again.str("tokenizer.chat_template").unwrap(),
         "{{ messages }}"
     );
     let table = Vocabulary::from_gguf(&again).unwrap();
-    assert_eq!((table.bos, table.add_bos), (Some(263), true));
+    assert_eq!((table.bos, table.add_bos), (Some(271), true));
 }
 
 #[test]

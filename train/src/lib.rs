@@ -6,6 +6,7 @@
 //!
 //! The loop does not know where targets come from: it is handed an objective.
 
+mod adamw;
 mod checkpoint;
 mod device;
 mod ema;
@@ -37,9 +38,10 @@ pub use guard::Skip;
 pub use journal::Sample;
 pub use metrics::{Evaluation, Metrics, read_validation};
 pub use objective::{BatchTensors, CrossEntropy, Loss, Objective};
-pub use optimizer::{clip, optimizer};
+pub use optimizer::{clip, learning_rates, optimizer};
 pub use plan::{Measured, Memory, Plan};
 pub use recipe::{Algorithm, Group, ModelSection, Recipe, Schedule, TrainConfig};
 pub use run::{Prepared, initial_model, plan, prepare};
 pub use schedule::learning_rate;
+pub use step::{Gradients, gradients};
 pub use trainer::{Event, Outcome, train};

@@ -8,21 +8,21 @@ use burn::lr_scheduler::module_lr_scheduler::{ModuleLearningRate, ModuleLrSchedu
 use burn::module::{Module, ModuleVisitor, Param, ParamGroup, ParamId};
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
-use burn::optim::{AdamWConfig, AdjustLrFn, GradientsParams, ModuleOptimizer, MuonConfig};
+use burn::optim::{AdjustLrFn, GradientsParams, ModuleOptimizer, MuonConfig};
 use burn::tensor::Tensor;
 use retort_model::Decoder;
 
+use crate::adamw::AdamW;
 use crate::groups::Rule;
 use crate::recipe::{Algorithm, TrainConfig};
 
 /// The optimizer of `config` that follows `rules`.
 pub fn optimizer(config: &TrainConfig, rules: &[Rule]) -> ModuleOptimizer {
-    let adamw = |decay: f64| {
-        AdamWConfig::new()
-            .with_beta_1(config.beta1 as f32)
-            .with_beta_2(config.beta2 as f32)
-            .with_epsilon(config.epsilon as f32)
-            .with_weight_decay(decay as f32)
+    let adamw = |decay: f64| AdamW {
+        beta1: config.beta1 as f32,
+        beta2: config.beta2 as f32,
+        epsilon: config.epsilon as f32,
+        decay: decay as f32,
     };
     // Burn keeps a matrix as [in, out]; this scaling does not care which side is which.
     let muon = |decay: f64| {
@@ -35,7 +35,7 @@ pub fn optimizer(config: &TrainConfig, rules: &[Rule]) -> ModuleOptimizer {
             .with_weight_decay(Some(WeightDecayConfig::new(decay as f32)))
             .with_adjust_lr_fn(AdjustLrFn::MatchRmsAdamW)
     };
-    let mut built = adamw(0.0).init();
+    let mut built = ModuleOptimizer::from(adamw(0.0));
     for ((algorithm, decay), ids) in grouped(
         rules,
         |r| (r.algorithm, r.weight_decay),
@@ -43,7 +43,7 @@ pub fn optimizer(config: &TrainConfig, rules: &[Rule]) -> ModuleOptimizer {
     ) {
         let group = ParamGroup::from_ids(ids);
         built = match algorithm {
-            Algorithm::Adamw => built.with_group(group, adamw(decay).build(), None),
+            Algorithm::Adamw => built.with_group(group, adamw(decay), None),
             Algorithm::Muon => built.with_group(group, muon(decay).build(), None),
         };
     }

@@ -194,7 +194,7 @@ impl Loader<'_> {
         let found = self.check(name, &[cols as u64, rows as u64]);
         let ty = self.gguf.tensor(name).map(|tensor| tensor.ty);
         if panels && found && !ty.is_ok_and(|ty| rows16::fits(ty, rows)) {
-            let problem = format!("{name} is no Q4_0 matrix of whole panels");
+            let problem = format!("{name} is no matrix of whole panels in Q4_0, Q4_1 or Q8_0");
             self.problems.push(problem);
         }
         Weight {

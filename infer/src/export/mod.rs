@@ -4,8 +4,10 @@
 //! Q8_0 or Q4_0, the tokenizer and the chat template inside. Norms and biases stay F32. In a Q4_0
 //! file the embedding table and the output projection are Q8_0: they are looked up or decide the
 //! token directly, and lose more from 4 bits than the layers do. A matrix whose rows do not divide
-//! into blocks of 32 becomes F16. A type that the checkpoint has already is copied exactly. Tensors stream through a few megabytes of memory, and the file
-//! appears under its name only when it is complete. Layout: llama.cpp's `convert_hf_to_gguf.py`.
+//! into blocks of 32 becomes F16. A type that the checkpoint has already is copied exactly. Tensors
+//! stream through a few megabytes of memory, and the file appears under its name only when it is
+//! complete. Names and metadata: llama.cpp's `convert_hf_to_gguf.py`. With [`Layout::Rows16`] the file
+//! is the one, byte for byte, that [`pack`](crate::pack::pack) makes of the plain one.
 
 mod checkpoint;
 mod config;
@@ -18,6 +20,7 @@ use serde_json::Value;
 
 use crate::engine::{Architecture, DYNAMIC_NTK, LOGN, TRAINED_LENGTH};
 use crate::gguf::Writer;
+use crate::pack::{LAYOUT, Layout, ROWS16, name_of, take_panels};
 use crate::rope_scaling::RopeScaling;
 use crate::{Error, GgmlType, Result, quant};
 use checkpoint::Checkpoint;
@@ -53,11 +56,32 @@ pub struct Exported {
     pub bytes: u64,
 }
 
-/// Writes the model in `dir` to `out` at `quant` (F32, F16, BF16, Q8_0 or Q4_0).
+/// Writes the model in `dir` to `out` at `quant` (F32, F16, BF16, Q8_0 or Q4_0), for every reader of GGUF.
+///
+/// # Errors
+///
+/// As of [`export_as`].
 pub fn export(
     dir: &Path,
     out: &Path,
     quant: GgmlType,
+    progress: impl FnMut(Progress),
+) -> Result<Exported> {
+    export_as(dir, out, quant, Layout::Plain, progress)
+}
+
+/// [`export`] in a given layout.
+///
+/// # Errors
+///
+/// [`Error::Argument`] for another `quant`, [`Error::Unsupported`] if `dir` holds no model that a file
+/// can be made of, or none that has panels if `layout` asks for them; errors of reading and writing.
+/// Nothing is left at `out` then.
+pub fn export_as(
+    dir: &Path,
+    out: &Path,
+    quant: GgmlType,
+    layout: Layout,
     mut progress: impl FnMut(Progress),
 ) -> Result<Exported> {
     let file_type: u32 = match quant {
@@ -74,13 +98,16 @@ pub fn export(
     };
     let config = HfConfig::read(dir)?;
     let mut checkpoint = Checkpoint::open(dir)?;
-    let plan = Plan::new(dir, &config, &checkpoint, quant)?;
+    let plan = Plan::new(dir, &config, &checkpoint, quant, layout)?;
     let tokenizer = HfTokenizer::read(dir, config.dimensions.vocab_size)?;
     let mut writer = Writer::new(out);
     write_metadata(&mut writer, dir, &config, file_type)?;
     tokenizer.vocabulary.write(&mut writer)?;
     if let Some(template) = &tokenizer.chat_template {
         writer.set("tokenizer.chat_template", template.as_str())?;
+    }
+    if layout == Layout::Rows16 {
+        writer.set(LAYOUT, ROWS16)?;
     }
     let divisors = config
         .rope_scaling
@@ -90,8 +117,8 @@ pub fn export(
         writer.declare("rope_freqs.weight", &[size], GgmlType::F32)?;
     }
     for planned in &plan.tensors {
-        let entry = &planned.entry;
-        writer.declare(&entry.gguf, &entry.gguf_shape(), planned.ty)?;
+        let name = name_of(&planned.entry.gguf, planned.in_panels);
+        writer.declare(&name, &planned.entry.gguf_shape(), planned.ty)?;
     }
     for name in &plan.not_quantized {
         progress(Progress::Notice(format!(
@@ -131,8 +158,9 @@ fn copy_tensor(
     writer: &mut Writer,
     mut written: impl FnMut(u64),
 ) -> Result<()> {
-    let (mut weights, mut bytes) = (Vec::new(), Vec::new());
+    let (mut weights, mut bytes, mut panels) = (Vec::new(), Vec::new(), Vec::new());
     let entry = &planned.entry;
+    let name = name_of(&entry.gguf, planned.in_panels);
     let step = match entry.interleaved {
         Some(head_dim) => head_dim,
         None => (BLOCK_WEIGHTS / entry.cols).max(1),
@@ -141,7 +169,7 @@ fn copy_tensor(
     while first < entry.rows {
         let rows = step.min(entry.rows - first);
         checkpoint.read_rows(&entry.hf, first, rows, entry.cols, &mut weights)?;
-        bytes.clear();
+        let before = bytes.len();
         for row in 0..rows {
             let source = match entry.interleaved {
                 Some(head_dim) => row / 2 + row % 2 * (head_dim / 2),
@@ -154,7 +182,15 @@ fn copy_tensor(
             }
             quant::quantize_row(planned.ty, row, &mut bytes)?;
         }
-        writer.write(&entry.gguf, &bytes)?;
+        if planned.in_panels {
+            // what is left of the rows waits for the next ones
+            let row_bytes = (bytes.len() - before) / rows;
+            take_panels(planned.ty, row_bytes, &mut bytes, &mut panels)?;
+            writer.write(&name, &panels)?;
+        } else {
+            writer.write(&name, &bytes)?;
+            bytes.clear();
+        }
         written((rows * entry.cols) as u64);
         first += rows;
     }

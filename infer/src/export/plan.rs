@@ -10,6 +10,7 @@ use super::checkpoint::Checkpoint;
 use super::config::HfConfig;
 use crate::engine::Architecture;
 use crate::layout::{self, Entry, Role};
+use crate::pack::{Layout, NOTHING_TO_PACK, can_be_packed};
 use crate::{Error, GgmlType, Result};
 
 /// A tensor of the file to be written.
@@ -19,6 +20,8 @@ pub(super) struct Planned {
     pub(super) entry: Entry,
     /// The type it is stored in.
     pub(super) ty: GgmlType,
+    /// Whether it lies in panels of sixteen rows.
+    pub(super) in_panels: bool,
 }
 
 /// The whole file, tensor by tensor.
@@ -30,12 +33,13 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Plans the export of `checkpoint` in `dir` at `quant`.
+    /// Plans the export of `checkpoint` in `dir` at `quant` and in `layout`.
     pub(super) fn new(
         dir: &Path,
         config: &HfConfig,
         checkpoint: &Checkpoint,
         quant: GgmlType,
+        layout: Layout,
     ) -> Result<Self> {
         let dimensions = &config.dimensions;
         if dimensions.n_layers > checkpoint.len() {
@@ -51,9 +55,13 @@ impl Plan {
             not_quantized: Vec::new(),
         };
         for entry in layout::tensors(dimensions) {
-            plan.add(entry, quant);
+            plan.add(entry, quant, layout);
         }
         plan.check(dir, config, checkpoint)?;
+        if layout == Layout::Rows16 && plan.tensors.iter().all(|planned| !planned.in_panels) {
+            let problem = format!("in {quant} it {NOTHING_TO_PACK}");
+            return Err(Error::unsupported(dir, problem));
+        }
         // Readers of `qwen` files know no tied head.
         if dimensions.architecture == Architecture::Qwen && dimensions.tied {
             let mut head = plan.tensors[0].clone();
@@ -63,7 +71,7 @@ impl Plan {
         Ok(plan)
     }
 
-    fn add(&mut self, entry: Entry, quant: GgmlType) {
+    fn add(&mut self, entry: Entry, quant: GgmlType, layout: Layout) {
         let ty = match entry.role {
             // Few, and sensitive.
             Role::Vector => GgmlType::F32,
@@ -75,7 +83,11 @@ impl Plan {
             self.not_quantized.push(entry.gguf.clone());
         }
         let ty = if fits { ty } else { GgmlType::F16 };
-        self.tensors.push(Planned { entry, ty });
+        self.tensors.push(Planned {
+            in_panels: layout == Layout::Rows16 && can_be_packed(ty, &entry.gguf_shape()),
+            entry,
+            ty,
+        });
     }
 
     /// Holds the plan to the checkpoint: everything there, of the right shape, and nothing else.

@@ -6,9 +6,9 @@
 //! fit the second-level cache.
 
 use super::activations::{Activations, FEW};
-use super::panel::{Panel, ROWS, Unpacked};
+use super::panel::{Panel, ROWS};
 use super::rows16;
-use super::table::{FLOAT_TOKENS, Kernels, ManyRows16};
+use super::table::{FLOAT_TOKENS, Gemv, Kernels, ManyRows16};
 use super::tokens::TOKENS;
 use crate::gguf::TensorView;
 use crate::pool::Pool;
@@ -64,7 +64,7 @@ impl<'a> Matrix<'a> {
     /// The same for `data` in the layout of [`rows16`].
     pub fn rows16(ty: GgmlType, rows: usize, cols: usize, data: &'a [u8]) -> Result<Self> {
         if !rows16::fits(ty, rows) {
-            let problem = format!("{rows} rows of {ty} in panels of {ROWS} rows of Q4_0");
+            let problem = format!("{rows} rows of {ty} in panels of {ROWS} rows");
             return Err(Error::shape("matrix", problem));
         }
         let matrix = Self::new(ty, rows, cols, data)?;
@@ -125,7 +125,7 @@ impl<'a> Matrix<'a> {
         if self.panels {
             let mut row = Vec::with_capacity(self.row_bytes);
             let panel = self.row_data(i / ROWS * ROWS, ROWS);
-            rows16::unpack_row(panel, i % ROWS, &mut row);
+            rows16::unpack_row(self.ty, panel, i % ROWS, &mut row);
             return crate::quant::dequantize_row(self.ty, &row, out);
         }
         crate::quant::dequantize_row(self.ty, self.row_data(i, 1), out)
@@ -219,72 +219,14 @@ impl Kernels {
         n: usize,
         output: &Output,
     ) -> Result<()> {
-        if !w.ty.is_quantized() {
-            self.float_rows(w, x, first, n, output);
-            Ok(())
-        } else if x.n_tokens() <= FEW {
-            self.few_tokens(w, x, first, n, output)
-        } else {
-            self.many_tokens(w, x, first, n, output)
-        }
-    }
-
-    fn few_tokens(
-        &self,
-        w: &Matrix,
-        x: &Activations,
-        first: usize,
-        n: usize,
-        output: &Output,
-    ) -> Result<()> {
         let gemv = match w.panels {
-            true => Some(self.gemv_rows16),
+            true => self.rows16(w.ty).map(|kernels| kernels.gemv),
             false => self.gemv(w.ty),
         };
-        let Some(gemv) = gemv else {
-            return self.few_tokens_unpacked(w, x, first, n, output);
-        };
-        // a strip of rows stays in the first-level cache while the tokens pass over it
-        let strip = if x.n_tokens() == 1 {
-            n
-        } else {
-            (16 * 1024 / w.row_bytes)
-                .clamp(1, 64)
-                .next_multiple_of(ROWS)
-        };
-        for r in (first..first + n).step_by(strip) {
-            let count = strip.min(first + n - r);
-            for t in 0..x.n_tokens() {
-                // SAFETY: the range of rows is this thread's own, and `y` is borrowed mutably for the whole call.
-                let y = unsafe { output.slice(t, r, count) };
-                // SAFETY: the table's features were detected; the matrix holds whole rows of `cols` weights, and
-                // the activations have as many columns (checked in `matmul`).
-                unsafe { gemv(w.row_data(r, count), x.row(t), y) };
-            }
-        }
-        Ok(())
-    }
-
-    fn few_tokens_unpacked(
-        &self,
-        w: &Matrix,
-        x: &Activations,
-        first: usize,
-        n: usize,
-        output: &Output,
-    ) -> Result<()> {
-        let dot = if w.ty.group_size() == 16 {
-            self.dot_unpacked_16
-        } else {
-            self.dot_unpacked_32
-        };
-        let mut row = Unpacked::default();
-        for r in first..first + n {
-            row.fill(w.ty, w.row_data(r, 1), w.cols)?;
-            for t in 0..x.n_tokens() {
-                // SAFETY: as above; `fill` has made the row as long as the activations, with one scale per group.
-                unsafe { output.slice(t, r, 1)[0] = dot(&row.q, &row.d, &row.m, x.row(t)) };
-            }
+        match gemv {
+            None => self.float_rows(w, x, first, n, output),
+            Some(gemv) if x.n_tokens() <= FEW => few_tokens(gemv, w, x, first, n, output),
+            Some(_) => self.many_tokens(w, x, first, n, output)?,
         }
         Ok(())
     }
@@ -308,17 +250,18 @@ impl Kernels {
             for r in (first..first + n).step_by(ROWS) {
                 let count = ROWS.min(first + n - r);
                 let rows = w.row_data(r, count);
-                let tile_rows16 = match self.many_rows16 {
-                    ManyRows16::Tile(tile) if w.panels => Some(tile),
-                    ManyRows16::Unpack(unpack) if w.panels => {
-                        panel.fill_rows16(unpack, rows, w.cols);
-                        None
+                let mut tile_rows16 = None;
+                match self
+                    .rows16(w.ty)
+                    .filter(|_| w.panels)
+                    .map(|kernels| kernels.many)
+                {
+                    Some(ManyRows16::Tile(tile)) => tile_rows16 = Some(tile),
+                    Some(ManyRows16::Unpack(unpack)) => {
+                        panel.fill_rows16(unpack, w.ty, rows, w.cols)
                     }
-                    _ => {
-                        panel.fill(self, w.ty, rows, w.row_bytes, w.cols)?;
-                        None
-                    }
-                };
+                    None => panel.fill(self, w.ty, rows, w.row_bytes, w.cols)?,
+                }
                 for t in (t0..t1).step_by(TOKENS) {
                     let x = x.tile(t / TOKENS);
                     // SAFETY: the table's features were detected; panel and activations have `cols` columns.
@@ -369,6 +312,28 @@ impl Kernels {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Rows `first..first + n` times each token in turn.
+fn few_tokens(gemv: Gemv, w: &Matrix, x: &Activations, first: usize, n: usize, output: &Output) {
+    // a strip of rows stays in the first-level cache while the tokens pass over it
+    let strip = if x.n_tokens() == 1 {
+        n
+    } else {
+        (16 * 1024 / w.row_bytes)
+            .clamp(1, 64)
+            .next_multiple_of(ROWS)
+    };
+    for r in (first..first + n).step_by(strip) {
+        let count = strip.min(first + n - r);
+        for t in 0..x.n_tokens() {
+            // SAFETY: the range of rows is this thread's own, and `y` is borrowed mutably for the whole call.
+            let y = unsafe { output.slice(t, r, count) };
+            // SAFETY: the table's features were detected; the matrix holds whole rows of `cols` weights, and
+            // the activations have as many columns (checked in `matmul`).
+            unsafe { gemv(w.row_data(r, count), x.row(t), y) };
         }
     }
 }

@@ -29,26 +29,8 @@ pub(crate) struct Panel {
     pub has_min: bool,
     /// The integers of the rows one after another, before they are interleaved.
     rows: Vec<i8>,
-    scales: Unpacked,
-}
-
-/// One row in the form `w = d q + m`.
-#[derive(Default)]
-pub(crate) struct Unpacked {
-    pub q: Vec<i8>,
-    pub d: Vec<f32>,
-    pub m: Vec<f32>,
-}
-
-impl Unpacked {
-    /// Unpacks a row of `cols` weights.
-    pub fn fill(&mut self, ty: GgmlType, row: &[u8], cols: usize) -> Result<()> {
-        let groups = cols / ty.group_size().max(1);
-        self.q.resize(cols, 0);
-        self.d.resize(groups, 0.0);
-        self.m.resize(groups, 0.0);
-        unpack_row(ty, row, &mut self.q, &mut self.d, &mut self.m)
-    }
+    /// One row's scales and minima.
+    scales: [Vec<f32>; 2],
 }
 
 impl Panel {
@@ -68,7 +50,7 @@ impl Panel {
         self.m.resize(groups, [0.0; ROWS]);
         self.rows.resize(ROWS * cols, 0);
         let n = rows.len() / row_bytes;
-        let (d, m) = (&mut self.scales.d, &mut self.scales.m);
+        let [d, m] = &mut self.scales;
         d.resize(groups, 0.0);
         m.resize(groups, 0.0);
         for (r, (row, q)) in rows
@@ -97,15 +79,14 @@ impl Panel {
         Ok(())
     }
 
-    /// Unpacks sixteen rows of Q4_0 that lie in a panel of rows16, whole blocks of `cols` columns.
-    pub fn fill_rows16(&mut self, unpack: UnpackRows16, panel: &[u8], cols: usize) {
-        let ty = GgmlType::Q4_0;
+    /// Unpacks sixteen rows that lie in a panel of rows16, whole blocks of `cols` columns.
+    pub fn fill_rows16(&mut self, unpack: UnpackRows16, ty: GgmlType, panel: &[u8], cols: usize) {
         let groups = cols / ty.group_size();
         (self.group, self.has_min) = (ty.group_size(), ty.has_min());
         self.q.resize(cols / 4, [[0; 4]; ROWS]);
         self.d.resize(groups, [0.0; ROWS]);
         self.m.resize(groups, [0.0; ROWS]);
         // SAFETY: the table's features were detected; the function keeps to its slices.
-        unsafe { unpack(panel, &mut self.q, &mut self.d) };
+        unsafe { unpack(panel, &mut self.q, &mut self.d, &mut self.m) };
     }
 }

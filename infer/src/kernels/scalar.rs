@@ -2,85 +2,38 @@
 
 use super::activations::Row;
 use super::panel::{Panel, ROWS};
-use super::rows16;
+use super::rows16::Format;
 use super::tokens::{TOKENS, Tokens};
-use crate::quant::{GgmlType, half_to_f32};
+use crate::quant::{GgmlType, half_to_f32, unpack_block};
 
-/// `y[r] = Σ w[r] x` over rows in the file's layout, for formats of 32 weights to a block.
-fn gemv<const BYTES: usize>(
-    rows: &[u8],
-    x: Row,
-    y: &mut [f32],
-    block: impl Fn(&[u8; BYTES], &[i8; 32]) -> (f32, f32, i32),
-) {
-    let (blocks, _) = rows.as_chunks::<BYTES>();
-    let (q, _) = x.q.as_chunks::<32>();
-    for (row, y) in blocks.chunks_exact(q.len()).zip(y) {
+/// `y[r] = Σ w[r] x` over rows of a quantized format in the file's layout, each block brought into the form
+/// `w = d q + m`.
+pub(super) fn gemv(ty: GgmlType, rows: &[u8], x: Row, y: &mut [f32]) {
+    let (mut q, mut d, mut m) = ([0i8; 256], [0f32; 16], [0f32; 16]);
+    let (size, group) = (ty.block_size(), ty.group_size());
+    let blocks = x.q.len() / size;
+    let row_bytes = blocks * ty.bytes_per_block();
+    for (row, y) in rows.chunks_exact(row_bytes).zip(y) {
         let (mut sum, mut mins) = (0f32, 0f32);
-        for ((w, q), [d, s]) in row.iter().zip(q).zip(x.scales) {
-            let (scale, min, dot) = block(w, q);
-            sum += scale * d * dot as f32;
-            mins += min * s;
+        let blocks = row.chunks_exact(ty.bytes_per_block());
+        for (b, block) in blocks.enumerate() {
+            unpack_block(ty, block, &mut q, &mut d, &mut m);
+            let values = &x.q[b * size..][..size];
+            let groups = q[..size]
+                .chunks_exact(group)
+                .zip(values.chunks_exact(group));
+            for (g, (w, values)) in groups.enumerate() {
+                let [scale, s] = x.scales[(b * size + g * group) / 32];
+                let products = w.iter().zip(values);
+                let dot: i32 = products.map(|(w, v)| i32::from(*w) * i32::from(*v)).sum();
+                sum += d[g] * scale * dot as f32;
+                if ty.has_min() {
+                    mins += m[g] * s;
+                }
+            }
         }
         *y = sum + mins;
     }
-}
-
-fn half_at<const N: usize>(block: &[u8; N], at: usize) -> f32 {
-    half_to_f32(u16::from_le_bytes([block[at], block[at + 1]]))
-}
-
-fn nibble_dot(bytes: &[u8], q: &[i8; 32], offset: i32) -> i32 {
-    let pairs = bytes.iter().zip(q[..16].iter().zip(&q[16..]));
-    pairs
-        .map(|(b, (low, high))| {
-            (i32::from(b & 15) - offset) * i32::from(*low)
-                + (i32::from(b >> 4) - offset) * i32::from(*high)
-        })
-        .sum()
-}
-
-pub(super) fn gemv_q4_0(rows: &[u8], x: Row, y: &mut [f32]) {
-    gemv::<18>(rows, x, y, |w, q| {
-        (half_at(w, 0), 0.0, nibble_dot(&w[2..], q, 8))
-    });
-}
-
-pub(super) fn gemv_q4_1(rows: &[u8], x: Row, y: &mut [f32]) {
-    gemv::<20>(rows, x, y, |w, q| {
-        (half_at(w, 0), half_at(w, 2), nibble_dot(&w[4..], q, 0))
-    });
-}
-
-pub(super) fn gemv_q8_0(rows: &[u8], x: Row, y: &mut [f32]) {
-    gemv::<34>(rows, x, y, |w, q| {
-        let dot = w[2..]
-            .iter()
-            .zip(q)
-            .map(|(w, q)| i32::from(*w as i8) * i32::from(*q))
-            .sum();
-        (half_at(w, 0), 0.0, dot)
-    });
-}
-
-/// An unpacked row (`w = d q + m`, groups of `G`) times one token.
-pub(super) fn dot_unpacked<const G: usize>(q: &[i8], d: &[f32], m: &[f32], x: Row) -> f32 {
-    let mut sum = 0f32;
-    let (weights, _) = q.as_chunks::<G>();
-    let (values, _) = x.q.as_chunks::<G>();
-    for (g, (w, q)) in weights.iter().zip(values).enumerate() {
-        let [scale, s] = x.scales[g * G / 32];
-        let dot: i32 = w
-            .iter()
-            .zip(q)
-            .map(|(w, q)| i32::from(*w) * i32::from(*q))
-            .sum();
-        sum += d[g] * scale * dot as f32;
-        if G == 32 {
-            sum += m[g] * s; // formats with groups of 16 have no minima
-        }
-    }
-    sum
 }
 
 /// Interleaves sixteen unpacked rows, `cols` integers each one after another, as a panel wants them, adding `bias`.
@@ -121,49 +74,62 @@ pub(super) fn tile(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
     }
 }
 
-/// The integers of row `r` of a block of sixteen, and its scale.
-fn rows16_block(block: &[u8], r: usize) -> (f32, [i32; 32]) {
-    let mut q = [0; 32];
-    for i in 0..16 {
-        let byte = block[rows16::NIBBLES + (i / 4 * ROWS + r) * 4 + i % 4];
-        (q[i], q[i + 16]) = (i32::from(byte & 15) - 8, i32::from(byte >> 4) - 8);
-    }
-    let d = half_to_f32(u16::from_le_bytes([block[2 * r], block[2 * r + 1]]));
-    (d, q)
+/// The integers of row `r` of a block of sixteen, its scale and its minimum.
+fn rows16_block<F: Format>(block: &[u8], r: usize) -> (f32, f32, [i32; 32]) {
+    let byte = |i: usize| block[F::WEIGHTS + (i / 4 * ROWS + r) * 4 + i % 4];
+    let offset = if F::TY == GgmlType::Q4_0 { 8 } else { 0 };
+    let q = std::array::from_fn(|i| match F::NIBBLES {
+        true => i32::from(byte(i % 16) >> (i / 16 * 4) & 15) - offset,
+        false => i32::from(byte(i) as i8),
+    });
+    let half = |at: usize| half_to_f32(u16::from_le_bytes([block[at], block[at + 1]]));
+    let m = if F::MIN { half(2 * (ROWS + r)) } else { 0.0 };
+    (half(2 * r), m, q)
 }
 
-/// Panels of sixteen rows times one token. One fused multiply-add a block, block after block: all tables do just that,
-/// for one token or many, so that their results are the same bits.
-pub(super) fn gemv_rows16(panels: &[u8], x: Row, y: &mut [f32]) {
-    let panels = panels.chunks_exact(x.scales.len() * rows16::BLOCK_BYTES);
-    for (panel, y) in panels.zip(y.chunks_exact_mut(ROWS)) {
-        y.fill(0.0);
-        let (values, _) = x.q.as_chunks::<32>();
-        for (b, block) in panel.chunks_exact(rows16::BLOCK_BYTES).enumerate() {
-            for (r, y) in y.iter_mut().enumerate() {
-                let (d, q) = rows16_block(block, r);
-                let dot: i32 = q
-                    .iter()
-                    .zip(&values[b])
-                    .map(|(w, v)| w * i32::from(*v))
-                    .sum();
-                *y = (dot as f32).mul_add(d * x.scales[b][0], *y);
+/// Panels of sixteen rows times one token. One fused multiply-add a block, block after block, and another for the
+/// minima, whose sum is added last: all tables do just that, for one token or many, so that their results are the
+/// same bits.
+pub(super) fn gemv_rows16<F: Format>(panels: &[u8], x: Row, y: &mut [f32]) {
+    let (values, _) = x.q.as_chunks::<32>();
+    let panels = panels.chunks_exact(x.scales.len() * F::BLOCK);
+    for (panel, y) in panels.zip(y.as_chunks_mut::<ROWS>().0) {
+        let mut mins = [0.0; ROWS];
+        *y = [0.0; ROWS];
+        for (b, block) in panel.chunks_exact(F::BLOCK).enumerate() {
+            let [scale, s] = x.scales[b];
+            for r in 0..ROWS {
+                let (d, m, q) = rows16_block::<F>(block, r);
+                let products = q.iter().zip(&values[b]).map(|(w, v)| w * i32::from(*v));
+                y[r] = (products.sum::<i32>() as f32).mul_add(d * scale, y[r]);
+                mins[r] = m.mul_add(s, mins[r]);
             }
+        }
+        if F::MIN {
+            y.iter_mut().zip(mins).for_each(|(y, min)| *y += min);
         }
     }
 }
 
 /// A panel of sixteen rows times eight tokens.
-pub(super) fn tile_rows16(panel: &[u8], x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
+pub(super) fn tile_rows16<F: Format>(panel: &[u8], x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
     *out = [[0.0; ROWS]; TOKENS];
-    for (b, block) in panel.chunks_exact(rows16::BLOCK_BYTES).enumerate() {
+    let mut mins = [[0.0; ROWS]; TOKENS];
+    for (b, block) in panel.chunks_exact(F::BLOCK).enumerate() {
         for r in 0..ROWS {
-            let (d, q) = rows16_block(block, r);
-            for (t, out) in out.iter_mut().enumerate() {
+            let (d, m, q) = rows16_block::<F>(block, r);
+            for (t, (out, mins)) in out.iter_mut().zip(&mut mins).enumerate() {
                 let values = x.q[4 * b..4 * b + 4].iter().flat_map(|columns| columns[t]);
                 let dot: i32 = q.iter().zip(values).map(|(w, v)| w * i32::from(v)).sum();
                 out[r] = (dot as f32).mul_add(d * x.d[b][t], out[r]);
+                let s = x.d[b][t] * (x.sums[b][0][t] + x.sums[b][1][t]) as f32;
+                mins[r] = m.mul_add(s, mins[r]);
             }
+        }
+    }
+    if F::MIN {
+        for (out, min) in out.iter_mut().flatten().zip(mins.iter().flatten()) {
+            *out += min;
         }
     }
 }

@@ -16,20 +16,46 @@ pub(crate) const FLOAT_TOKENS: usize = 4;
 const VARIABLE: &str = "RETORT_KERNELS";
 
 pub(super) type Gemv = unsafe fn(rows: &[u8], x: Row, y: &mut [f32]);
-pub(super) type DotUnpacked = unsafe fn(q: &[i8], d: &[f32], m: &[f32], x: Row) -> f32;
 pub(super) type Tile = unsafe fn(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]);
 pub(super) type Peak = unsafe fn(rounds: usize) -> usize;
 pub(super) type TileRows16 = unsafe fn(panel: &[u8], x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]);
-/// Unpacks a panel of rows16 into the integers, as `interleave` orders them, and scales of a [`Panel`].
-pub(super) type UnpackRows16 =
-    unsafe fn(panel: &[u8], q: &mut [[[i8; 4]; ROWS]], d: &mut [[f32; ROWS]]);
+/// Unpacks a panel of rows16 into the integers, as `interleave` orders them, scales and minima of a [`Panel`].
+pub(super) type UnpackRows16 = unsafe fn(
+    panel: &[u8],
+    q: &mut [[[i8; 4]; ROWS]],
+    d: &mut [[f32; ROWS]],
+    m: &mut [[f32; ROWS]],
+);
 pub(super) type Interleave = unsafe fn(rows: &[i8], bias: i8, out: &mut [[[i8; 4]; ROWS]]);
 pub(super) type FloatDot<const T: usize> =
     unsafe fn(ty: GgmlType, w: &[u8], x: &[&[f32]; T]) -> [f32; T];
 pub(super) type QuantizeBlocks =
     unsafe fn(x: &[f32], q: &mut [i8], scales: &mut [Scale], starts: &mut [Start]);
 
+/// One token times rows as they lie in a file, by format.
+#[derive(Clone, Copy)]
+pub(super) struct Rows {
+    pub(super) q4_0: Gemv,
+    pub(super) q4_1: Gemv,
+    pub(super) q5_0: Gemv,
+    pub(super) q5_1: Gemv,
+    pub(super) q8_0: Gemv,
+    pub(super) q4_k: Gemv,
+    pub(super) q5_k: Gemv,
+    pub(super) q6_k: Gemv,
+}
+
+/// What multiplies panels of sixteen rows (see `rows16`) of one format.
+#[derive(Clone, Copy)]
+pub(super) struct Rows16 {
+    /// One token.
+    pub(super) gemv: Gemv,
+    /// More tokens.
+    pub(super) many: ManyRows16,
+}
+
 /// How eight tokens meet a panel of rows16.
+#[derive(Clone, Copy)]
 pub(super) enum ManyRows16 {
     /// As it lies.
     Tile(TileRows16),
@@ -37,6 +63,34 @@ pub(super) enum ManyRows16 {
     #[cfg_attr(not(target_arch = "aarch64"), allow(dead_code))]
     Unpack(UnpackRows16),
 }
+
+/// [`Rows16`] by format.
+#[derive(Clone, Copy)]
+pub(super) struct Panels {
+    pub(super) q4_0: Rows16,
+    pub(super) q4_1: Rows16,
+    pub(super) q8_0: Rows16,
+}
+
+/// [`Panels`] of functions that are generic over the format.
+macro_rules! panels {
+    ($($gemv:ident)::+, $how:ident($($many:ident)::+)) => {
+        $crate::kernels::table::Panels {
+            q4_0: panels!(Q4_0, $($gemv)::+, $how($($many)::+)),
+            q4_1: panels!(Q4_1, $($gemv)::+, $how($($many)::+)),
+            q8_0: panels!(Q8_0, $($gemv)::+, $how($($many)::+)),
+        }
+    };
+    ($format:ident, $($gemv:ident)::+, $how:ident($($many:ident)::+)) => {
+        $crate::kernels::table::Rows16 {
+            gemv: $($gemv)::+::<$crate::kernels::rows16::$format>,
+            many: $crate::kernels::table::ManyRows16::$how(
+                $($many)::+::<$crate::kernels::rows16::$format>,
+            ),
+        }
+    };
+}
+pub(super) use panels;
 
 /// A table of kernels for one instruction set. The only way to one is [`active`] or [`Kernels::available`], which
 /// check that the processor has what its functions need: that is what makes calling them sound.
@@ -47,17 +101,13 @@ pub struct Kernels {
     pub needs: &'static str,
     /// Whether the processor has it.
     pub(super) detect: fn() -> bool,
-    pub(super) gemv_q4_0: Gemv,
-    pub(super) gemv_q4_1: Gemv,
-    pub(super) gemv_q8_0: Gemv,
-    /// Q4_0 in panels of sixteen rows (see `rows16`).
-    pub(super) gemv_rows16: Gemv,
-    pub(super) dot_unpacked_16: DotUnpacked,
-    pub(super) dot_unpacked_32: DotUnpacked,
+    /// Rows in the file's own layout.
+    pub(super) rows: Rows,
+    /// Rows in panels of sixteen.
+    pub(super) panels: Panels,
     /// Multiply-adds alone, to measure the most that they can reach.
     pub(super) peak: Option<Peak>,
     pub(super) tile: Tile,
-    pub(super) many_rows16: ManyRows16,
     pub(super) interleave: Interleave,
     /// Added to the integers of panels.
     pub(super) bias: i8,
@@ -73,15 +123,19 @@ pub(super) static SCALAR: Kernels = Kernels {
     name: "scalar",
     needs: "nothing",
     detect: || true,
-    gemv_q4_0: scalar::gemv_q4_0,
-    gemv_q4_1: scalar::gemv_q4_1,
-    gemv_q8_0: scalar::gemv_q8_0,
-    gemv_rows16: scalar::gemv_rows16,
-    dot_unpacked_16: scalar::dot_unpacked::<16>,
-    dot_unpacked_32: scalar::dot_unpacked::<32>,
+    rows: Rows {
+        q4_0: |w, x, y| scalar::gemv(GgmlType::Q4_0, w, x, y),
+        q4_1: |w, x, y| scalar::gemv(GgmlType::Q4_1, w, x, y),
+        q5_0: |w, x, y| scalar::gemv(GgmlType::Q5_0, w, x, y),
+        q5_1: |w, x, y| scalar::gemv(GgmlType::Q5_1, w, x, y),
+        q8_0: |w, x, y| scalar::gemv(GgmlType::Q8_0, w, x, y),
+        q4_k: |w, x, y| scalar::gemv(GgmlType::Q4_K, w, x, y),
+        q5_k: |w, x, y| scalar::gemv(GgmlType::Q5_K, w, x, y),
+        q6_k: |w, x, y| scalar::gemv(GgmlType::Q6_K, w, x, y),
+    },
+    panels: panels!(scalar::gemv_rows16, Tile(scalar::tile_rows16)),
     peak: None,
     tile: scalar::tile,
-    many_rows16: ManyRows16::Tile(scalar::tile_rows16),
     interleave: scalar::interleave,
     bias: 0,
     float_dot_1: scalar::float_dot,
@@ -145,12 +199,27 @@ impl Kernels {
         Self::available().last().copied().unwrap_or(&SCALAR)
     }
 
-    /// The product kernel that reads a format's own layout, where there is one.
+    /// The kernel for one token and rows of a quantized format in the file's own layout.
     pub(super) fn gemv(&self, ty: GgmlType) -> Option<Gemv> {
         match ty {
-            GgmlType::Q4_0 => Some(self.gemv_q4_0),
-            GgmlType::Q4_1 => Some(self.gemv_q4_1),
-            GgmlType::Q8_0 => Some(self.gemv_q8_0),
+            GgmlType::F32 | GgmlType::F16 | GgmlType::BF16 => None,
+            GgmlType::Q4_0 => Some(self.rows.q4_0),
+            GgmlType::Q4_1 => Some(self.rows.q4_1),
+            GgmlType::Q5_0 => Some(self.rows.q5_0),
+            GgmlType::Q5_1 => Some(self.rows.q5_1),
+            GgmlType::Q8_0 => Some(self.rows.q8_0),
+            GgmlType::Q4_K => Some(self.rows.q4_k),
+            GgmlType::Q5_K => Some(self.rows.q5_k),
+            GgmlType::Q6_K => Some(self.rows.q6_k),
+        }
+    }
+
+    /// The kernels for panels of a format, where it has any (see `rows16::has_panels`).
+    pub(super) fn rows16(&self, ty: GgmlType) -> Option<&Rows16> {
+        match ty {
+            GgmlType::Q4_0 => Some(&self.panels.q4_0),
+            GgmlType::Q4_1 => Some(&self.panels.q4_1),
+            GgmlType::Q8_0 => Some(&self.panels.q8_0),
             _ => None,
         }
     }

@@ -134,8 +134,13 @@ fn exact(w: &Matrix, x: &Activations, r: usize, t: usize) -> (f64, f64) {
         let term = f64::from(d[g]) * f64::from(scale) * f64::from(dot);
         let min = f64::from(m[g]) * f64::from(s);
         sum += term + min;
-        // Q4_0 may be computed as unsigned nibbles and a minimum of -8 d
-        let shift = (8.0 * f64::from(d[g]) * f64::from(scale) * f64::from(total)).abs();
+        // Q4_0 may be computed as unsigned nibbles and a minimum of -8 d, Q5_0 with one of -16 d
+        let offset = match w.ty() {
+            GgmlType::Q4_0 => 8.0,
+            GgmlType::Q5_0 => 16.0,
+            _ => 0.0,
+        };
+        let shift = (offset * f64::from(d[g]) * f64::from(scale) * f64::from(total)).abs();
         // lanes are summed apart, so the products' magnitudes count, not their sum's
         magnitude +=
             (f64::from(d[g]) * f64::from(scale)).abs() * f64::from(size) + min.abs() + 2.0 * shift;
@@ -149,11 +154,16 @@ fn product(k: &Kernels, w: &Matrix, x: &Activations) -> Vec<f32> {
     y
 }
 
+/// The formats that panels are made of.
+fn panel_types() -> impl Iterator<Item = GgmlType> {
+    (GgmlType::ALL.into_iter()).filter(|&ty| rows16::has_panels(ty))
+}
+
 /// The same weights in panels of sixteen rows.
-fn packed(data: &[u8], rows: usize) -> Vec<u8> {
+fn packed(ty: GgmlType, data: &[u8], rows: usize) -> Vec<u8> {
     let mut out = Vec::new();
     for panel in data.chunks_exact(data.len() / rows * 16) {
-        rows16::pack(panel, &mut out).unwrap();
+        rows16::pack(ty, panel, &mut out).unwrap();
     }
     out
 }
@@ -189,15 +199,31 @@ proptest! {
         }
     }
 
-    /// With all scales powers of two, every float operation is exact, so that every table must give the very bits.
+    /// With all scales powers of two, or integers so small that no sum needs more than 24 bits, every float operation is
+    /// exact, so that every table must give the very bits.
     #[test]
     fn integers_are_exact(seed in any::<u64>()) {
         let mut random = Random(seed);
         let one = |_: &mut Random| f16::ONE.to_bits().to_le_bytes();
-        for ty in GgmlType::ALL.into_iter().filter(|ty| ty.is_quantized() && ty.block_size() == 32) {
-            let cols = 32 * (1 + random.below(7));
+        for ty in GgmlType::ALL.into_iter().filter(|ty| ty.is_quantized()) {
+            let cols = match ty.block_size() {
+                256 => 256 * (1 + random.below(3)),
+                size => size * (1 + random.below(7)),
+            };
             let (rows, tokens) = (1 + random.below(40), [1, 2, 9][random.below(3)]);
-            let data = random.rows(ty, rows, cols, one);
+            let mut data = random.rows(ty, rows, cols, one);
+            for block in data.chunks_exact_mut(ty.bytes_per_block()) {
+                match ty {
+                    GgmlType::Q4_K | GgmlType::Q5_K => {
+                        block[4..12].iter_mut().for_each(|scales| *scales &= 3);
+                        block[12..16].iter_mut().for_each(|scales| *scales &= 0x33);
+                    }
+                    GgmlType::Q6_K => {
+                        (block[192..208].iter_mut()).for_each(|scale| *scale = (*scale as i8 % 4) as u8);
+                    }
+                    _ => {}
+                }
+            }
             let w = Matrix::new(ty, rows, cols, &data).unwrap();
             let input = random.whole_numbers(tokens * cols);
             for k in Kernels::available() {
@@ -217,59 +243,63 @@ proptest! {
     #[test]
     fn panels_of_sixteen_rows_are_exact(seed in any::<u64>()) {
         let mut random = Random(seed);
-        let (rows, cols) = (16 * (1 + random.below(4)), 32 * (1 + random.below(9)));
-        let tokens = [1, 2, 7, 8, 9, 24][random.below(6)];
-        let data = random.rows(GgmlType::Q4_0, rows, cols, |_| f16::ONE.to_bits().to_le_bytes());
-        let panels = packed(&data, rows);
-        let w = Matrix::new(GgmlType::Q4_0, rows, cols, &data).unwrap();
-        let p = Matrix::rows16(GgmlType::Q4_0, rows, cols, &panels).unwrap();
-        let input = random.whole_numbers(tokens * cols);
-        for k in Kernels::available() {
-            let mut x = Activations::new();
-            x.quantize_with(k, &input, tokens, cols).unwrap();
-            let y = product(k, &p, &x);
-            for t in 0..tokens {
-                for r in 0..rows {
-                    prop_assert_eq!(f64::from(y[t * rows + r]), exact(&w, &x, r, t).0, "{} {}x{}", k.name, rows, cols);
+        for ty in panel_types() {
+            let (rows, cols) = (16 * (1 + random.below(4)), 32 * (1 + random.below(9)));
+            let tokens = [1, 2, 7, 8, 9, 24][random.below(6)];
+            let data = random.rows(ty, rows, cols, |_| f16::ONE.to_bits().to_le_bytes());
+            let panels = packed(ty, &data, rows);
+            let w = Matrix::new(ty, rows, cols, &data).unwrap();
+            let p = Matrix::rows16(ty, rows, cols, &panels).unwrap();
+            let input = random.whole_numbers(tokens * cols);
+            for k in Kernels::available() {
+                let mut x = Activations::new();
+                x.quantize_with(k, &input, tokens, cols).unwrap();
+                let y = product(k, &p, &x);
+                for t in 0..tokens {
+                    for r in 0..rows {
+                        prop_assert_eq!(f64::from(y[t * rows + r]), exact(&w, &x, r, t).0, "{} {} {}x{}", k.name, ty, rows, cols);
+                    }
                 }
             }
+            let (mut a, mut b) = (vec![0.0; cols], vec![0.0; cols]);
+            let r = random.below(rows);
+            w.row(r, &mut a).unwrap();
+            p.row(r, &mut b).unwrap();
+            prop_assert_eq!(a, b);
         }
-        let (mut a, mut b) = (vec![0.0; cols], vec![0.0; cols]);
-        let r = random.below(rows);
-        w.row(r, &mut a).unwrap();
-        p.row(r, &mut b).unwrap();
-        prop_assert_eq!(a, b);
     }
 
     /// And with any scales, within the bound, and the same bits with every table, for one token or many.
     #[test]
     fn panels_of_sixteen_rows_are_right(seed in any::<u64>()) {
         let mut random = Random(seed);
-        let (rows, cols, tokens) = (32, 32 * (1 + random.below(9)), 1 + random.below(19));
-        let data = random.rows(GgmlType::Q4_0, rows, cols, Random::scale);
-        let panels = packed(&data, rows);
-        let w = Matrix::new(GgmlType::Q4_0, rows, cols, &data).unwrap();
-        let p = Matrix::rows16(GgmlType::Q4_0, rows, cols, &panels).unwrap();
-        let input = random.activations(tokens * cols);
-        let mut scalar: Option<Vec<u32>> = None;
-        for k in Kernels::available() {
-            let mut x = Activations::new();
-            x.quantize_with(k, &input, tokens, cols).unwrap();
-            let y = product(k, &p, &x);
-            let bits: Vec<u32> = y.iter().map(|y| if y.is_nan() { 0 } else { y.to_bits() }).collect();
-            prop_assert_eq!(scalar.get_or_insert_with(|| bits.clone()), &bits, "{}", k.name);
-            x.quantize_with(k, &input[(tokens - 1) * cols..], 1, cols).unwrap();
-            let alone = product(k, &p, &x);
-            let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
-            prop_assert!(alone.iter().zip(&y[(tokens - 1) * rows..]).all(same), "{} alone", k.name);
-            x.quantize_with(k, &input, tokens, cols).unwrap();
-            for t in 0..tokens {
-                for r in 0..rows {
-                    let (want, magnitude) = exact(&w, &x, r, t);
-                    let bound = magnitude * (cols / 16 + 8) as f64 * f64::from(f32::EPSILON) + 1e-37;
-                    let got = f64::from(y[t * rows + r]);
-                    prop_assert!((got - want).abs() <= bound || !want.is_finite() && !got.is_finite(),
-                        "{} {rows}x{cols} row {r} token {t} of {tokens}: {got} for {want} ± {bound}", k.name);
+        for ty in panel_types() {
+            let (rows, cols, tokens) = (32, 32 * (1 + random.below(9)), 1 + random.below(19));
+            let data = random.rows(ty, rows, cols, Random::scale);
+            let panels = packed(ty, &data, rows);
+            let w = Matrix::new(ty, rows, cols, &data).unwrap();
+            let p = Matrix::rows16(ty, rows, cols, &panels).unwrap();
+            let input = random.activations(tokens * cols);
+            let mut scalar: Option<Vec<u32>> = None;
+            for k in Kernels::available() {
+                let mut x = Activations::new();
+                x.quantize_with(k, &input, tokens, cols).unwrap();
+                let y = product(k, &p, &x);
+                let bits: Vec<u32> = y.iter().map(|y| if y.is_nan() { 0 } else { y.to_bits() }).collect();
+                prop_assert_eq!(scalar.get_or_insert_with(|| bits.clone()), &bits, "{} {}", k.name, ty);
+                x.quantize_with(k, &input[(tokens - 1) * cols..], 1, cols).unwrap();
+                let alone = product(k, &p, &x);
+                let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+                prop_assert!(alone.iter().zip(&y[(tokens - 1) * rows..]).all(same), "{} {ty} alone", k.name);
+                x.quantize_with(k, &input, tokens, cols).unwrap();
+                for t in 0..tokens {
+                    for r in 0..rows {
+                        let (want, magnitude) = exact(&w, &x, r, t);
+                        let bound = magnitude * (cols / 16 + 8) as f64 * f64::from(f32::EPSILON) + 1e-37;
+                        let got = f64::from(y[t * rows + r]);
+                        prop_assert!((got - want).abs() <= bound || !want.is_finite() && !got.is_finite(),
+                            "{} {ty} {rows}x{cols} row {r} token {t} of {tokens}: {got} for {want} ± {bound}", k.name);
+                    }
                 }
             }
         }

@@ -10,27 +10,27 @@
 
 use super::half_at;
 
-/// Scale and minimum of group `g` out of the 12 packed bytes: groups 0..4 lie in the low six bits of bytes 0..8,
-/// groups 4..8 in the nibbles of bytes 8..12 with their top two bits in those of bytes 0..8.
+/// The eight scales and the eight minima out of the 12 packed bytes: groups 0..4 lie in the low six bits of bytes
+/// 0..8, groups 4..8 in the nibbles of bytes 8..12 with their top two bits in those of bytes 0..8.
 #[inline]
-pub(super) fn scale_min(s: &[u8], g: usize) -> (u8, u8) {
-    if g < 4 {
-        (s[g] & 63, s[g + 4] & 63)
-    } else {
-        (
-            s[g + 4] & 15 | s[g - 4] >> 6 << 4,
-            s[g + 4] >> 4 | s[g] >> 6 << 4,
-        )
-    }
+pub(crate) fn scales_mins(packed: &[u8; 12]) -> [[u8; 8]; 2] {
+    let (words, _) = packed.as_chunks::<4>();
+    let [a, b, c] = [words[0], words[1], words[2]].map(u32::from_le_bytes);
+    let six = |word| word & 0x3f3f_3f3f;
+    let upper = |nibbles: u32, word: u32| nibbles & 0x0f0f_0f0f | (word >> 6 & 0x0303_0303) << 4;
+    let parts = [six(a), upper(c, a), six(b), upper(c >> 4, b)];
+    bytemuck::cast(parts.map(u32::to_le))
 }
 
 #[inline]
 fn scales(block: &[u8], d: &mut [f32], m: &mut [f32]) {
     let (scale, min) = (half_at(block, 0), half_at(block, 2));
+    let mut packed = [0; 12];
+    packed.copy_from_slice(&block[4..16]);
+    let [scales, minima] = scales_mins(&packed);
     for g in 0..8 {
-        let (s, n) = scale_min(&block[4..16], g);
-        d[g] = scale * f32::from(s);
-        m[g] = -(min * f32::from(n));
+        d[g] = scale * f32::from(scales[g]);
+        m[g] = -(min * f32::from(minima[g]));
     }
 }
 

@@ -15,7 +15,7 @@
 //! by llama.cpp from the same values.
 
 mod float;
-mod k;
+pub(crate) mod k;
 mod q4;
 mod q5;
 mod q8;
@@ -231,7 +231,7 @@ pub fn unpack_row(
 
 /// One block into integers, scales and minima; the slices are at least as long as the block needs.
 #[inline]
-fn unpack_block(ty: GgmlType, block: &[u8], q: &mut [i8], d: &mut [f32], m: &mut [f32]) {
+pub(crate) fn unpack_block(ty: GgmlType, block: &[u8], q: &mut [i8], d: &mut [f32], m: &mut [f32]) {
     match ty {
         Q4_0 => q4::unpack_0(block, q, d, m),
         Q4_1 => q4::unpack_1(block, q, d, m),

@@ -57,8 +57,9 @@ fn k_scales_by_hand() {
     // group 5: scale low nibble 0xA with top bits 0b10 (byte 1), minimum nibble 0x3 with top bits 0b01 (byte 5)
     let mut s = [0u8; 12];
     (s[9], s[1], s[5]) = (0x3A, 0b1000_0001, 0b0100_0010);
-    assert_eq!(k::scale_min(&s, 5), (0x2A, 0x13));
-    assert_eq!(k::scale_min(&s, 1), (1, 2));
+    let [scales, minima] = k::scales_mins(&s);
+    assert_eq!((scales[5], minima[5]), (0x2A, 0x13));
+    assert_eq!((scales[1], minima[1]), (1, 2));
 }
 
 /// Pseudo-random rows of 1024 weights decode to the very bits that the `gguf` package (0.19, llama.cpp's own) gives.

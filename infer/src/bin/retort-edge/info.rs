@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use retort_infer::engine::{KvType, available_bytes};
 use retort_infer::gguf::Gguf;
+use retort_infer::pack::is_in_panels;
 use retort_infer::{Model, kernels};
 
 use crate::output;
@@ -31,9 +32,13 @@ pub fn run(args: Args) -> Result<()> {
     for (key, value) in gguf.metadata() {
         writeln!(text, "{key} = {value}")?;
     }
-    let mut types: BTreeMap<&str, (usize, u64, u64)> = BTreeMap::new();
+    let mut types: BTreeMap<String, (usize, u64, u64)> = BTreeMap::new();
     for tensor in gguf.tensors() {
-        let entry = types.entry(tensor.ty.name()).or_default();
+        let name = match is_in_panels(tensor.name) {
+            true => format!("{} rows16", tensor.ty),
+            false => tensor.ty.to_string(),
+        };
+        let entry = types.entry(name).or_default();
         entry.0 += 1;
         entry.1 += tensor.n_elements();
         entry.2 += tensor.data.len() as u64;
@@ -43,7 +48,7 @@ pub fn run(args: Args) -> Result<()> {
         let size = output::bytes(*bytes);
         writeln!(
             text,
-            "{name:8} {tensors:5} tensors {weights:13} weights {size:>12}"
+            "{name:11} {tensors:5} tensors {weights:13} weights {size:>12}"
         )?;
     }
     let parameters: u64 = types.values().map(|counts| counts.1).sum();

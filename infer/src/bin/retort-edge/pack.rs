@@ -7,7 +7,7 @@ use retort_infer::pack::pack;
 
 use crate::output;
 
-/// Reorder the Q4_0 weights of a model so that they run faster, without a copy in memory
+/// Reorder the Q4_0, Q4_1 and Q8_0 weights of a model so that they run faster, without a copy in memory
 #[derive(clap::Args)]
 #[command(
     after_help = "The packed file has the same size and gives the same answers; only retort-edge reads it.\n\n\

@@ -3,19 +3,26 @@
 //! Per block of 32 weights each row gives an i32x4 of partial sums; pairwise additions turn the four rows' vectors
 //! into one with a lane per row, so the conversion to float and the multiply-add are shared by four rows and no
 //! horizontal sums are left at the end. Four short rows side by side are no straight line for a hardware prefetcher,
-//! so each step asks for its share of the next four rows, which lie in one piece. Q4_0's nibbles become `16 (q - 8)` by flipping bit 3 and keeping them in the
-//! upper half of a byte; the factor 16 goes in the conversion.
+//! so each step asks for its share of the next four rows, which lie in one piece. Q4_0's nibbles become `16 (q - 8)` by
+//! flipping bit 3 and keeping them in the upper half of a byte; the factor 16 goes in the conversion. Q5_0's become
+//! `q - 16` by filling the upper half where the fifth bit is not set.
 
 /// Formats.
 pub(super) const Q4_0: usize = 0;
 pub(super) const Q4_1: usize = 1;
-pub(super) const Q8_0: usize = 2;
+pub(super) const Q5_0: usize = 2;
+pub(super) const Q5_1: usize = 3;
+pub(super) const Q8_0: usize = 4;
+
+const fn bytes(format: usize) -> usize {
+    [18, 20, 22, 24, 34][format]
+}
 
 macro_rules! kernels {
     ($name:ident, $features:literal, $doc:literal, |$acc:ident, $w:ident, $x:ident| $dot:expr) => {
         #[doc = $doc]
         pub(in super::super) mod $name {
-            use super::{Q4_0, Q4_1};
+            use super::{Q4_0, Q4_1, Q5_0, Q5_1, bytes};
             use crate::kernels::activations::Row;
             use std::arch::aarch64::*;
 
@@ -23,12 +30,26 @@ macro_rules! kernels {
             #[inline]
             #[target_feature(enable = $features)]
             #[allow(unused_mut)] // the assembly form updates its accumulator in place
-            fn dot(mut $acc: int32x4_t, $w: int8x16_t, $x: int8x16_t) -> int32x4_t {
+            pub(in super::super) fn dot(mut $acc: int32x4_t, $w: int8x16_t, $x: int8x16_t) -> int32x4_t {
                 $dot
             }
 
-            const fn bytes(format: usize) -> usize {
-                [18, 20, 34][format]
+            /// Sixteen nibbles with the fifth bits at `p`: with a `gap`, those of nibbles whose fifth bit is not set are
+            /// 16 less, else those of the others 16 more.
+            #[inline]
+            #[target_feature(enable = $features)]
+            unsafe fn fifths(nibbles: uint8x16_t, p: *const u8, gap: bool) -> uint8x16_t {
+                const PLACES: [u8; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
+                // SAFETY: the caller has two bytes at `p`; eight bytes.
+                let set = unsafe {
+                    let bits = vcombine_u8(vdup_n_u8(*p), vdup_n_u8(*p.add(1)));
+                    let places = vld1_u8(PLACES.as_ptr());
+                    vtstq_u8(bits, vcombine_u8(places, places))
+                };
+                vorrq_u8(nibbles, match gap {
+                    true => vbicq_u8(vdupq_n_u8(0xf0), set),
+                    false => vandq_u8(vdupq_n_u8(16), set),
+                })
             }
 
             /// The partial sums of one block.
@@ -49,6 +70,13 @@ macro_rules! kernels {
                         Q4_1 => {
                             let bytes = vld1q_u8(p.add(4));
                             (vandq_u8(bytes, vdupq_n_u8(15)), vshrq_n_u8::<4>(bytes))
+                        }
+                        Q5_0 | Q5_1 => {
+                            let at = bytes(F) - 16;
+                            let (bytes, bits) = (vld1q_u8(p.add(at)), p.add(at - 4));
+                            let low = vandq_u8(bytes, vdupq_n_u8(15));
+                            let high = vshrq_n_u8::<4>(bytes);
+                            (fifths(low, bits, F == Q5_0), fifths(high, bits.add(2), F == Q5_0))
                         }
                         _ => (vld1q_u8(p.add(2)), vld1q_u8(p.add(18))),
                     }
@@ -99,7 +127,7 @@ macro_rules! kernels {
                             vcvtq_f32_s32(ints)
                         };
                         sums = vfmaq_f32(sums, ints, vmulq_n_f32(halves(w, 0), scale));
-                        if F == Q4_1 {
+                        if F == Q4_1 || F == Q5_1 {
                             mins = vfmaq_n_f32(mins, halves(w, 2), s);
                         }
                         w = w.map(|w| w.add(bytes(F)));
@@ -129,39 +157,6 @@ macro_rules! kernels {
                     let out = unsafe { rows::<F>([row(0), row(1), row(2), row(3)], x, row(0).wrapping_add(4 * stride)) };
                     y.copy_from_slice(&out[..y.len()]);
                 }
-            }
-
-            /// An unpacked row times one token; with groups of 16, each half of a block has its own scale.
-            #[target_feature(enable = $features)]
-            pub fn dot_unpacked<const G: usize>(q: &[i8], d: &[f32], m: &[f32], x: Row) -> f32 {
-                let (mut sums, mut min) = (vdupq_n_f32(0.0), 0f32);
-                let (weights, _) = q.as_chunks::<32>();
-                let (values, _) = x.q.as_chunks::<32>();
-                for (b, ((w, q), [scale, s])) in
-                    weights.iter().zip(values).zip(x.scales).enumerate()
-                {
-                    // SAFETY: both are references to 32 bytes.
-                    let (low, high) = unsafe {
-                        let low = dot(vdupq_n_s32(0), vld1q_s8(w.as_ptr()), vld1q_s8(q.as_ptr()));
-                        let start = if G == 16 { vdupq_n_s32(0) } else { low };
-                        (
-                            low,
-                            dot(
-                                start,
-                                vld1q_s8(w.as_ptr().add(16)),
-                                vld1q_s8(q.as_ptr().add(16)),
-                            ),
-                        )
-                    };
-                    if G == 16 {
-                        sums = vfmaq_n_f32(sums, vcvtq_f32_s32(low), d[2 * b] * scale);
-                        sums = vfmaq_n_f32(sums, vcvtq_f32_s32(high), d[2 * b + 1] * scale);
-                    } else {
-                        sums = vfmaq_n_f32(sums, vcvtq_f32_s32(high), d[b] * scale);
-                        min += m[b] * s;
-                    }
-                }
-                vaddvq_f32(sums) + min
             }
         }
     };

@@ -9,6 +9,7 @@
 mod attention;
 mod float;
 mod gemv;
+mod gemv_k;
 mod peak;
 mod q4_0;
 mod rows16;
@@ -17,21 +18,25 @@ mod tile;
 
 use super::activations;
 use super::ops;
-use super::table::{Kernels, ManyRows16};
+use super::table::{Kernels, Rows, panels};
 
 pub(super) static NEON: Kernels = Kernels {
     name: "neon",
     needs: "NEON",
     detect: || std::arch::is_aarch64_feature_detected!("neon"),
-    gemv_q4_0: gemv::neon::gemv::<{ gemv::Q4_0 }>,
-    gemv_q4_1: gemv::neon::gemv::<{ gemv::Q4_1 }>,
-    gemv_q8_0: gemv::neon::gemv::<{ gemv::Q8_0 }>,
-    gemv_rows16: rows16::neon,
-    dot_unpacked_16: gemv::neon::dot_unpacked::<16>,
-    dot_unpacked_32: gemv::neon::dot_unpacked::<32>,
+    rows: Rows {
+        q4_0: gemv::neon::gemv::<{ gemv::Q4_0 }>,
+        q4_1: gemv::neon::gemv::<{ gemv::Q4_1 }>,
+        q5_0: gemv::neon::gemv::<{ gemv::Q5_0 }>,
+        q5_1: gemv::neon::gemv::<{ gemv::Q5_1 }>,
+        q8_0: gemv::neon::gemv::<{ gemv::Q8_0 }>,
+        q4_k: gemv_k::neon::gemv::<{ gemv_k::Q4_K }>,
+        q5_k: gemv_k::neon::gemv::<{ gemv_k::Q5_K }>,
+        q6_k: gemv_k::neon::gemv::<{ gemv_k::Q6_K }>,
+    },
+    panels: panels!(rows16::neon, Unpack(tile::unpack_rows16)),
     peak: Some(peak::neon),
     tile: tile::neon,
-    many_rows16: ManyRows16::Unpack(tile::unpack_rows16),
     interleave: tile::interleave,
     bias: 0,
     float_dot_1: float::dot_1,
@@ -48,15 +53,19 @@ pub(super) static DOTPROD: Kernels = Kernels {
         std::arch::is_aarch64_feature_detected!("neon")
             && std::arch::is_aarch64_feature_detected!("dotprod")
     },
-    gemv_q4_0: q4_0::dotprod,
-    gemv_q4_1: gemv::dotprod::gemv::<{ gemv::Q4_1 }>,
-    gemv_q8_0: gemv::dotprod::gemv::<{ gemv::Q8_0 }>,
-    gemv_rows16: rows16::dotprod,
-    dot_unpacked_16: gemv::dotprod::dot_unpacked::<16>,
-    dot_unpacked_32: gemv::dotprod::dot_unpacked::<32>,
+    rows: Rows {
+        q4_0: q4_0::dotprod,
+        q4_1: gemv::dotprod::gemv::<{ gemv::Q4_1 }>,
+        q5_0: gemv::dotprod::gemv::<{ gemv::Q5_0 }>,
+        q5_1: gemv::dotprod::gemv::<{ gemv::Q5_1 }>,
+        q8_0: gemv::dotprod::gemv::<{ gemv::Q8_0 }>,
+        q4_k: gemv_k::dotprod::gemv::<{ gemv_k::Q4_K }>,
+        q5_k: gemv_k::dotprod::gemv::<{ gemv_k::Q5_K }>,
+        q6_k: gemv_k::dotprod::gemv::<{ gemv_k::Q6_K }>,
+    },
+    panels: panels!(rows16::dotprod, Unpack(tile::unpack_rows16)),
     peak: Some(peak::dotprod),
     tile: tile::dotprod,
-    many_rows16: ManyRows16::Unpack(tile::unpack_rows16),
     interleave: tile::interleave,
     bias: 0,
     float_dot_1: float::dot_1,
@@ -72,7 +81,7 @@ pub(super) static I8MM: Kernels = Kernels {
     detect: || (DOTPROD.detect)() && std::arch::is_aarch64_feature_detected!("i8mm"),
     peak: Some(peak::i8mm),
     tile: smmla::tile,
-    many_rows16: ManyRows16::Unpack(smmla::unpack_rows16),
+    panels: panels!(rows16::dotprod, Unpack(smmla::unpack_rows16)),
     interleave: smmla::interleave,
     ops: OPS,
     ..DOTPROD

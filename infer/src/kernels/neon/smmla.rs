@@ -12,9 +12,9 @@
 //! early and spills). Integer sums start from the bits of 1.5 · 2^23, loaded and not moved, so that conversion to
 //! float is one subtraction: what limits this loop is the two vector units, not loads.
 
-use super::tile::{add_minima, check, nibbles, scales};
+use super::tile::{add_minima, check, scales, weights};
 use crate::kernels::panel::{Panel, ROWS};
-use crate::kernels::rows16::BLOCK_BYTES;
+use crate::kernels::rows16::Format;
 use crate::kernels::tokens::{TOKENS, Tokens};
 use std::arch::aarch64::*;
 
@@ -227,27 +227,27 @@ pub(super) fn interleave(rows: &[i8], bias: i8, out: &mut [[[i8; 4]; ROWS]]) {
     }
 }
 
-/// Unpacks sixteen rows of Q4_0 from their panel (layout in `rows16.rs`) as `interleave` would: units 2k and 2k + 1,
-/// four columns each, side by side are eight columns.
+/// Unpacks sixteen rows from their panel (layout in `rows16.rs`) as `interleave` would: units 2k and 2k + 1, four
+/// columns each, side by side are eight columns.
 #[target_feature(enable = "neon")]
-pub(super) fn unpack_rows16(panel: &[u8], q: &mut [[[i8; 4]; ROWS]], d: &mut [[f32; ROWS]]) {
-    let (blocks, _) = panel.as_chunks::<BLOCK_BYTES>();
+pub(super) fn unpack_rows16<F: Format>(
+    panel: &[u8],
+    q: &mut [[[i8; 4]; ROWS]],
+    d: &mut [[f32; ROWS]],
+    m: &mut [[f32; ROWS]],
+) {
     let (units, _) = q.as_chunks_mut::<8>();
-    for ((block, q), d) in blocks.iter().zip(units).zip(d) {
-        scales(block, d);
-        let to = q.as_mut_ptr().cast::<i32>();
-        for k in 0..2 {
+    scales::<F>(panel, d, m);
+    for (block, units) in panel.chunks_exact(F::BLOCK).zip(units) {
+        for (k, pair) in units.as_chunks_mut::<2>().0.iter_mut().enumerate() {
             for four in 0..4 {
-                let (low, high) = nibbles(block, 8 * k + four);
-                let (next_low, next_high) = nibbles(block, 8 * k + 4 + four);
-                for (part, a, b) in [(0, low, next_low), (2, high, next_high)] {
-                    let (a, b) = (vreinterpretq_s32_s8(a), vreinterpretq_s32_s8(b));
-                    // SAFETY: four times eight columns of 32 integers' room, of which these rows' eight.
-                    unsafe {
-                        let to = to.add(32 * (k + part) + 8 * four);
-                        vst1q_s32(to, vzip1q_s32(a, b));
-                        vst1q_s32(to.add(4), vzip2q_s32(a, b));
-                    }
+                let a = vreinterpretq_s32_s8(weights::<F>(block, 2 * k, four));
+                let b = vreinterpretq_s32_s8(weights::<F>(block, 2 * k + 1, four));
+                // SAFETY: 128 bytes, of which these four rows' 32.
+                unsafe {
+                    let to = pair.as_mut_ptr().cast::<i32>().add(8 * four);
+                    vst1q_s32(to, vzip1q_s32(a, b));
+                    vst1q_s32(to.add(4), vzip2q_s32(a, b));
                 }
             }
         }

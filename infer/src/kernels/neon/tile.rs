@@ -6,8 +6,9 @@
 //! token (pairs of a row's products stay apart until the group ends), so the tokens come in two halves.
 
 use crate::kernels::panel::{Panel, ROWS};
-use crate::kernels::rows16::{BLOCK_BYTES, NIBBLES};
+use crate::kernels::rows16::Format;
 use crate::kernels::tokens::{TOKENS, Tokens};
+use crate::quant::GgmlType;
 use std::arch::aarch64::*;
 
 /// Checks that the tokens are as long as the panel, which is what makes the kernels' loads sound.
@@ -244,49 +245,64 @@ pub(super) fn interleave(rows: &[i8], bias: i8, out: &mut [[[i8; 4]; ROWS]]) {
     assert!(rest.is_empty(), "formats have blocks of at least 32");
 }
 
-/// Unpacks sixteen rows of Q4_0 from their panel (layout in `rows16.rs`) as `interleave` would: unit u's lower
-/// nibbles are the block's columns 4u.., its upper ones columns 4u + 16...
+/// Unpacks sixteen rows from their panel (layout in `rows16.rs`) as `interleave` would.
 #[target_feature(enable = "neon")]
-pub(super) fn unpack_rows16(panel: &[u8], q: &mut [[[i8; 4]; ROWS]], d: &mut [[f32; ROWS]]) {
-    let (blocks, _) = panel.as_chunks::<BLOCK_BYTES>();
+pub(super) fn unpack_rows16<F: Format>(
+    panel: &[u8],
+    q: &mut [[[i8; 4]; ROWS]],
+    d: &mut [[f32; ROWS]],
+    m: &mut [[f32; ROWS]],
+) {
     let (units, _) = q.as_chunks_mut::<8>();
-    for ((block, q), d) in blocks.iter().zip(units).zip(d) {
-        scales(block, d);
-        for i in 0..16 {
-            let (low, high) = nibbles(block, i);
-            let to = q.as_mut_ptr().cast::<i8>();
-            // SAFETY: eight units of 64 bytes; the first four take the lower nibbles.
-            unsafe {
-                vst1q_s8(to.add(16 * i), low);
-                vst1q_s8(to.add(256 + 16 * i), high);
+    scales::<F>(panel, d, m);
+    for (block, units) in panel.chunks_exact(F::BLOCK).zip(units) {
+        for (u, unit) in units.iter_mut().enumerate() {
+            for four in 0..4 {
+                let q = weights::<F>(block, u, four);
+                // SAFETY: a unit is 64 bytes, of which these four rows' 16.
+                unsafe { vst1q_s8(unit.as_mut_ptr().cast::<i8>().add(16 * four), q) };
             }
         }
     }
 }
 
-/// A block's scales in f32.
+/// A panel's scales, and minima if the format has any, in f32.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn scales(block: &[u8; BLOCK_BYTES], d: &mut [f32; ROWS]) {
-    for (i, d) in d.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-        // SAFETY: four of the sixteen numbers that a block begins with, and four floats.
-        unsafe {
-            let halves = vreinterpret_f16_u8(vld1_u8(block.as_ptr().add(8 * i)));
-            vst1q_f32(d.as_mut_ptr(), vcvt_f32_f16(halves));
+pub(super) fn scales<F: Format>(panel: &[u8], d: &mut [[f32; ROWS]], m: &mut [[f32; ROWS]]) {
+    let widen = |halves: &[u8], to: &mut [f32; ROWS]| {
+        let (halves, _) = halves.as_chunks::<8>();
+        for (to, halves) in to.as_chunks_mut::<4>().0.iter_mut().zip(halves) {
+            // SAFETY: four numbers each.
+            unsafe {
+                let halves = vreinterpret_f16_u8(vld1_u8(halves.as_ptr()));
+                vst1q_f32(to.as_mut_ptr(), vcvt_f32_f16(halves));
+            }
+        }
+    };
+    for ((block, d), m) in panel.chunks_exact(F::BLOCK).zip(d).zip(m) {
+        widen(&block[..2 * ROWS], d);
+        if F::MIN {
+            widen(&block[2 * ROWS..4 * ROWS], m);
         }
     }
 }
 
-/// The lower and upper nibbles of a block's 16 bytes `i`, less 8.
+/// Columns `4 u .. 4 u + 4` of a block's rows `4 four .. 4 four + 4`, without scale and minimum.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn nibbles(block: &[u8; BLOCK_BYTES], i: usize) -> (int8x16_t, int8x16_t) {
-    let (bytes, _) = block[NIBBLES..].as_chunks::<16>();
+pub(super) fn weights<F: Format>(block: &[u8], u: usize, four: usize) -> int8x16_t {
+    let units = if F::NIBBLES { 4 } else { 8 };
+    let (bytes, _) = block[F::WEIGHTS..].as_chunks::<16>();
     // SAFETY: sixteen bytes.
-    let bytes = unsafe { vld1q_u8(bytes[i].as_ptr()) };
-    let less_8 = |q| vsubq_s8(vreinterpretq_s8_u8(q), vdupq_n_s8(8));
-    (
-        less_8(vandq_u8(bytes, vdupq_n_u8(15))),
-        less_8(vshrq_n_u8::<4>(bytes)),
-    )
+    let bytes = unsafe { vld1q_u8(bytes[u % units * 4 + four].as_ptr()) };
+    let q = vreinterpretq_s8_u8(match F::NIBBLES {
+        true if u < 4 => vandq_u8(bytes, vdupq_n_u8(15)),
+        true => vshrq_n_u8::<4>(bytes),
+        false => bytes,
+    });
+    match F::TY {
+        GgmlType::Q4_0 => vsubq_s8(q, vdupq_n_s8(8)),
+        _ => q,
+    }
 }

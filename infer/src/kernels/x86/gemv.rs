@@ -4,14 +4,27 @@
 //!
 //! Per block of 32 weights: one i32x8 of integer sums, one multiply-add into eight f32 lanes. The scales ride in one
 //! small vector: `[d_w, m_w] * [d_x, s_x] = [scale, min]`, of which the first is broadcast and the second summed on
-//! its own. Q4_0's `q - 8` is taken as a minimum of `-8 d`, so both 4-bit formats multiply unsigned nibbles.
+//! its own. Q4_0's `q - 8` is taken as a minimum of `-8 d`, Q5_0's `q - 16` as one
+//! of `-16 d`, so these formats multiply unsigned numbers.
+
+/// Formats.
+const Q4_0: usize = 0;
+const Q4_1: usize = 1;
+const Q5_0: usize = 2;
+const Q5_1: usize = 3;
+const Q8_0: usize = 4;
+
+const fn bytes(format: usize) -> usize {
+    [18, 20, 22, 24, 34][format]
+}
 
 /// The product kernels for one way of multiplying bytes: `$dot(u8x32, i8x32) -> i32x8`, sums of four neighbours.
 macro_rules! kernels {
     ($name:ident, $features:literal, $doc:literal, |$u:ident, $s:ident| $dot:expr) => {
         #[doc = $doc]
         pub(in super::super) mod $name {
-            use super::super::ask_ahead;
+            use super::super::{ask_ahead, sum};
+            use super::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, bytes};
             use crate::kernels::activations::Row;
             use std::arch::x86_64::*;
 
@@ -28,14 +41,6 @@ macro_rules! kernels {
                 dot(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w))
             }
 
-            #[inline]
-            #[target_feature(enable = $features)]
-            fn sum(v: __m256) -> f32 {
-                let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
-                let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
-                _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)))
-            }
-
             /// 16 bytes to 32 nibbles, the low ones first.
             #[inline]
             #[target_feature(enable = $features)]
@@ -46,7 +51,20 @@ macro_rules! kernels {
                 _mm256_and_si256(shifted, _mm256_set1_epi8(15))
             }
 
-            /// `[d, m]` of a block as f32; for Q4_0 and Q8_0, whose second pair of bytes are weights, `[d, d]`.
+            /// 16 for every one of 32 bits that is set.
+            #[inline]
+            #[target_feature(enable = $features)]
+            unsafe fn fifths(p: *const u8) -> __m256i {
+                // SAFETY: the caller's block has 4 bytes here.
+                let bits = _mm256_set1_epi32(unsafe { p.cast::<i32>().read_unaligned() });
+                let byte = |i: i64| i * 0x0101_0101_0101_0101;
+                let order = _mm256_set_epi64x(byte(3), byte(2), byte(1), byte(0));
+                let places = _mm256_set1_epi64x(i64::from_le_bytes([1, 2, 4, 8, 16, 32, 64, 128]));
+                let bits = _mm256_and_si256(_mm256_shuffle_epi8(bits, order), places);
+                _mm256_and_si256(_mm256_cmpeq_epi8(bits, places), _mm256_set1_epi8(16))
+            }
+
+            /// `[d, m]` of a block as f32; for formats without a minimum, whose second pair of bytes is none, `[d, d]`.
             #[inline]
             #[target_feature(enable = $features)]
             unsafe fn pair<const MIN: bool>(p: *const u8) -> __m128 {
@@ -55,14 +73,6 @@ macro_rules! kernels {
                     p.cast::<i32>().read_unaligned()
                 }));
                 if MIN { pair } else { _mm_moveldup_ps(pair) }
-            }
-
-            const Q4_0: usize = 0;
-            const Q4_1: usize = 1;
-            const Q8_0: usize = 2;
-
-            const fn bytes(format: usize) -> usize {
-                [18, 20, 34][format]
             }
 
             /// One row.
@@ -75,15 +85,20 @@ macro_rules! kernels {
                     // SAFETY: the row has as many blocks as `x` has scales, `x` has 32 values for each (see `gemv`),
                     // and a scale is two floats.
                     unsafe {
-                        ask_ahead::<1>(w);
+                        ask_ahead(w, 1);
                         let values = _mm256_loadu_si256(q.cast());
                         let ds = _mm_castpd_ps(_mm_load_sd(scale.as_ptr().cast()));
                         let ints = match F {
                             Q4_0 => dot(nibbles(w.add(2)), values),
                             Q4_1 => dot(nibbles(w.add(4)), values),
+                            Q5_0 | Q5_1 => {
+                                let at = bytes(F) - 16;
+                                let high = fifths(w.add(at - 4));
+                                dot(_mm256_or_si256(nibbles(w.add(at)), high), values)
+                            }
                             _ => dot_signed(_mm256_loadu_si256(w.add(2).cast()), values),
                         };
-                        let scales = if F == Q4_1 {
+                        let scales = if F == Q4_1 || F == Q5_1 {
                             _mm_mul_ps(pair::<true>(w), ds)
                         } else {
                             _mm_mul_ps(pair::<false>(w), ds)
@@ -101,7 +116,12 @@ macro_rules! kernels {
                     }
                 }
                 let min = _mm_cvtss_f32(_mm_movehdup_ps(mins));
-                sum(sums) + if F == Q4_0 { -8.0 * min } else { min }
+                sum(sums)
+                    + match F {
+                        Q4_0 => -8.0 * min,
+                        Q5_0 => -16.0 * min,
+                        _ => min,
+                    }
             }
 
             #[inline]
@@ -126,6 +146,16 @@ macro_rules! kernels {
             #[target_feature(enable = $features)]
             pub fn q4_1(w: &[u8], x: Row, y: &mut [f32]) {
                 gemv::<Q4_1>(w, x, y);
+            }
+
+            #[target_feature(enable = $features)]
+            pub fn q5_0(w: &[u8], x: Row, y: &mut [f32]) {
+                gemv::<Q5_0>(w, x, y);
+            }
+
+            #[target_feature(enable = $features)]
+            pub fn q5_1(w: &[u8], x: Row, y: &mut [f32]) {
+                gemv::<Q5_1>(w, x, y);
             }
 
             #[target_feature(enable = $features)]

@@ -12,19 +12,28 @@ use std::arch::x86_64::*;
 
 const Q4_0: usize = 0;
 const Q4_1: usize = 1;
-const Q8_0: usize = 2;
+const Q5_0: usize = 2;
+const Q5_1: usize = 3;
+const Q8_0: usize = 4;
 
 const fn bytes(format: usize) -> usize {
-    [18, 20, 34][format]
+    [18, 20, 22, 24, 34][format]
 }
 
-/// What the sums of two blocks of `F` start from, `-8 Σx` of both in the lower half of `starts`.
+/// Whether a minimum follows the scale.
+const fn has_min(format: usize) -> bool {
+    format == Q4_1 || format == Q5_1
+}
+
+/// What the sums of two blocks of `F` start from, with `-8 Σx` of both in the lower half of `starts`.
 #[inline]
 #[target_feature(enable = "avx2,avx512f")]
 fn begin<const F: usize>(starts: __m128i) -> __m512i {
-    if F != Q4_0 {
-        return _mm512_setzero_si512();
-    }
+    let starts = match F {
+        Q4_0 => starts,
+        Q5_0 => _mm_add_epi32(starts, starts),
+        _ => return _mm512_setzero_si512(),
+    };
     // the first of each block's eight lanes
     let places = _mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0);
     _mm512_maskz_permutexvar_epi32(0x0101, places, _mm512_castsi128_si512(starts))
@@ -42,16 +51,16 @@ unsafe fn scales<const F: usize>(p: *const u8, second: *const u8) -> __m128 {
         )
     };
     let halves = _mm_insert_epi32::<1>(_mm_cvtsi32_si128(a), b);
-    if F == Q4_1 {
+    if has_min(F) {
         _mm_cvtph_ps(halves)
     } else {
         _mm_cvtph_ps(_mm_shufflelo_epi16::<0b10_10_00_00>(halves))
     }
 }
 
-/// The weights of the blocks at `p` and `second`: nibbles as they are, or signed bytes.
+/// The weights of the blocks at `p` and `second`: unsigned as they are, or signed bytes.
 #[inline]
-#[target_feature(enable = "avx2,avx512f,avx512vl")]
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl")]
 unsafe fn weights<const F: usize>(p: *const u8, second: *const u8) -> __m512i {
     // SAFETY: blocks end in 16 bytes of nibbles, or 32 of weights.
     unsafe {
@@ -64,10 +73,16 @@ unsafe fn weights<const F: usize>(p: *const u8, second: *const u8) -> __m512i {
         let b = _mm_loadu_si128(second.add(at).cast());
         let both = _mm512_mask_broadcast_i32x4(a, 0xff00, b);
         let shift = _mm512_set_epi64(4, 4, 0, 0, 4, 4, 0, 0);
-        _mm512_and_si512(
+        let nibbles = _mm512_and_si512(
             _mm512_srlv_epi64(both, shift),
             _mm512_set1_epi32(0x0f0f_0f0f),
-        )
+        );
+        if F != Q5_0 && F != Q5_1 {
+            return nibbles;
+        }
+        let fifths = |p: *const u8| u64::from(p.add(at - 4).cast::<u32>().read_unaligned());
+        let set = fifths(p) | fifths(second) << 32;
+        _mm512_mask_add_epi8(nibbles, set, nibbles, _mm512_set1_epi8(16))
     }
 }
 
@@ -103,11 +118,7 @@ unsafe fn row<const F: usize>(mut w: *const u8, x: Row) -> f32 {
         // SAFETY: the row has as many blocks as `x` has scales, and `x` 32 values for each (see `gemv`).
         unsafe {
             let second = w.add(bytes(F));
-            if F == Q8_0 {
-                ask_ahead::<{ 2 * bytes(Q8_0) }>(w);
-            } else {
-                ask_ahead::<{ 2 * bytes(Q4_1) }>(w);
-            }
+            ask_ahead(w, 2 * bytes(F));
             let factors = _mm_mul_ps(
                 scales::<F>(w, second),
                 _mm_loadu_ps(pair.as_flattened().as_ptr()),
@@ -117,7 +128,7 @@ unsafe fn row<const F: usize>(mut w: *const u8, x: Row) -> f32 {
             let ints = dot::<F>(start, w, second, values);
             let factor = _mm512_permutexvar_ps(spread, _mm512_castps128_ps512(factors));
             sums = _mm512_fmadd_ps(_mm512_cvtepi32_ps(ints), factor, sums);
-            if F == Q4_1 {
+            if has_min(F) {
                 mins = _mm_add_ps(mins, factors);
             }
             w = w.add(2 * bytes(F));
@@ -135,7 +146,7 @@ unsafe fn row<const F: usize>(mut w: *const u8, x: Row) -> f32 {
             let ints = dot::<F>(start, w, w, values);
             let factor = _mm512_maskz_permutexvar_ps(0xff, spread, _mm512_castps128_ps512(factors));
             sums = _mm512_fmadd_ps(_mm512_cvtepi32_ps(ints), factor, sums);
-            if F == Q4_1 {
+            if has_min(F) {
                 mins = _mm_add_ps(mins, factors);
             }
         }
@@ -168,6 +179,16 @@ pub(super) fn q4_0(w: &[u8], x: Row, y: &mut [f32]) {
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn q4_1(w: &[u8], x: Row, y: &mut [f32]) {
     gemv::<Q4_1>(w, x, y);
+}
+
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn q5_0(w: &[u8], x: Row, y: &mut [f32]) {
+    gemv::<Q5_0>(w, x, y);
+}
+
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn q5_1(w: &[u8], x: Row, y: &mut [f32]) {
+    gemv::<Q5_1>(w, x, y);
 }
 
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]

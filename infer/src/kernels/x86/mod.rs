@@ -9,28 +9,37 @@ mod attention;
 mod float;
 mod gemv;
 mod gemv512;
+mod gemv_k;
 mod peak;
 mod rows16;
 mod tile;
-mod unpacked;
 
 use super::activations::{self, Scale, Start};
 use super::ops;
-use super::table::{Kernels, ManyRows16};
+use super::table::{Kernels, Rows, panels};
 use half::f16;
-use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+use std::arch::x86_64::*;
 
 /// How many bytes before they are needed weights are asked for, where they are read once and in a straight line. The
 /// processor's own prefetching stops at the end of a page.
 const AHEAD: usize = 4096;
 
-/// Asks for the `BYTES` bytes that come [`AHEAD`] of `p`, which may be anywhere.
+/// Asks for the `bytes` bytes that come [`AHEAD`] of `p`, which may be anywhere.
 #[inline(always)]
-fn ask_ahead<const BYTES: usize>(p: *const u8) {
-    for line in 0..BYTES.div_ceil(64) {
+fn ask_ahead(p: *const u8, bytes: usize) {
+    for line in 0..bytes.div_ceil(64) {
         // SAFETY: a prefetch never faults and changes nothing that a program can see; every x86-64 has it.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.wrapping_add(AHEAD + 64 * line).cast()) };
     }
+}
+
+/// The sum of eight lanes.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sum(v: __m256) -> f32 {
+    let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+    let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+    _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)))
 }
 
 fn has_avx2() -> bool {
@@ -51,15 +60,19 @@ pub(super) static AVX2: Kernels = Kernels {
     name: "avx2",
     needs: "AVX2, FMA and F16C",
     detect: has_avx2,
-    gemv_q4_0: gemv::avx2::q4_0,
-    gemv_q4_1: gemv::avx2::q4_1,
-    gemv_q8_0: gemv::avx2::q8_0,
-    gemv_rows16: rows16::avx2::gemv,
-    dot_unpacked_16: unpacked::avx2::dot_unpacked::<16>,
-    dot_unpacked_32: unpacked::avx2::dot_unpacked::<32>,
+    rows: Rows {
+        q4_0: gemv::avx2::q4_0,
+        q4_1: gemv::avx2::q4_1,
+        q5_0: gemv::avx2::q5_0,
+        q5_1: gemv::avx2::q5_1,
+        q8_0: gemv::avx2::q8_0,
+        q4_k: gemv_k::avx2::q4_k,
+        q5_k: gemv_k::avx2::q5_k,
+        q6_k: gemv_k::avx2::q6_k,
+    },
+    panels: panels!(rows16::avx2::gemv, Tile(rows16::avx2::tile)),
     peak: Some(peak::avx2),
     tile: tile::avx2,
-    many_rows16: ManyRows16::Tile(rows16::avx2::tile),
     interleave: tile::interleave,
     bias: 0,
     float_dot_1: float::dot_1,
@@ -73,15 +86,19 @@ pub(super) static VNNI: Kernels = Kernels {
     name: "vnni",
     needs: "AVX2, FMA, F16C and AVX-VNNI",
     detect: || has_avx2() && is_x86_feature_detected!("avxvnni"),
-    gemv_q4_0: gemv::vnni::q4_0,
-    gemv_q4_1: gemv::vnni::q4_1,
-    gemv_q8_0: gemv::vnni::q8_0,
-    gemv_rows16: rows16::vnni::gemv,
-    dot_unpacked_16: unpacked::vnni::dot_unpacked::<16>,
-    dot_unpacked_32: unpacked::vnni::dot_unpacked::<32>,
+    rows: Rows {
+        q4_0: gemv::vnni::q4_0,
+        q4_1: gemv::vnni::q4_1,
+        q5_0: gemv::vnni::q5_0,
+        q5_1: gemv::vnni::q5_1,
+        q8_0: gemv::vnni::q8_0,
+        q4_k: gemv_k::vnni::q4_k,
+        q5_k: gemv_k::vnni::q5_k,
+        q6_k: gemv_k::vnni::q6_k,
+    },
+    panels: panels!(rows16::vnni::gemv, Tile(rows16::vnni::tile)),
     peak: Some(peak::vnni),
     tile: tile::vnni,
-    many_rows16: ManyRows16::Tile(rows16::vnni::tile),
     interleave: tile::interleave,
     bias: -128,
     float_dot_1: float::dot_1,
@@ -95,15 +112,19 @@ pub(super) static AVX512: Kernels = Kernels {
     name: "avx512",
     needs: "AVX-512 F, BW, VL and VNNI",
     detect: has_avx512,
-    gemv_q4_0: gemv512::q4_0,
-    gemv_q4_1: gemv512::q4_1,
-    gemv_q8_0: gemv512::q8_0,
-    gemv_rows16: rows16::gemv_avx512,
-    dot_unpacked_16: unpacked::avx512::dot_unpacked::<16>,
-    dot_unpacked_32: unpacked::avx512::dot_unpacked::<32>,
+    rows: Rows {
+        q4_0: gemv512::q4_0,
+        q4_1: gemv512::q4_1,
+        q5_0: gemv512::q5_0,
+        q5_1: gemv512::q5_1,
+        q8_0: gemv512::q8_0,
+        q4_k: gemv_k::avx512::q4_k,
+        q5_k: gemv_k::avx512::q5_k,
+        q6_k: gemv_k::avx512::q6_k,
+    },
+    panels: panels!(rows16::gemv_avx512, Tile(rows16::tile_avx512)),
     peak: Some(peak::avx512),
     tile: tile::avx512,
-    many_rows16: ManyRows16::Tile(rows16::tile_avx512),
     interleave: tile::interleave,
     bias: -128,
     float_dot_1: float::dot_1,
