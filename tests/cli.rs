@@ -295,6 +295,15 @@ fn a_plan_is_printed_and_nothing_else_happens() {
     assert_eq!(figures["tokens"], 7 * 3 * 2 * 32);
     assert!(figures["measured"]["seconds_per_step"].as_f64().unwrap() > 0.0);
     assert_eq!(names(at), before);
+    // Packed rows are counted, so the plan knows how often each is seen.
+    let (ok, _, stderr) = retort(&["data", "pack", "recipe.toml", "--out", "packed"], at);
+    assert!(ok, "{stderr}");
+    let packed = ["--json", "--set", "data.source=packed"];
+    let (ok, stdout, stderr) = retort(&[&plan[..], &packed[..]].concat(), at);
+    assert!(ok, "{stderr}");
+    let figures: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    let epochs = figures["epochs"].as_f64().unwrap();
+    assert!(epochs > 0.0 && epochs < 1.0, "{epochs}");
     let (ok, _, stderr) = retort(&["train", "recipe.toml", "--json"], at);
     assert!(!ok && stderr.contains("--plan"), "{stderr}");
 }
