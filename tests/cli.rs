@@ -374,15 +374,23 @@ fn sigterm_saves_and_a_full_disk_leaves_the_last_checkpoint_whole() {
             .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
             .collect()
     };
-    let mut child = shell(run.clone()).spawn().unwrap();
-    while checkpoints().is_empty() {
-        assert!(child.try_wait().unwrap().is_none(), "ended by itself");
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    let terminated = shell(format!("kill -TERM {}", child.id()))
-        .status()
-        .unwrap();
-    assert!(terminated.success());
+    // As under `nohup`: SIGHUP is ignored, and stays so.
+    let mut child = shell(format!("trap '' HUP; {run}")).spawn().unwrap();
+    let newer_than = |before: Vec<String>, child: &mut std::process::Child| {
+        while checkpoints().is_empty() || checkpoints() == before {
+            assert!(child.try_wait().unwrap().is_none(), "ended by itself");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        checkpoints()
+    };
+    let signal = |name: &str, child: &std::process::Child| {
+        let sent = shell(format!("kill -{name} {}", child.id())).status();
+        assert!(sent.unwrap().success());
+    };
+    let first = newer_than(Vec::new(), &mut child);
+    signal("HUP", &child);
+    newer_than(first, &mut child);
+    signal("TERM", &child);
     assert!(child.wait().unwrap().success(), "SIGTERM is no failure");
     let before = checkpoints();
     assert_eq!(before.len(), 1, "{before:?}");
@@ -406,10 +414,7 @@ fn sigterm_saves_and_a_full_disk_leaves_the_last_checkpoint_whole() {
     let state: serde_json::Value = serde_json::from_str(&state.unwrap()).unwrap();
     assert_eq!(format!("step-{}", state["step"]), before[0]);
     let mut child = shell(run).spawn().unwrap();
-    while checkpoints() == before {
-        assert!(child.try_wait().unwrap().is_none(), "ended by itself");
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    newer_than(before, &mut child);
     child.kill().unwrap();
     child.wait().unwrap();
 }
