@@ -13,10 +13,12 @@ pub fn text(plan: &Plan) -> String {
             counted(plan.trainable_parameters as f64),
         ),
         format!(
-            "tokens      {} in {} steps of {}",
+            "tokens      {} in {} steps of {}{}",
             counted(plan.tokens as f64),
             plan.steps,
             plan.tokens_per_step,
+            plan.epochs
+                .map_or(String::new(), |epochs| format!(", {epochs:.2} epochs")),
         ),
         format!(
             "memory      {}: weights {}, gradients {}, optimizer {}, average {}, activations {}",

@@ -96,7 +96,12 @@ impl Training {
             .smooth
             .get()
             .map_or(m.loss, |s| 0.95 * s + 0.05 * m.loss);
-        self.smooth.set(Some(smooth));
+        // A batch that was passed over may have no number for a loss.
+        let smooth = match smooth.is_finite() {
+            true => smooth,
+            false => self.smooth.get().unwrap_or(f64::NAN),
+        };
+        self.smooth.set(Some(smooth).filter(|s| s.is_finite()));
         self.bar.set_position(m.step);
         self.bar.set_message(format!(
             "loss {smooth:.3}  {:.0} tokens/s ",

@@ -1,18 +1,35 @@
 //! Ctrl-C or SIGTERM asks the run to stop at the next step, with a checkpoint; a second one
-//! kills.
+//! kills. SIGHUP is left as it is: `nohup` must keep a run alive.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
-/// The flag that Ctrl-C and a polite kill set. Installs the handler when first called.
+/// The flag that Ctrl-C and a polite kill set. Installs the handlers when first called.
 pub fn flag() -> &'static AtomicBool {
     // A second installation in one process fails and is not needed.
-    let _ = ctrlc::set_handler(|| {
-        if STOP.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        eprintln!("\nstopping after this step with a checkpoint (Ctrl-C again: at once)");
-    });
+    if ctrlc::set_handler(stop).is_ok() {
+        on_sigterm();
+    }
     &STOP
 }
+
+fn stop() {
+    if STOP.swap(true, Ordering::Relaxed) {
+        std::process::exit(130);
+    }
+    eprintln!("\nstopping after this step with a checkpoint (Ctrl-C again: at once)");
+}
+
+/// Without a handler, as on other systems, SIGTERM ends the process at once.
+#[cfg(unix)]
+fn on_sigterm() {
+    use signal_hook::{consts::SIGTERM, iterator::Signals};
+
+    if let Ok(mut signals) = Signals::new([SIGTERM]) {
+        std::thread::spawn(move || signals.forever().for_each(|_| stop()));
+    }
+}
+
+#[cfg(not(unix))]
+fn on_sigterm() {}

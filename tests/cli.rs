@@ -295,6 +295,15 @@ fn a_plan_is_printed_and_nothing_else_happens() {
     assert_eq!(figures["tokens"], 7 * 3 * 2 * 32);
     assert!(figures["measured"]["seconds_per_step"].as_f64().unwrap() > 0.0);
     assert_eq!(names(at), before);
+    // Packed rows are counted, so the plan knows how often each is seen.
+    let (ok, _, stderr) = retort(&["data", "pack", "recipe.toml", "--out", "packed"], at);
+    assert!(ok, "{stderr}");
+    let packed = ["--json", "--set", "data.source=packed"];
+    let (ok, stdout, stderr) = retort(&[&plan[..], &packed[..]].concat(), at);
+    assert!(ok, "{stderr}");
+    let figures: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    let epochs = figures["epochs"].as_f64().unwrap();
+    assert!(epochs > 0.0 && epochs < 1.0, "{epochs}");
     let (ok, _, stderr) = retort(&["train", "recipe.toml", "--json"], at);
     assert!(!ok && stderr.contains("--plan"), "{stderr}");
 }
@@ -365,15 +374,23 @@ fn sigterm_saves_and_a_full_disk_leaves_the_last_checkpoint_whole() {
             .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
             .collect()
     };
-    let mut child = shell(run.clone()).spawn().unwrap();
-    while checkpoints().is_empty() {
-        assert!(child.try_wait().unwrap().is_none(), "ended by itself");
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    let terminated = shell(format!("kill -TERM {}", child.id()))
-        .status()
-        .unwrap();
-    assert!(terminated.success());
+    // As under `nohup`: SIGHUP is ignored, and stays so.
+    let mut child = shell(format!("trap '' HUP; {run}")).spawn().unwrap();
+    let newer_than = |before: Vec<String>, child: &mut std::process::Child| {
+        while checkpoints().is_empty() || checkpoints() == before {
+            assert!(child.try_wait().unwrap().is_none(), "ended by itself");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        checkpoints()
+    };
+    let signal = |name: &str, child: &std::process::Child| {
+        let sent = shell(format!("kill -{name} {}", child.id())).status();
+        assert!(sent.unwrap().success());
+    };
+    let first = newer_than(Vec::new(), &mut child);
+    signal("HUP", &child);
+    newer_than(first, &mut child);
+    signal("TERM", &child);
     assert!(child.wait().unwrap().success(), "SIGTERM is no failure");
     let before = checkpoints();
     assert_eq!(before.len(), 1, "{before:?}");
@@ -397,10 +414,7 @@ fn sigterm_saves_and_a_full_disk_leaves_the_last_checkpoint_whole() {
     let state: serde_json::Value = serde_json::from_str(&state.unwrap()).unwrap();
     assert_eq!(format!("step-{}", state["step"]), before[0]);
     let mut child = shell(run).spawn().unwrap();
-    while checkpoints() == before {
-        assert!(child.try_wait().unwrap().is_none(), "ended by itself");
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    newer_than(before, &mut child);
     child.kill().unwrap();
     child.wait().unwrap();
 }

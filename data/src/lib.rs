@@ -57,7 +57,7 @@ pub use hub::HubConfig;
 pub use inspect::{Column, Inspection, ShardInfo, TimestampKind, inspect};
 pub use loader::{Loaded, Loader};
 pub use order::documents;
-pub use packed::{PackReport, ROWS_A_FILE, pack};
+pub use packed::{PackReport, ROWS_A_FILE, pack, packed_rows};
 pub use progress::Progress;
 pub use row::Row;
 pub use row_set::RowSet;

@@ -11,7 +11,7 @@
 
 use std::time::Instant;
 
-use retort_data::{Batch, Row};
+use retort_data::{Batch, Row, packed_rows};
 use retort_model::{Decoder, Kind, ModelConfig, tensors};
 use serde::Serialize;
 
@@ -37,6 +37,8 @@ pub struct Plan {
     pub tokens_per_step: u64,
     /// Tokens from the start to the end.
     pub tokens: u64,
+    /// How often all rows of the data are seen, where the data is packed and so counted.
+    pub epochs: Option<f64>,
     /// What must be held, counted from the shape.
     pub memory: Memory,
     /// Floating-point operations a token.
@@ -95,6 +97,9 @@ impl Plan {
         let batch_tokens = (t.batch_size * recipe.data.seq_len) as u64;
         let tokens_per_step = batch_tokens * t.accumulate as u64;
         let tokens = tokens_per_step.saturating_mul(t.steps);
+        // A directory that cannot be read is not the plan's to report: opening the data is.
+        let rows = packed_rows(&recipe.data).ok().flatten();
+        let taken = (t.batch_size * t.accumulate) as f64 * t.steps as f64;
         let sizes = Sizes::new(config, rules, recipe);
         let flops_per_token = sizes.flops_per_token(config, recipe.data.seq_len as u64);
         let all = config.parameters() + sizes.adapters;
@@ -120,6 +125,9 @@ impl Plan {
             steps_left: t.steps.saturating_sub(steps_done),
             tokens_per_step,
             tokens,
+            epochs: rows
+                .filter(|&rows| rows > 0)
+                .map(|rows| taken / rows as f64),
             memory,
             flops_per_token,
             flops: flops_per_token as f64 * tokens as f64,
@@ -286,6 +294,7 @@ mod tests {
         assert_eq!(plan.trainable_parameters, plan.parameters);
         assert_eq!((plan.steps, plan.steps_left), (10, 6));
         assert_eq!((plan.tokens_per_step, plan.tokens), (96, 960));
+        assert_eq!(plan.epochs, None);
         let attention = 6 * 2 * 8 * 16;
         assert_eq!(plan.flops_per_token, 6 * (matrices + 160) + attention);
         let m = plan.memory;

@@ -1,6 +1,8 @@
 //! From a recipe to a run that is ready to go: data tokenized, model built or loaded,
 //! the run directory opened, new or where it stopped.
 
+mod same;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use crate::objective::Objective;
 use crate::optimizer::optimizer;
 use crate::plan::{Plan, available_memory};
 use crate::recipe::{ModelSection, Recipe};
+use same::check_same;
 
 /// A run about to start or go on.
 pub struct Prepared {
@@ -256,61 +259,4 @@ fn check_fit(config: &ModelConfig, tokenizer: &Tokenizer, seq_len: usize) -> Res
         );
     }
     Ok(())
-}
-
-/// Keys that may differ between a run and its resumption: they do not touch the weights.
-const FREE: &[(&str, &[&str])] = &[
-    (
-        "train",
-        &[
-            "eval_every",
-            "checkpoint_every",
-            "keep_checkpoints",
-            "keep_best",
-            "sample_every",
-            "sample_prompts",
-            "sample_tokens",
-            "sample_temperature",
-        ],
-    ),
-    ("data", &["threads", "disk_budget"]),
-];
-
-fn check_same(recipe: &Recipe, run: &Path) -> Result<()> {
-    let path = run.join("recipe.toml");
-    let before = Recipe::load(&path, &[])?;
-    let table = |recipe: &Recipe| -> toml::Table {
-        let mut table: toml::Table = recipe.to_toml().parse().expect("to_toml writes TOML");
-        for (section, keys) in FREE {
-            if let Some(toml::Value::Table(section)) = table.get_mut(*section) {
-                section.retain(|key, _| !keys.contains(&key));
-            }
-        }
-        table
-    };
-    let (before, now) = (table(&before), table(recipe));
-    if before == now {
-        return Ok(());
-    }
-    let mut differing = Vec::new();
-    let sections: std::collections::BTreeSet<_> = before.keys().chain(now.keys()).collect();
-    for section in sections {
-        match (before.get(section), now.get(section)) {
-            (Some(toml::Value::Table(a)), Some(toml::Value::Table(b))) => {
-                let keys: std::collections::BTreeSet<_> = a.keys().chain(b.keys()).collect();
-                let changed = keys.into_iter().filter(|k| a.get(*k) != b.get(*k));
-                differing.extend(changed.map(|k| format!("{section}.{k}")));
-            }
-            (a, b) if a != b => differing.push(section.clone()),
-            _ => {}
-        }
-    }
-    Err(Error::invalid(
-        run,
-        format!(
-            "was started with another recipe (it differs in {}): \
-             restore the recipe, or start another --run directory",
-            differing.join(", ")
-        ),
-    ))
 }

@@ -41,6 +41,25 @@ const STATE: &str = "progress.json";
 const VALIDATION: &str = "validation.arrow";
 /// Rows in a file: 256 MB of ids at a `seq_len` of 2,048 and 16 bits.
 pub const ROWS_A_FILE: usize = 1 << 16;
+
+/// The training rows of `config`'s sources, if all of them are packed directories; text is not
+/// counted without reading it.
+///
+/// # Errors
+/// An index that cannot be read.
+pub fn packed_rows(config: &DataConfig) -> Result<Option<u64>> {
+    let mut rows = 0;
+    for weighted in config.sources() {
+        let directory = Path::new(&weighted.source);
+        if !Index::is_source(directory)? {
+            return Ok(None);
+        }
+        let sources = Index::read(directory)?.sources;
+        rows += sources.iter().map(|s| s.rows as u64).sum::<u64>();
+    }
+    Ok(Some(rows))
+}
+
 /// Rows in a record batch.
 const ROWS_A_BATCH: usize = 1 << 10;
 
