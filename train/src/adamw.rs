@@ -57,11 +57,8 @@ impl AdamWStep for Flex {
         second: FlexTensor,
         step: Step,
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
-        // A tensor that nobody else holds gives its storage; another is copied once.
-        let whole = |x: FlexTensor| match x.is_contiguous() {
-            true => x,
-            false => x.to_contiguous(),
-        };
+        // Whole storages: a tensor that nobody else holds gives its own, another is copied.
+        let whole = |x: FlexTensor| x.to_contiguous();
         let [mut weights, gradient, mut first, mut second] =
             [weights, gradient, first, second].map(whole);
         let outs = weights

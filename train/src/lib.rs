@@ -8,6 +8,7 @@
 
 mod adamw;
 mod checkpoint;
+mod clip;
 mod device;
 mod ema;
 mod error;
@@ -30,6 +31,7 @@ mod tensorboard;
 mod trainer;
 
 pub use checkpoint::{best, latest, list};
+pub use clip::clip;
 pub use device::{DEVICES, device};
 pub use error::{Error, Result};
 pub use evaluate::{Validation, evaluate, target_bytes};
@@ -38,7 +40,7 @@ pub use guard::Skip;
 pub use journal::Sample;
 pub use metrics::{Evaluation, Metrics, read_validation};
 pub use objective::{BatchTensors, CrossEntropy, Loss, Objective};
-pub use optimizer::{clip, learning_rates, optimizer};
+pub use optimizer::{learning_rates, optimizer};
 pub use plan::{Measured, Memory, Plan};
 pub use recipe::{Algorithm, Group, ModelSection, Recipe, Schedule, TrainConfig};
 pub use run::{Prepared, initial_model, plan, prepare};

@@ -1,16 +1,13 @@
 //! AdamW with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), Muon for
 //! the layers' matrices where the recipe says so (Jordan et al., 2024; its updates scaled to
-//! AdamW's size as in Liu et al., arXiv 2502.16982), and clipping by the norm of all
-//! gradients together (Pascanu et al., arXiv 1211.5063, algorithm 1).
+//! AdamW's size as in Liu et al., arXiv 2502.16982).
 
 use burn::lr_scheduler::constant::ConstantLr;
 use burn::lr_scheduler::module_lr_scheduler::{ModuleLearningRate, ModuleLrScheduler};
-use burn::module::{Module, ModuleVisitor, Param, ParamGroup, ParamId};
+use burn::module::{ParamGroup, ParamId};
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
-use burn::optim::{AdjustLrFn, GradientsParams, ModuleOptimizer, MuonConfig};
-use burn::tensor::Tensor;
-use retort_model::Decoder;
+use burn::optim::{AdjustLrFn, ModuleOptimizer, MuonConfig};
 
 use crate::adamw::AdamW;
 use crate::groups::Rule;
@@ -81,70 +78,13 @@ fn grouped<K: PartialEq>(
     groups
 }
 
-/// Scales all gradients by `factor` and by `max_norm / norm` where the scaled norm
-/// exceeds `max_norm` (0: never). Answers the norm before clipping.
-pub fn clip(
-    model: &Decoder,
-    grads: GradientsParams,
-    factor: f64,
-    max_norm: f64,
-) -> (GradientsParams, f64) {
-    let mut squares = SumSquares {
-        grads: &grads,
-        sums: Vec::new(),
-    };
-    model.visit(&mut squares);
-    let total: f32 = Tensor::cat(squares.sums, 0).sum().into_scalar();
-    let norm = f64::from(total).sqrt() * factor;
-    let clip = if max_norm > 0.0 && norm > max_norm {
-        max_norm / norm
-    } else {
-        1.0
-    };
-    if factor * clip == 1.0 {
-        return (grads, norm);
-    }
-    let mut scale = Scale {
-        from: grads,
-        to: GradientsParams::new(),
-        factor: factor * clip,
-    };
-    model.visit(&mut scale);
-    (scale.to, norm)
-}
-
-struct SumSquares<'a> {
-    grads: &'a GradientsParams,
-    sums: Vec<Tensor<1>>,
-}
-
-impl ModuleVisitor for SumSquares<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(grad) = self.grads.get::<D>(param.id) {
-            self.sums.push(grad.square().sum());
-        }
-    }
-}
-
-struct Scale {
-    from: GradientsParams,
-    to: GradientsParams,
-    factor: f64,
-}
-
-impl ModuleVisitor for Scale {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(grad) = self.from.remove::<D>(param.id) {
-            self.to.register(param.id, grad.mul_scalar(self.factor));
-        }
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
-    use burn::tensor::Device;
+    use burn::module::{Module, ModuleVisitor, Param};
+    use burn::optim::GradientsParams;
+    use burn::tensor::{Device, Tensor};
     use retort_data::{Batch, Row};
-    use retort_model::{ModelConfig, RandomInit};
+    use retort_model::{Decoder, ModelConfig, RandomInit};
 
     use super::*;
     use crate::groups::rules;
@@ -161,7 +101,7 @@ pub(crate) mod tests {
         Decoder::build(&config, &mut init, &Device::flex().autodiff())
     }
 
-    fn grads(model: &Decoder) -> GradientsParams {
+    pub(crate) fn grads(model: &Decoder) -> GradientsParams {
         let device = Device::flex().autodiff();
         let row = Row {
             ids: vec![1, 2, 3, 4, 5],
@@ -250,16 +190,5 @@ pub(crate) mod tests {
         assert_moved(&b.norm.gamma, &a.norm.gamma, 0.125, 0.0);
         let heads = [&b, &a].map(|m| &m.lm_head.as_ref().unwrap().weight);
         assert_moved(heads[0], heads[1], 0.125, 0.5);
-    }
-
-    #[test]
-    fn clips_to_the_norm_of_all_gradients() {
-        let model = model();
-        let (_, norm) = clip(&model, grads(&model), 1.0, 0.0);
-        assert!(norm > 0.0);
-        let (clipped, before) = clip(&model, grads(&model), 1.0, norm / 4.0);
-        assert!((before - norm).abs() < 1e-6 * norm);
-        let (_, after) = clip(&model, clipped, 1.0, 0.0);
-        assert!((after - norm / 4.0).abs() < 1e-5 * norm, "{after} {norm}");
     }
 }

@@ -8,8 +8,8 @@ use retort_data::Batch;
 use retort_model::Decoder;
 use serde_json::{Map, Value, json};
 
+use crate::clip::clip;
 use crate::objective::{BatchTensors, Objective};
-use crate::optimizer::clip;
 use crate::recipe::TrainConfig;
 use crate::recompute;
 

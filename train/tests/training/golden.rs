@@ -1,5 +1,7 @@
 //! Losses of small recipes over 50 steps, kept in `tests/golden/`, to the last digit: a
-//! change of arithmetic is meant or it is a mistake.
+//! change of arithmetic is meant or it is a mistake. They are the same with AVX2 and with
+//! AVX-512: what is summed here is summed in an order that does not depend on vectors. (Muon
+//! has no such file: Burn's sums, in its norm, do depend on them.)
 //!
 //! `RETORT_WRITE_GOLDEN=1 cargo test --release -p retort-train --test training golden`
 //! writes them anew.
@@ -36,11 +38,10 @@ fn golden_adamw_cosine_untied() {
 }
 
 #[test]
-fn golden_muon_wsd_documents() {
+fn golden_wsd_documents_accumulated() {
     check(
-        "muon-wsd-documents",
+        "wsd-documents-accumulated",
         &[
-            "train.optimizer=\"muon\"",
             "train.schedule=\"wsd\"",
             "train.document_attention=true",
             "train.accumulate=2",
