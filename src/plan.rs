@@ -77,7 +77,9 @@ fn bytes(n: u64) -> String {
 }
 
 fn duration(hours: f64) -> String {
-    if hours < 1.0 {
+    if hours < 1.0 / 60.0 {
+        format!("{:.0} seconds", hours * 3600.0)
+    } else if hours < 1.0 {
         format!("{:.1} minutes", hours * 60.0)
     } else {
         format!("{hours:.1} hours")
@@ -94,6 +96,7 @@ mod tests {
         assert_eq!(counted(1_200_000.0), "1.20 M");
         assert_eq!(counted(999_999.0), "1.00 M");
         assert_eq!(bytes(1_500_000), "1.5 MB");
+        assert_eq!(duration(0.01), "36 seconds");
         assert_eq!(duration(0.5), "30.0 minutes");
         assert_eq!(duration(2.25), "2.2 hours");
     }
