@@ -47,11 +47,14 @@ pub(crate) enum Mixing {
     /// By the operation of its own: nothing is cached, and the device has it.
     Fused(Arc<Geometry>),
     /// By Burn's operations.
-    Composed {
-        rotary: Rotary,
-        /// Query blocks: what each covers and must not see.
-        blocks: Vec<Block>,
-    },
+    Composed(Box<Composed>),
+}
+
+/// What composed attention needs.
+pub(crate) struct Composed {
+    pub rotary: Rotary,
+    /// Query blocks: what each covers and must not see.
+    pub blocks: Vec<Block>,
 }
 
 impl Attention {
@@ -85,7 +88,8 @@ impl Attention {
                 let (q, key) = (q.reshape([b, t, h * e]), key.reshape([b, t, k * e]));
                 ops::attention(q, key, value, geometry.clone())
             }
-            Mixing::Composed { rotary, blocks } => {
+            Mixing::Composed(composed) => {
+                let Composed { rotary, blocks } = &**composed;
                 let q = rotary.apply(q.swap_dims(1, 2)) * (1.0 / (e as f64).sqrt());
                 let mut key = rotary.apply(key.swap_dims(1, 2));
                 let mut value = split(value, k).swap_dims(1, 2);

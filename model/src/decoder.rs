@@ -18,7 +18,7 @@ use burn::module::Module;
 use burn::nn::{Embedding, RmsNorm};
 use burn::tensor::{DType, Int, Tensor, TensorData};
 
-use crate::attention::{Attention, Mixing, Pass};
+use crate::attention::{Attention, Composed, Mixing, Pass};
 use crate::cache::Cache;
 use crate::config::ModelConfig;
 use crate::documents::Documents;
@@ -138,13 +138,13 @@ impl Decoder {
             }))
         } else {
             let step = Rows::step(t, past + t, b * c.num_attention_heads);
-            Mixing::Composed {
+            Mixing::Composed(Box::new(Composed {
                 rotary: Rotary::new(angles, rows, c.head_dim / 2, &device),
                 blocks: match sight {
                     Sight::Packed(documents) => Rows::packed(documents, step, &device),
                     _ => Rows::causal(t, past, step, &device),
                 },
-            }
+            }))
         };
         Pass {
             mixing,

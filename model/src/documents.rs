@@ -72,8 +72,8 @@ impl Documents {
     pub(crate) fn forbidden(&self, first: usize, end: usize, key: usize) -> Vec<bool> {
         let mut mask = Vec::with_capacity(self.rows * (end - first) * (end - key));
         for row in self.starts.chunks(self.length) {
-            for query in first..end {
-                mask.extend((key..end).map(|k| k > query || k < row[query]));
+            for (query, &start) in (first..end).zip(&row[first..end]) {
+                mask.extend((key..end).map(|k| k > query || k < start));
             }
         }
         mask

@@ -45,7 +45,7 @@ pub(crate) fn sigmoid(x: f32) -> f32 {
 
 /// The slices' parts of 16, then what is left of them: loops over arrays are vectorised.
 #[inline(always)]
-fn parts<'a>(x: &'a [f32]) -> (impl Iterator<Item = &'a [f32; LANES]>, &'a [f32]) {
+fn parts(x: &[f32]) -> (impl Iterator<Item = &[f32; LANES]>, &[f32]) {
     let (whole, rest) = x.as_chunks::<LANES>();
     (whole.iter(), rest)
 }
