@@ -21,6 +21,7 @@ use burn::tensor::{DType, Int, Tensor, TensorData};
 use crate::attention::{Attention, Composed, Mixing, Pass};
 use crate::cache::Cache;
 use crate::config::ModelConfig;
+use crate::distillation::{self, Distilled, Lesson, Mixture, Student};
 use crate::documents::Documents;
 use crate::linear::{Linear, lookup, product};
 use crate::mlp::Mlp;
@@ -196,10 +197,7 @@ impl Decoder {
         let [b, t, d] = hidden.dims();
         let n = b * t;
         let (targets, weights) = (targets.reshape([n]), weights.reshape([n]));
-        let (head, tied) = match &self.lm_head {
-            Some(head) => (head.merged_weight(), false),
-            None => (self.embed_tokens.weight.val(), true),
-        };
+        let (head, tied) = self.head();
         if ops::available(&hidden.device()) && head.dtype() == DType::F32 {
             let hidden = hidden.reshape([n, d]);
             return ops::linear_cross_entropy(hidden, head, tied, targets, weights);
@@ -207,6 +205,37 @@ impl Decoder {
         let logits = self.logits(hidden);
         let v = logits.dims()[2];
         ops::cross_entropy(logits.reshape([n, v]), targets, weights)
+    }
+
+    /// What the text and a teacher's `lesson` say about the positions of a hidden output
+    /// `[B, T, D]`, with `targets` and `weights` `[B, T]`: see [`Mixture`]. No more than a
+    /// chunk's logits exist at once.
+    pub fn distillation(
+        &self,
+        hidden: Tensor<3>,
+        targets: Tensor<2, Int>,
+        weights: Tensor<2>,
+        lesson: Lesson,
+        mixture: Mixture,
+    ) -> Distilled {
+        let [b, t, d] = hidden.dims();
+        let n = b * t;
+        let (head, tied) = self.head();
+        let student = Student {
+            hidden: hidden.reshape([n, d]),
+            head,
+            tied,
+        };
+        let (targets, weights) = (targets.reshape([n]), weights.reshape([n]));
+        distillation::distillation(student, targets, weights, lesson, mixture)
+    }
+
+    /// The head `[D, V]`, or the embedding `[V, D]` that it is tied to: then the second is true.
+    fn head(&self) -> (Tensor<2>, bool) {
+        match &self.lm_head {
+            Some(head) => (head.merged_weight(), false),
+            None => (self.embed_tokens.weight.val(), true),
+        }
     }
 
     /// Logits `[N, V]` of the positions `at` `[N]` of a hidden output, counted through

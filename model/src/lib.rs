@@ -16,6 +16,7 @@ mod checkpoint;
 mod config;
 mod config_json;
 mod decoder;
+mod distillation;
 mod documents;
 mod error;
 mod generate;
@@ -46,6 +47,7 @@ pub use checkpoint::{
 };
 pub use config::ModelConfig;
 pub use decoder::{Block, Decoder};
+pub use distillation::{Distilled, Lesson, LogitsOf, Mixture, Rest, Sparse};
 pub use documents::Documents;
 pub use error::{Error, Result};
 pub use generate::generate;

@@ -13,6 +13,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 
 use super::attention::Geometry;
 use super::backend::{FusedGradients, FusedOps};
+use crate::distillation::{Lesson, Mixture};
 
 #[derive(Debug)]
 struct Attention;
@@ -165,10 +166,11 @@ impl<B: FusedGradients> Backward<B, 2> for Swiglu {
     }
 }
 
+/// A loss over the head's logits, whose gradients were found with it.
 #[derive(Debug)]
-struct LinearCrossEntropy;
+struct LinearLoss;
 
-impl<B: FusedGradients> Backward<B, 2> for LinearCrossEntropy {
+impl<B: FusedGradients> Backward<B, 2> for LinearLoss {
     /// The gradients for a loss that counts once.
     type State = [FloatTensor<B>; 2];
 
@@ -298,11 +300,7 @@ impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
     ) -> FloatTensor<Self> {
         let nodes = [x.node(), head.node()];
         let weights = weights.into_primitive();
-        match LinearCrossEntropy
-            .prepare::<C>(nodes)
-            .compute_bound()
-            .stateful()
-        {
+        match LinearLoss.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
                 let (x, head) = (x.into_primitive(), head.into_primitive());
                 let [loss, dx, dhead] =
@@ -312,6 +310,31 @@ impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
             OpsKind::UnTracked(prepared) => {
                 let (x, head) = (x.into_primitive(), head.into_primitive());
                 prepared.finish(B::linear_cross_entropy(x, head, tied, targets, weights))
+            }
+        }
+    }
+
+    fn linear_distillation(
+        x: FloatTensor<Self>,
+        head: FloatTensor<Self>,
+        tied: bool,
+        targets: IntTensor<Self>,
+        weights: FloatTensor<Self>,
+        taught: Arc<(Lesson, Mixture)>,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node(), head.node()];
+        let weights = weights.into_primitive();
+        match LinearLoss.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                let (x, head) = (x.into_primitive(), head.into_primitive());
+                let [loss, dx, dhead] =
+                    B::linear_distillation_with_gradients(x, head, tied, targets, weights, &taught);
+                prepared.finish([dx, dhead], loss)
+            }
+            OpsKind::UnTracked(prepared) => {
+                let (x, head) = (x.into_primitive(), head.into_primitive());
+                let loss = B::linear_distillation(x, head, tied, targets, weights, taught);
+                prepared.finish(loss)
             }
         }
     }

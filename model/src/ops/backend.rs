@@ -7,6 +7,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, backend_extension};
 
 use super::attention::Geometry;
+use crate::distillation::{Lesson, Mixture};
 
 /// What a model calls.
 #[backend_extension(Flex, Autodiff)]
@@ -52,6 +53,17 @@ pub(crate) trait FusedOps: Backend {
         tied: bool,
         targets: IntTensor<Self>,
         weights: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// [`distillation`](super::distillation): `[N, D]` and the head to `[6]`, of which the
+    /// first is differentiated.
+    fn linear_distillation(
+        x: FloatTensor<Self>,
+        head: FloatTensor<Self>,
+        tied: bool,
+        targets: IntTensor<Self>,
+        weights: FloatTensor<Self>,
+        taught: Arc<(Lesson, Mixture)>,
     ) -> FloatTensor<Self>;
 }
 
@@ -122,6 +134,16 @@ pub(crate) trait FusedGradients: FusedOps {
         weights: FloatTensor<Self>,
     ) -> [FloatTensor<Self>; 3];
 
-    /// `x` times the one number in `by`.
+    /// The loss and its parts, and the loss's gradients with respect to `x` and the head.
+    fn linear_distillation_with_gradients(
+        x: FloatTensor<Self>,
+        head: FloatTensor<Self>,
+        tied: bool,
+        targets: IntTensor<Self>,
+        weights: FloatTensor<Self>,
+        taught: &(Lesson, Mixture),
+    ) -> [FloatTensor<Self>; 3];
+
+    /// `x` times the first number in `by`.
     fn scaled(x: FloatTensor<Self>, by: FloatTensor<Self>) -> FloatTensor<Self>;
 }

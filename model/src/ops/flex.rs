@@ -9,9 +9,11 @@ use burn::tensor::{Bytes, DType, Shape};
 
 use super::attention::{self, Geometry};
 use super::backend::{FusedGradients, FusedOps};
-use super::cross_entropy::{self, Gradients, Head, Targets};
+use super::cross_entropy::{self, Targets};
+use super::head::{Gradients, Head};
 use super::raw::{Threads, View, product, product_into};
-use super::{norm, swiglu};
+use super::{distillation, norm, swiglu};
+use crate::distillation::{Lesson, Mixture};
 
 fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
     FlexTensor::new(
@@ -42,12 +44,15 @@ fn ids(targets: &FlexTensor) -> Vec<usize> {
     }
 }
 
-fn cross_entropy_on_slices(
+/// A loss over the head's logits and, if asked for, its gradients by `x` and the head, which
+/// `loss` fills.
+fn over_head<R>(
     [x, head, weights]: [FlexTensor; 3],
     tied: bool,
     targets: &FlexTensor,
     with_gradients: bool,
-) -> (f64, Option<[FlexTensor; 2]>) {
+    loss: impl FnOnce(&[f32], Head<'_>, Targets<'_>, Option<Gradients<'_>>) -> R,
+) -> (R, Option<[FlexTensor; 2]>) {
     let [x, head, weights] = [x, head, weights].map(|t| t.to_contiguous());
     let ids = ids(targets);
     let on = Head {
@@ -60,16 +65,22 @@ fn cross_entropy_on_slices(
         weights: weights.storage(),
     };
     if !with_gradients {
-        return (cross_entropy::loss(x.storage(), on, targets, None), None);
+        return (loss(x.storage(), on, targets, None), None);
     }
     let (mut dx, mut dhead) = (zeros(&x), zeros(&head));
     let gradients = Gradients {
         x: &mut dx,
         weights: &mut dhead,
     };
-    let loss = cross_entropy::loss(x.storage(), on, targets, Some(gradients));
+    let loss = loss(x.storage(), on, targets, Some(gradients));
     let gradients = [tensor(dx, x.shape()), tensor(dhead, head.shape())];
     (loss, Some(gradients))
+}
+
+/// Sums as a tensor.
+fn sums(sums: &[f64]) -> FlexTensor {
+    let values: Vec<f32> = sums.iter().map(|&x| x as f32).collect();
+    tensor(values, Shape::new([sums.len()]))
 }
 
 /// A tensor as rows of its last dimension.
@@ -150,8 +161,24 @@ impl FusedOps for Flex {
         targets: FlexTensor,
         weights: FlexTensor,
     ) -> FlexTensor {
-        let (loss, _) = cross_entropy_on_slices([x, head, weights], tied, &targets, false);
-        tensor(vec![loss as f32], Shape::new([1]))
+        let inputs = [x, head, weights];
+        let (loss, _) = over_head(inputs, tied, &targets, false, cross_entropy::loss);
+        sums(&[loss])
+    }
+
+    fn linear_distillation(
+        x: FlexTensor,
+        head: FlexTensor,
+        tied: bool,
+        targets: FlexTensor,
+        weights: FlexTensor,
+        taught: Arc<(Lesson, Mixture)>,
+    ) -> FlexTensor {
+        let inputs = [x, head, weights];
+        let (found, _) = over_head(inputs, tied, &targets, false, |x, head, targets, g| {
+            distillation::loss(x, head, targets, (&taught.0, &taught.1), g)
+        });
+        sums(&found)
     }
 }
 
@@ -314,9 +341,25 @@ impl FusedGradients for Flex {
         targets: FlexTensor,
         weights: FlexTensor,
     ) -> [FlexTensor; 3] {
-        let (loss, gradients) = cross_entropy_on_slices([x, head, weights], tied, &targets, true);
+        let inputs = [x, head, weights];
+        let (loss, gradients) = over_head(inputs, tied, &targets, true, cross_entropy::loss);
         let [dx, dhead] = gradients.expect("gradients were asked for");
-        let loss = tensor(vec![loss as f32], Shape::new([1]));
-        [loss, dx, dhead]
+        [sums(&[loss]), dx, dhead]
+    }
+
+    fn linear_distillation_with_gradients(
+        x: FlexTensor,
+        head: FlexTensor,
+        tied: bool,
+        targets: FlexTensor,
+        weights: FlexTensor,
+        (lesson, mixture): &(Lesson, Mixture),
+    ) -> [FlexTensor; 3] {
+        let inputs = [x, head, weights];
+        let (found, gradients) = over_head(inputs, tied, &targets, true, |x, head, targets, g| {
+            distillation::loss(x, head, targets, (lesson, mixture), g)
+        });
+        let [dx, dhead] = gradients.expect("gradients were asked for");
+        [sums(&found), dx, dhead]
     }
 }

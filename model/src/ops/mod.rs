@@ -1,16 +1,16 @@
 //! Operations with a forward and a backward pass of their own for the CPU, where Burn would
 //! compose them of smaller ones: linear layers with what is added to them, attention with its
 //! rotary positions, RMSNorm, SwiGLU alone and with its three matrices, and the head with its
-//! cross entropy.
+//! losses: cross entropy, and divergences from a teacher.
 //!
 //! Burn's compositions keep an array of activations for every small step and run most of
 //! them on one thread; these keep their inputs alone and use all cores. On devices other
 //! than `cpu` (burn-flex) the composed forms are used, which the tests hold equal.
 //!
-//! `kernel` modules ([`attention`], [`norm`], [`swiglu`], [`cross_entropy`]) work on slices
-//! of f32; [`backend`], [`flex`] and [`autodiff`] are the way there from Burn's tensors; [`blocks`] is
-//! the composed attention. Gradients do
-//! not depend on the number of threads: what is summed over tasks is summed in their order.
+//! `kernel` modules ([`attention`], [`norm`], [`swiglu`], and over a [`head`] [`cross_entropy`]
+//! and [`distillation`]) work on slices of f32; [`backend`], [`flex`] and [`autodiff`] are the
+//! way there from Burn's tensors; [`blocks`] is the composed attention. Gradients do not depend
+//! on the number of threads: what is summed over tasks is summed in their order.
 
 use std::sync::Arc;
 
@@ -18,6 +18,7 @@ use burn::backend::Dispatch;
 use burn::nn::RmsNorm;
 use burn::tensor::{DType, Device, Int, Tensor, activation};
 
+use crate::distillation::{Lesson, Mixture, Student};
 use backend::FusedOps;
 
 pub(crate) use attention::Geometry;
@@ -28,12 +29,14 @@ mod autodiff;
 mod backend;
 mod blocks;
 mod cross_entropy;
+mod distillation;
 mod flex;
+mod head;
 mod norm;
 mod raw;
 mod swiglu;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod vector;
 
 /// Whether the operations run on `device`.
@@ -129,6 +132,26 @@ pub(crate) fn linear_cross_entropy(
         tied,
         targets.into_dispatch(),
         weights.into_dispatch(),
+    ))
+}
+
+/// The loss of a student, and its parts: `[6]`; see [`distillation`](crate::distillation), on
+/// a device where it is [`available`]. The gradient is that of the first alone.
+pub(crate) fn linear_distillation(
+    student: Student,
+    targets: Tensor<1, Int>,
+    weights: Tensor<1>,
+    lesson: Lesson,
+    mixture: Mixture,
+) -> Tensor<1> {
+    let Student { hidden, head, tied } = student;
+    Tensor::from_dispatch(Dispatch::linear_distillation(
+        hidden.into_dispatch(),
+        head.into_dispatch(),
+        tied,
+        targets.into_dispatch(),
+        weights.into_dispatch(),
+        Arc::new((lesson, mixture)),
     ))
 }
 

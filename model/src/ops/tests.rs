@@ -10,7 +10,7 @@ use crate::documents::Documents;
 use crate::rotary::{Rotary, angles};
 
 /// Numbers in ±1 that repeat nowhere soon, the same in every run.
-fn values(n: usize, salt: u64) -> Vec<f64> {
+pub(crate) fn values(n: usize, salt: u64) -> Vec<f64> {
     let mut state = salt.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     (0..n)
         .map(|_| {
@@ -22,17 +22,21 @@ fn values(n: usize, salt: u64) -> Vec<f64> {
         .collect()
 }
 
-fn tensor<const D: usize>(values: &[f64], shape: [usize; D], device: &Device) -> Tensor<D> {
+pub(crate) fn tensor<const D: usize>(
+    values: &[f64],
+    shape: [usize; D],
+    device: &Device,
+) -> Tensor<D> {
     let values: Vec<f32> = values.iter().map(|&x| x as f32).collect();
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+pub(crate) fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_into_vec().unwrap()
 }
 
 /// Values and gradients of `loss`, given its inputs, under a device with autodiff.
-fn gradients<const D: usize>(
+pub(crate) fn gradients<const D: usize>(
     inputs: &[Tensor<D>],
     loss: impl FnOnce(&[Tensor<D>]) -> Tensor<1>,
 ) -> (f32, Vec<Vec<f32>>) {
@@ -43,7 +47,7 @@ fn gradients<const D: usize>(
     (loss.into_scalar(), inputs.iter().map(of).collect())
 }
 
-fn close(a: &[f32], b: &[f32], bound: f32, what: &str) {
+pub(crate) fn close(a: &[f32], b: &[f32], bound: f32, what: &str) {
     assert_eq!(a.len(), b.len(), "{what}");
     let largest = b.iter().fold(1f32, |m, x| m.max(x.abs()));
     for (i, (a, b)) in a.iter().zip(b).enumerate() {
@@ -52,7 +56,7 @@ fn close(a: &[f32], b: &[f32], bound: f32, what: &str) {
 }
 
 /// `got` against central differences of `loss` in f64 with respect to input `which`.
-fn check_differences(
+pub(crate) fn check_differences(
     inputs: &[Vec<f64>],
     which: usize,
     got: &[f32],
@@ -74,7 +78,7 @@ fn check_differences(
 }
 
 /// What was rounded to f32 for the operation, as f64 for its definition.
-fn rounded(inputs: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
+pub(crate) fn rounded(inputs: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
     let round = |x: Vec<f64>| x.into_iter().map(|x| f64::from(x as f32)).collect();
     inputs.into_iter().map(round).collect()
 }

@@ -37,6 +37,31 @@ pub(crate) fn exp(x: f32) -> f32 {
     f32::from_bits(n.wrapping_add(127) << 23) * y
 }
 
+/// The natural logarithm within 2 units in the last place, of x no less than the smallest
+/// normal number (Cephes `logf`: the exponent, and a polynomial of degree 8 on what is left).
+#[inline(always)]
+pub(crate) fn ln(x: f32) -> f32 {
+    const HALF_ROOT: f32 = std::f32::consts::FRAC_1_SQRT_2;
+    let bits = x.max(f32::MIN_POSITIVE).to_bits();
+    let mantissa = f32::from_bits((bits & 0x007f_ffff) | 0x3f00_0000);
+    let small = mantissa < HALF_ROOT;
+    let m = if small { mantissa + mantissa } else { mantissa } - 1.0;
+    let exponent = (bits >> 23) as i32 - 126 - i32::from(small);
+    let e = exponent as f32;
+    let mut p = 7.037_683_6e-2;
+    p = p * m - 1.151_461e-1;
+    p = p * m + 1.167_699_9e-1;
+    p = p * m - 1.242_014_1e-1;
+    p = p * m + 1.424_932_3e-1;
+    p = p * m - 1.666_805_8e-1;
+    p = p * m + 2.000_071_5e-1;
+    p = p * m - 2.499_999_4e-1;
+    p = p * m + 3.333_333_1e-1;
+    let square = m * m;
+    let y = p * m * square - e * 2.121_944_4e-4 - 0.5 * square;
+    m + y + e * 0.693_359_4
+}
+
 /// 1 / (1 + e^−x).
 #[inline(always)]
 pub(crate) fn sigmoid(x: f32) -> f32 {
@@ -120,9 +145,77 @@ pub(crate) fn exp_sum(x: &mut [f32], shift: f32) -> f32 {
     total
 }
 
+/// log Σ e^(scale · x), −∞ of none.
+#[inline(always)]
+pub(crate) fn log_sum_exp(x: &[f32], scale: f32) -> f32 {
+    let shift = max(x) * scale;
+    let (whole, rest) = parts(x);
+    let mut lanes = [0f32; LANES];
+    for part in whole {
+        for i in 0..LANES {
+            lanes[i] += exp(part[i] * scale - shift);
+        }
+    }
+    let rest: f32 = rest.iter().map(|&x| exp(x * scale - shift)).sum();
+    shift + (lanes.iter().sum::<f32>() + rest).ln()
+}
+
+/// The sum of what `f` answers for each pair of `a` and `b` and the number in `c` at their
+/// place, which it may change.
+#[inline(always)]
+pub(crate) fn sum_pairs(
+    a: &[f32],
+    b: &[f32],
+    c: &mut [f32],
+    f: impl Fn(f32, f32, &mut f32) -> f32,
+) -> f32 {
+    let n = a.len().min(b.len()).min(c.len());
+    let ((a, last_a), (b, last_b)) = (parts(&a[..n]), parts(&b[..n]));
+    let (c, last_c) = c[..n].as_chunks_mut::<LANES>();
+    let mut lanes = [0f32; LANES];
+    for (c, (a, b)) in c.iter_mut().zip(a.zip(b)) {
+        for i in 0..LANES {
+            lanes[i] += f(a[i], b[i], &mut c[i]);
+        }
+    }
+    let last = last_c.iter_mut().zip(last_a.iter().zip(last_b));
+    let rest: f32 = last.map(|(c, (&a, &b))| f(a, b, c)).sum();
+    lanes.iter().sum::<f32>() + rest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ln_is_within_two_units_in_the_last_place() {
+        let mut worst = 0f64;
+        for i in 0..2_000_000u32 {
+            // All exponents, and often enough near 1, where the logarithm is small.
+            let bits = match i % 2 {
+                0 => 0x0080_0000 + i * 1000,
+                _ => 1f32.to_bits() - 1_000_000 + i,
+            };
+            let x = f32::from_bits(bits);
+            let (got, exact) = (f64::from(ln(x)), f64::from(x).ln());
+            worst = worst.max((got - exact).abs() / exact.abs().max(f64::from(f32::EPSILON)));
+        }
+        assert!(worst < 2.0 * f64::from(f32::EPSILON), "{worst}");
+        assert_eq!(ln(0.0), ln(f32::MIN_POSITIVE));
+    }
+
+    #[test]
+    fn log_sum_exp_is_its_definition() {
+        for n in [1, 5, 16, 100] {
+            let x: Vec<f32> = (0..n).map(|i| ((i * 37 % 23) as f32) - 11.0).collect();
+            let exact: f64 = x.iter().map(|&x| (f64::from(x) * 0.5).exp()).sum();
+            let got = f64::from(simd(
+                #[inline(always)]
+                || log_sum_exp(&x, 0.5),
+            ));
+            assert!((got - exact.ln()).abs() < 1e-6, "{got} {exact}");
+        }
+    }
 
     #[test]
     fn exp_is_within_two_units_in_the_last_place() {
