@@ -1,27 +1,151 @@
-//! `retort distill`: `retort train` with a teacher.
+//! `retort distill`: `retort train` with a teacher; `retort distill cache`: what the teacher
+//! says, written down once.
 
-use retort_distill::{Distillation, Teacher, TeacherConfig};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::bail;
+use retort_distill::cache::{self, Choice, Options, Rows};
+use retort_distill::{Distillation, TeacherConfig};
 use retort_train::Recipe;
+use serde_json::json;
 
-use crate::train;
+use crate::{progress, stop, train};
 
 /// Train a student from a recipe that names a teacher
 #[derive(clap::Args)]
 #[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
     after_help = "Example:\n  retort distill experiments/recipes/web-distil.toml --set teacher.path=runs/web-4m/checkpoints/step-600\n\n\
+    The teacher may also be a .gguf file, which the int4 engine runs, or a cache of what one said \
+    (`retort distill cache --help`).\n\
     Ctrl-C stops with a checkpoint; the same command with --resume goes on from it."
 )]
 pub struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     #[command(flatten)]
-    train: train::Args,
+    train: Option<train::Args>,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    Cache(CacheArgs),
+}
+
+/// Write what the teacher says about the recipe's rows as parquet, once for many students
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  retort distill cache recipe.toml --set teacher.path=qwen-7b-q4_0.gguf --out cache --top-k 50\n  \
+    retort distill recipe.toml --set teacher.cache=cache\n\n\
+    Ctrl-C stops; the same command goes on from there."
+)]
+pub struct CacheArgs {
+    /// The recipe of the students' runs: its data, its order and its teacher
+    recipe: PathBuf,
+    /// The directory to write
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Keep the K most likely ids of each position, and the others' mass [default: 50]
+    #[arg(long, value_name = "K", conflicts_with = "samples", value_parser = clap::value_parser!(u8).range(1..))]
+    top_k: Option<u8>,
+    /// Keep N ids drawn at random of each position: an unbiased gradient
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    samples: Option<u8>,
+    /// Draw from the teacher's probabilities to this power
+    #[arg(long, value_name = "T", requires = "samples", default_value_t = 1.0)]
+    proposal: f32,
+    /// How many rows to write [default: as many as the recipe's run takes]
+    #[arg(long, value_name = "N")]
+    rows: Option<u64>,
+    /// Override a key of the recipe, such as teacher.path=DIR (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Where a teacher that is not a .gguf file runs: cpu, ndarray, or in a build with it vulkan
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// The figures as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let recipe = Recipe::load(&args.train.recipe, &args.train.set)?;
+    match (&args.command, &args.train) {
+        (Some(Command::Cache(args)), _) => write_cache(args),
+        (None, Some(args)) => distill(args),
+        (None, None) => bail!("name a recipe: retort distill RECIPE.toml"),
+    }
+}
+
+fn distill(args: &train::Args) -> anyhow::Result<()> {
+    let recipe = Recipe::load(&args.recipe, &args.set)?;
     let config = TeacherConfig::from_table(recipe.teacher.as_ref())?;
-    let device = retort_train::device(&args.train.device)?;
+    let device = retort_train::device(&args.device)?;
     // The teacher is checked before the data is read: it is the likelier thing to be wrong.
     let tokenizer = retort_data::Tokenizer::from_file(&recipe.data.tokenizer, None)?;
-    let teacher = Teacher::load(&config.path, &tokenizer, &device)?;
-    train::plan_or_go(&args.train, recipe, &Distillation::new(teacher, config))
+    let objective = Distillation::open(config, &tokenizer, &device, &Rows::of(&recipe))?;
+    train::plan_or_go(args, recipe, &objective)
+}
+
+fn write_cache(args: &CacheArgs) -> anyhow::Result<()> {
+    let recipe = Recipe::load(&args.recipe, &args.set)?;
+    let device = retort_train::device(&args.device)?;
+    let choice = match args.samples {
+        Some(draws) => {
+            if !(args.proposal > 0.0 && args.proposal <= 2.0) {
+                bail!(
+                    "--proposal {}: must be above 0 and at most 2",
+                    args.proposal
+                );
+            }
+            let proposal = args.proposal;
+            Choice::Sampled { draws, proposal }
+        }
+        None => Choice::TopK {
+            k: args.top_k.unwrap_or(50),
+        },
+    };
+    let options = Options {
+        choice,
+        rows: args.rows,
+    };
+    let bar = progress::bar("rows", 0);
+    bar.enable_steady_tick(Duration::from_millis(500));
+    let show = |p: cache::Progress| {
+        if bar.length() != Some(p.of) {
+            bar.set_length(p.of);
+            bar.set_position(p.rows);
+            bar.reset_eta();
+        }
+        bar.set_position(p.rows);
+        let rate = p.positions as f64 / bar.elapsed().as_secs_f64();
+        bar.set_message(format!("{rate:.0} tokens/s"));
+    };
+    let written = cache::write(&recipe, &args.out, options, &device, stop::flag(), &show)?;
+    bar.finish_and_clear();
+    let tokens_per_second = written.positions as f64 / written.seconds.max(1e-9);
+    if args.json {
+        let figures = json!({
+            "rows": written.rows,
+            "bytes": written.bytes,
+            "bytes_per_token": written.bytes_per_token,
+            "tokens": written.positions,
+            "tokens_per_second": tokens_per_second,
+            "seconds": written.seconds,
+        });
+        println!("{figures:#}");
+    } else {
+        println!(
+            "{} of {} rows, {:.1} MB, {:.1} bytes a token, {tokens_per_second:.0} tokens/s",
+            written.rows,
+            written.of,
+            written.bytes as f64 / 1e6,
+            written.bytes_per_token
+        );
+    }
+    if written.rows < written.of {
+        eprintln!("stopped: the same command goes on from there");
+    }
+    Ok(())
 }

@@ -79,7 +79,7 @@ fn prepare(args: &Args, recipe: Recipe) -> anyhow::Result<Prepared> {
 
 /// Runs the loop with a bar and says how it ended.
 fn go(prepared: Prepared, objective: &dyn Objective) -> anyhow::Result<()> {
-    eprintln!("{}", plan::text(&prepared.plan(objective)));
+    eprintln!("{}", plan::text(&prepared.plan(objective)?));
     eprintln!(
         "{} validation rows, run directory {}",
         prepared.data.validation().len(),

@@ -31,6 +31,9 @@ pub struct Batch {
     pub documents: Vec<i32>,
     /// For each input its place in its document, or in the part of it that is in the row.
     pub positions: Vec<i32>,
+    /// The place of its first row in the sequence of training rows, if it has one there. It depends
+    /// on neither batch size nor ranks.
+    pub first_row: Option<u64>,
 }
 
 impl Batch {
@@ -46,6 +49,7 @@ impl Batch {
             targets: Vec::new(),
             documents: Vec::new(),
             positions: Vec::new(),
+            first_row: None,
         };
         for row in rows {
             batch.push(row);
@@ -172,6 +176,7 @@ impl Batches {
     /// Any error of reading a source; the batches cannot be used afterwards.
     pub fn next_batch(&mut self) -> Result<Batch> {
         let first = self.rank.index * self.batch_size;
+        let before: u64 = self.taken.iter().sum();
         let mut rows = Vec::with_capacity(self.batch_size);
         for i in 0..self.batch_size * self.rank.count {
             let row = self.next_row()?;
@@ -179,7 +184,9 @@ impl Batches {
                 rows.push(row);
             }
         }
-        Ok(Batch::new(&rows, self.seq_len))
+        let mut batch = Batch::new(&rows, self.seq_len);
+        batch.first_row = Some(before + first as u64);
+        Ok(batch)
     }
 
     fn next_row(&mut self) -> Result<Row> {

@@ -5,26 +5,30 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::losses::Losses;
 
-/// `[teacher]`: who teaches and how its word is weighed against the text's.
+/// `[teacher]`: who teaches, and what of it counts.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TeacherConfig {
-    /// A Hugging Face directory with the student's tokenizer.
-    pub path: PathBuf,
+    /// A Hugging Face directory, run in Burn, or a `.gguf` file, run by the int4 engine; both
+    /// with the student's tokenizer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// A directory that `retort distill cache` wrote, in place of running the teacher. If
+    /// there is a `path` too, the cache must be of that teacher.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<PathBuf>,
     /// Both distributions are softened by this before they are compared.
-    #[serde(default = "default_temperature")]
-    pub temperature: f64,
-    /// The loss is `kl_weight · KL + (1 − kl_weight) · cross entropy`.
-    #[serde(default = "default_weight")]
-    pub kl_weight: f64,
+    #[serde(default = "one")]
+    pub temperature: f32,
+    /// What counts.
+    #[serde(default)]
+    pub losses: Losses,
 }
 
-fn default_temperature() -> f64 {
+fn one() -> f32 {
     1.0
-}
-fn default_weight() -> f64 {
-    0.5
 }
 
 impl TeacherConfig {
@@ -40,9 +44,13 @@ impl TeacherConfig {
         if !(config.temperature.is_finite() && config.temperature > 0.0) {
             return Err(Error::Config("temperature: must be above 0".into()));
         }
-        if !(0.0..=1.0).contains(&config.kl_weight) {
-            return Err(Error::Config("kl_weight: must be between 0 and 1".into()));
+        if config.path.is_none() && config.cache.is_none() {
+            return Err(Error::Config(
+                "path: is missing: name a Hugging Face directory or a .gguf file, or a cache"
+                    .into(),
+            ));
         }
+        config.losses.check()?;
         Ok(config)
     }
 }
@@ -50,6 +58,7 @@ impl TeacherConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::losses::{Line, Weight};
 
     fn read(text: &str) -> Result<TeacherConfig> {
         TeacherConfig::from_table(Some(&text.parse().unwrap()))
@@ -58,15 +67,41 @@ mod tests {
     #[test]
     fn defaults_and_refusals() {
         let config = read("path = \"t\"").unwrap();
-        assert_eq!((config.temperature, config.kl_weight), (1.0, 0.5));
+        assert_eq!(config.temperature, 1.0);
+        assert_eq!(config.losses, Losses::default());
+        let text = "cache = \"c\"\n[losses]\nreverse_kl = { from = 0, to = 1, steps = 100 }";
+        let losses = read(text).unwrap().losses;
+        assert_eq!(losses.cross_entropy, Weight::Constant(0.0));
+        let line = Line {
+            from: 0.0,
+            to: 1.0,
+            steps: 100,
+        };
+        assert_eq!(losses.reverse_kl, Weight::Line(line));
         for (text, expect) in [
             ("path = \"t\"\ntemperature = 0", "temperature"),
-            ("path = \"t\"\nkl_weight = 2", "kl_weight"),
+            (
+                "path = \"t\"\n[losses]\nforward_kl = -1",
+                "losses.forward_kl",
+            ),
+            (
+                "path = \"t\"\n[losses]\nforward_kl = inf",
+                "losses.forward_kl",
+            ),
+            (
+                "path = \"t\"\n[losses]\nbeta = 1.0\nforward_kl = 1",
+                "losses.beta",
+            ),
+            (
+                "path = \"t\"\n[losses]\nforward_kl = 0",
+                "losses: all are 0",
+            ),
             ("path = \"t\"\nalpha = 2", "alpha"),
+            ("path = \"t\"\n[losses]\nkl = 2", "kl"),
             ("temperature = 1", "path"),
         ] {
             let message = read(text).unwrap_err().to_string();
-            assert!(message.contains(expect), "{message}");
+            assert!(message.contains(expect), "{text}: {message}");
         }
         assert!(TeacherConfig::from_table(None).is_err());
     }

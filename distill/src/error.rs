@@ -1,11 +1,11 @@
 //! What can go wrong with a teacher.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// This crate's result.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Errors of `[teacher]` and of the model it names.
+/// Errors of `[teacher]`, of the model it names and of what is kept of it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The recipe has no `[teacher]`.
@@ -22,7 +22,7 @@ pub enum Error {
          {ours} here): set data.tokenizer to the teacher's directory"
     )]
     Vocabulary {
-        /// The teacher's directory.
+        /// The teacher's directory or file.
         teacher: PathBuf,
         /// The first id that differs.
         id: u32,
@@ -31,10 +31,53 @@ pub enum Error {
         /// The student's token.
         ours: String,
     },
+    /// Rows longer than the teacher can take.
+    #[error("data.seq_len: {rows} is more than the teacher's context of {trained}: shorten it")]
+    Context {
+        /// Positions in a row.
+        rows: usize,
+        /// The teacher's context.
+        trained: usize,
+    },
+    /// A file could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// A cache is damaged, or not the recipe's.
+    #[error("{path}: {reason}")]
+    Cache {
+        /// Its directory or a file in it.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
+    },
     /// From the model crate.
     #[error(transparent)]
     Model(#[from] retort_model::Error),
     /// From the data crate.
     #[error(transparent)]
     Data(#[from] retort_data::Error),
+    /// From the edge engine.
+    #[error(transparent)]
+    Engine(#[from] retort_infer::Error),
+}
+
+impl Error {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        move |source| Self::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    pub(crate) fn cache(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Cache {
+            path: path.to_owned(),
+            reason: reason.into(),
+        }
+    }
 }

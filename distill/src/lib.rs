@@ -2,16 +2,18 @@
 //!
 //! In: a recipe's `[teacher]` table ([`TeacherConfig`]) and the student's tokenizer. Out:
 //! a [`Distillation`] objective that `retort-train`'s loop runs; the loop itself is not
-//! known here.
+//! known here. The teacher runs beside the student ([`teacher`]), or what it says was written
+//! down before ([`cache`]). The losses themselves are `retort_model`'s, next to the head.
 
+pub mod cache;
 mod config;
 mod error;
-mod loss;
+mod losses;
 mod objective;
-mod teacher;
+pub mod teacher;
 
 pub use config::TeacherConfig;
 pub use error::{Error, Result};
-pub use loss::forward_kl;
+pub use losses::{Line, Losses, Weight};
 pub use objective::Distillation;
-pub use teacher::Teacher;
+pub use teacher::Teach;

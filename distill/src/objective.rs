@@ -1,43 +1,70 @@
-//! The distillation objective: a teacher's distribution mixed with the text's.
+//! The distillation objective: what a teacher says about a batch, mixed with the text.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
+use retort_data::Tokenizer;
 use retort_model::Decoder;
 use retort_train::{BatchTensors, Loss, Objective};
 
+use crate::cache;
 use crate::config::TeacherConfig;
-use crate::loss::forward_kl;
-use crate::teacher::Teacher;
+use crate::error::Result;
+use crate::teacher::{self, Teach};
 
-/// `kl_weight · T² KL(teacher ‖ student) + (1 − kl_weight) · cross entropy`.
+/// The losses of `[teacher.losses]`; each that counts is a part with its own name.
 pub struct Distillation {
-    teacher: Teacher,
+    teacher: Box<dyn Teach>,
     config: TeacherConfig,
 }
 
 impl Distillation {
-    /// An objective from a loaded teacher.
-    pub fn new(teacher: Teacher, config: TeacherConfig) -> Self {
-        Self { teacher, config }
+    /// The objective of `config`, for a student with `tokenizer` that trains on `device` with
+    /// rows as `rows` describes.
+    ///
+    /// # Errors
+    /// Those of [`teacher::open`].
+    pub fn open(
+        config: TeacherConfig,
+        tokenizer: &Tokenizer,
+        device: &Device,
+        rows: &cache::Rows,
+    ) -> Result<Self> {
+        let teacher = teacher::open(&config, tokenizer, device, rows)?;
+        Ok(Self { teacher, config })
     }
 }
 
+/// What the parts are called in `metrics.jsonl`.
+const PARTS: [&str; 5] = [
+    "cross_entropy",
+    "forward_kl",
+    "reverse_kl",
+    "jensen_shannon",
+    "total_variation",
+];
+
 impl Objective for Distillation {
-    fn loss(&self, model: &Decoder, hidden: Tensor<3>, batch: &BatchTensors) -> Loss {
-        let teacher = self.teacher.logits(batch);
-        let student = model.logits(hidden);
-        // Rows past the shared ids are padding in whichever table is larger.
-        let shared = teacher.dims()[2].min(student.dims()[2]);
-        let kl = forward_kl(
-            student.clone().narrow(2, 0, shared),
-            teacher.narrow(2, 0, shared),
-            batch.weights.clone(),
-            self.config.temperature,
-        );
-        let ce = batch.cross_entropy_of(student);
-        let w = self.config.kl_weight;
-        Loss {
-            total: kl.clone() * w + ce.clone() * (1.0 - w),
-            parts: vec![("kl", kl), ("cross_entropy", ce)],
-        }
+    fn loss(
+        &self,
+        model: &Decoder,
+        hidden: Tensor<3>,
+        batch: &BatchTensors,
+    ) -> retort_train::Result<Loss> {
+        let lesson = self.teacher.lesson(batch);
+        let lesson = lesson.map_err(retort_train::Error::objective)?;
+        let mixture = self.config.losses.at(batch.step, self.config.temperature);
+        let (targets, weights) = (batch.targets.clone(), batch.weights.clone());
+        let found = model.distillation(hidden, targets, weights, lesson, mixture);
+        let [forward, reverse, js, tv] = mixture.divergences();
+        // What the text says is worth seeing even where it does not count.
+        let counts = [1.0, forward, reverse, js, tv]
+            .into_iter()
+            .map(|w| w != 0.0);
+        let parts = PARTS.into_iter().zip(found.parts).zip(counts);
+        Ok(Loss {
+            total: found.total,
+            parts: parts
+                .filter_map(|(p, counts)| counts.then_some(p))
+                .collect(),
+        })
     }
 }

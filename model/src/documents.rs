@@ -54,7 +54,7 @@ impl Documents {
     }
 
     /// The first key that each position looks at, row by row.
-    pub(crate) fn starts(&self) -> &[usize] {
+    pub fn starts(&self) -> &[usize] {
         &self.starts
     }
 

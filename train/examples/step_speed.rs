@@ -61,7 +61,8 @@ fn main() {
     let (mut times, mut losses) = (Vec::new(), Vec::new());
     for _ in 0..steps {
         let start = Instant::now();
-        let found = gradients(&model, &CrossEntropy, &[&batch], &recipe, &device);
+        let found =
+            gradients(&model, &CrossEntropy, (&[&batch], 0), &recipe, &device).expect("a loss");
         losses.push(found.loss);
         let backward = start.elapsed().as_secs_f64();
         model = optimizer.step(learning_rates(recipe.lr, &rules), model, found.grads);

@@ -75,6 +75,9 @@ pub enum Error {
         /// What failed.
         source: Box<Error>,
     },
+    /// What a run minimises could not be computed.
+    #[error(transparent)]
+    Objective(Box<dyn std::error::Error + Send + Sync>),
     /// From the model crate.
     #[error(transparent)]
     Model(#[from] retort_model::Error),
@@ -89,6 +92,11 @@ impl Error {
             path: path.to_owned(),
             source,
         }
+    }
+
+    /// An [`Error::Objective`] for `error`.
+    pub fn objective(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Objective(Box::new(error))
     }
 
     /// An [`Error::Invalid`] about `path`.

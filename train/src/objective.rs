@@ -2,7 +2,9 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use retort_data::Batch;
-use retort_model::{Decoder, Documents, cross_entropy};
+use retort_model::{Decoder, Documents};
+
+use crate::error::Result;
 
 /// A batch on a device.
 #[derive(Clone, Debug)]
@@ -17,6 +19,10 @@ pub struct BatchTensors {
     pub tokens: usize,
     /// Documents that attention must not cross, where the run keeps to them.
     pub documents: Option<Documents>,
+    /// The place of the first row in the sequence of training rows; none of made-up ones.
+    pub first_row: Option<u64>,
+    /// Updates before this one.
+    pub step: u64,
 }
 
 impl BatchTensors {
@@ -37,7 +43,15 @@ impl BatchTensors {
             weights: Tensor::from_data(TensorData::new(weights, shape), device),
             tokens: batch.tokens(),
             documents: None,
+            first_row: batch.first_row,
+            step: 0,
         }
+    }
+
+    /// For the update after `step` of them.
+    pub fn at_step(mut self, step: u64) -> Self {
+        self.step = step;
+        self
     }
 
     /// Keeps attention within the documents of `batch`, which this is made of, if `keep`.
@@ -66,18 +80,6 @@ impl BatchTensors {
         let (targets, weights) = (self.targets.clone(), self.weights.clone());
         model.cross_entropy(hidden, targets, weights)
     }
-
-    /// The same of the batch's `logits` `[B, T, V]`.
-    pub fn cross_entropy_of(&self, logits: Tensor<3>) -> Tensor<1> {
-        let [b, t, v] = logits.dims();
-        let (targets, weights) = (self.targets.clone(), self.weights.clone());
-        let n = b * t;
-        cross_entropy(
-            logits.reshape([n, v]),
-            targets.reshape([n]),
-            weights.reshape([n]),
-        )
-    }
 }
 
 /// A loss, and figures worth writing beside it.
@@ -92,7 +94,10 @@ pub struct Loss {
 /// Where targets come from.
 pub trait Objective {
     /// The loss of `model` on `batch`, for which its last layer gives `hidden` `[B, T, D]`.
-    fn loss(&self, model: &Decoder, hidden: Tensor<3>, batch: &BatchTensors) -> Loss;
+    ///
+    /// # Errors
+    /// Whatever keeps it from its targets, as [`Error::objective`](crate::Error::objective).
+    fn loss(&self, model: &Decoder, hidden: Tensor<3>, batch: &BatchTensors) -> Result<Loss>;
 }
 
 /// Next-token cross entropy: the objective of pretraining.
@@ -100,10 +105,10 @@ pub trait Objective {
 pub struct CrossEntropy;
 
 impl Objective for CrossEntropy {
-    fn loss(&self, model: &Decoder, hidden: Tensor<3>, batch: &BatchTensors) -> Loss {
-        Loss {
+    fn loss(&self, model: &Decoder, hidden: Tensor<3>, batch: &BatchTensors) -> Result<Loss> {
+        Ok(Loss {
             total: batch.cross_entropy(model, hidden),
             parts: Vec::new(),
-        }
+        })
     }
 }

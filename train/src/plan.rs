@@ -15,6 +15,7 @@ use retort_data::{Batch, Row, packed_rows};
 use retort_model::{Decoder, Kind, ModelConfig, tensors};
 use serde::Serialize;
 
+use crate::error::Result;
 use crate::groups::Rule;
 use crate::objective::Objective;
 use crate::recipe::{Algorithm, Recipe};
@@ -138,20 +139,23 @@ impl Plan {
 
     /// Times a pass of `model` over one batch of made-up ids below `ids`, after one that warms
     /// up.
+    ///
+    /// # Errors
+    /// The objective's.
     pub(crate) fn measure(
         &mut self,
         recipe: &Recipe,
         model: &Decoder,
         objective: &dyn Objective,
         ids: usize,
-    ) {
+    ) -> Result<()> {
         let device = model.norm.gamma.val().device();
         let t = &recipe.train;
         let batch = made_up(t.batch_size, recipe.data.seq_len, ids);
         let mut seconds = 0.0;
         for _ in 0..2 {
             let start = Instant::now();
-            let found = gradients(model, objective, &[&batch], t, &device);
+            let found = gradients(model, objective, (&[&batch], 0), t, &device)?;
             // A device that cannot finish will say so in the run itself.
             let _ = device.sync();
             drop(found);
@@ -166,6 +170,7 @@ impl Plan {
             peak_resident_bytes: status("/proc/self/status", "VmHWM:"),
         });
         self.hours = Some(seconds * self.steps_left as f64 / 3600.0);
+        Ok(())
     }
 }
 

@@ -11,15 +11,19 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Gradients, Tensor};
 use retort_model::Decoder;
 
+use crate::error::Result;
 use crate::objective::{BatchTensors, Loss, Objective};
 
 /// The loss of `model` on `batch`; each piece's gradients go to `take`.
+///
+/// # Errors
+/// The objective's.
 pub fn backward(
     model: &Decoder,
     objective: &dyn Objective,
     batch: &BatchTensors,
     take: &mut dyn FnMut(GradientsParams),
-) -> Loss {
+) -> Result<Loss> {
     let documents = batch.documents.as_ref();
     let plain = model.valid();
     let forward = plain.pieces(batch.inputs.clone().inner(), documents);
@@ -31,7 +35,7 @@ pub fn backward(
     let mut next = || inputs.pop().map(|x| Tensor::from_inner(x).require_grad());
 
     let x = next().expect("the last layer has an output");
-    let loss = objective.loss(model, again.normed(x.clone()), batch);
+    let loss = objective.loss(model, again.normed(x.clone()), batch)?;
     let mut grads = loss.total.clone().backward();
     let mut gradient = remove(&x, &mut grads);
     take(GradientsParams::from_grads(grads, model));
@@ -45,7 +49,7 @@ pub fn backward(
         let grads = pull(again.embedded(), gradient);
         take(GradientsParams::from_grads(grads, model));
     }
-    loss
+    Ok(loss)
 }
 
 /// The gradients of what `y` was made of where its own is `gradient`.

@@ -48,15 +48,18 @@ pub struct Prepared {
 
 impl Prepared {
     /// What the rest of the run will take.
-    pub fn plan(&self, objective: &dyn Objective) -> Plan {
+    ///
+    /// # Errors
+    /// The objective's.
+    pub fn plan(&self, objective: &dyn Objective) -> Result<Plan> {
         let mut plan = Plan::new(&self.recipe, &self.config, &self.rules, self.state.step);
         plan.measure(
             &self.recipe,
             &self.model,
             objective,
             self.tokenizer.vocab_size(),
-        );
-        plan
+        )?;
+        Ok(plan)
     }
 
     /// Updates done before this start; 0 for a new run.
@@ -91,7 +94,7 @@ pub fn plan(recipe: &Recipe, device: &Device, objective: &dyn Objective) -> Resu
     let (config, model) = model(recipe, &tokenizer, None, &device)?;
     let rules = groups::rules(&recipe.train, model.named_parameters())?;
     let mut plan = Plan::new(recipe, &config, &rules, 0);
-    plan.measure(recipe, &model, objective, tokenizer.vocab_size());
+    plan.measure(recipe, &model, objective, tokenizer.vocab_size())?;
     Ok(plan)
 }
 

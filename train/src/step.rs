@@ -9,6 +9,7 @@ use retort_model::Decoder;
 use serde_json::{Map, Value, json};
 
 use crate::clip::clip;
+use crate::error::Result;
 use crate::objective::{BatchTensors, Objective};
 use crate::recipe::TrainConfig;
 use crate::recompute;
@@ -25,26 +26,31 @@ pub struct Gradients {
     pub parts: Map<String, Value>,
 }
 
-/// Runs `model` forward and backward over `batches`, on `device` with autodiff.
+/// Runs `model`, after `step` updates, forward and backward over `batches`, on `device` with
+/// autodiff.
+///
+/// # Errors
+/// The objective's.
 pub fn gradients(
     model: &Decoder,
     objective: &dyn Objective,
-    batches: &[&Batch],
+    (batches, step): (&[&Batch], u64),
     config: &TrainConfig,
     device: &Device,
-) -> Gradients {
+) -> Result<Gradients> {
     let mut accumulator = GradientsAccumulator::new();
     let mut sums: Vec<(&'static str, Tensor<1>)> = Vec::new();
     let tokens: usize = batches.iter().map(|b| b.tokens()).sum();
     let weight = batches.len() as f32 / tokens.max(1) as f32;
     for batch in batches {
         let tensors = BatchTensors::weighted(batch, weight, device)
-            .within_documents(batch, config.document_attention);
+            .within_documents(batch, config.document_attention)
+            .at_step(step);
         let mut take = |grads| accumulator.accumulate(model, grads);
         let loss = if config.activation_checkpointing {
-            recompute::backward(model, objective, &tensors, &mut take)
+            recompute::backward(model, objective, &tensors, &mut take)?
         } else {
-            let loss = objective.loss(model, tensors.hidden(model), &tensors);
+            let loss = objective.loss(model, tensors.hidden(model), &tensors)?;
             let grads = loss.total.clone().backward();
             take(GradientsParams::from_grads(grads, model));
             loss
@@ -57,12 +63,12 @@ pub fn gradients(
     let mut means = sums
         .into_iter()
         .map(|(name, sum)| (name, f64::from(sum.into_scalar::<f32>()) * share));
-    Gradients {
+    Ok(Gradients {
         grads,
         norm,
         loss: means.next().map_or(f64::NAN, |(_, loss)| loss),
         parts: means.map(|(n, v)| (n.to_owned(), json!(v))).collect(),
-    }
+    })
 }
 
 fn add_parts(

@@ -165,7 +165,8 @@ impl Running {
         let loaded = load(&mut self.loader, t.accumulate)?;
         let batches: Vec<&Batch> = loaded.iter().map(|l| &l.batch).collect();
         let tokens: usize = batches.iter().map(|b| b.tokens()).sum();
-        let found = gradients(&p.model, objective, &batches, t, &p.device);
+        let now = (&batches[..], p.state.step);
+        let found = gradients(&p.model, objective, now, t, &p.device)?;
         let (step, loss, grad_norm) = (p.state.step + 1, found.loss, found.norm);
         let lr = learning_rate(t, step);
         let skip = p.state.guard.judge(t, loss, grad_norm);

@@ -133,6 +133,17 @@ impl<'e> Session<'e> {
         Ok(())
     }
 
+    /// Takes `tokens` in and adds what the layers answer for each of them, `[n, hidden_size]`, to
+    /// `hidden`: for [`Engine::logits`], of some positions or of many sequences' together.
+    pub fn hidden(&mut self, tokens: &[u32], hidden: &mut Vec<f32>) -> Result<()> {
+        self.begin(tokens)?;
+        for chunk in tokens.chunks(CHUNK) {
+            self.layers(chunk)?;
+            hidden.extend_from_slice(&self.scratch.x);
+        }
+        Ok(())
+    }
+
     /// Checks `tokens`; the first of a sequence choose the rotary frequencies, which stay, as in
     /// Qwen's published code: keys already turned cannot be turned again.
     fn begin(&mut self, tokens: &[u32]) -> Result<()> {
@@ -266,17 +277,27 @@ impl<'e> Session<'e> {
     /// Logits of the chunk's rows `rows` into `self.logits`.
     fn logits_of(&mut self, rows: std::ops::Range<usize>) -> Result<()> {
         let engine = self.engine;
-        let config = &engine.config;
         let s = &mut self.scratch;
-        let hidden = config.hidden_size;
+        let hidden = engine.config.hidden_size;
         let x = &s.x[rows.start * hidden..rows.end * hidden];
-        let weights = &engine.weights;
-        engine.normed(x, &weights.output_norm, &mut s.input)?;
-        engine.project(&s.input, [(&weights.output, &mut self.logits)])
+        engine.head(x, &mut s.input, &mut self.logits)
     }
 }
 
 impl Engine {
+    /// The logits `[n, vocab_size]` of what [`Session::hidden`] gave, `[n, hidden_size]`.
+    pub fn logits(&self, hidden: &[f32]) -> Result<Vec<f32>> {
+        let mut logits = Vec::new();
+        self.head(hidden, &mut Activations::new(), &mut logits)?;
+        Ok(logits)
+    }
+
+    /// Norm and output projection of `x` [n, hidden_size].
+    fn head(&self, x: &[f32], input: &mut Activations, logits: &mut Vec<f32>) -> Result<()> {
+        self.normed(x, &self.weights.output_norm, input)?;
+        self.project(input, [(&self.weights.output, logits)])
+    }
+
     /// Multiplies `input` [n, cols] by each weight [rows, cols] into its y [n, rows].
     fn project<const N: usize>(
         &self,

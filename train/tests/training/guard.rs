@@ -14,13 +14,18 @@ struct Poisoned {
 }
 
 impl Objective for Poisoned {
-    fn loss(&self, model: &Decoder, hidden: Tensor<3>, batch: &BatchTensors) -> Loss {
-        let mut loss = CrossEntropy.loss(model, hidden, batch);
+    fn loss(
+        &self,
+        model: &Decoder,
+        hidden: Tensor<3>,
+        batch: &BatchTensors,
+    ) -> retort_train::Result<Loss> {
+        let mut loss = CrossEntropy.loss(model, hidden, batch)?;
         let sum: i64 = batch.inputs.clone().sum().into_scalar();
         if sum % self.one_in == 0 {
             loss.total = loss.total * f32::NAN;
         }
-        loss
+        Ok(loss)
     }
 }
 
