@@ -22,6 +22,10 @@ pub struct TeacherConfig {
     /// Both distributions are softened by this before they are compared.
     #[serde(default = "one")]
     pub temperature: f32,
+    /// Positions whose logits exist at once, the student's and the teacher's: with large
+    /// vocabularies most of a step's memory. 0 takes 16 MiB of either, but 256 positions.
+    #[serde(default)]
+    pub chunk: usize,
     /// What counts.
     #[serde(default)]
     pub losses: Losses,

@@ -135,8 +135,8 @@ impl Losses {
         named.filter_map(|(name, w)| (w.ends() != [0.0; 2]).then_some(name))
     }
 
-    /// The mixture after `step` updates.
-    pub fn at(&self, step: u64, temperature: f32) -> Mixture {
+    /// The mixture after `step` updates, at a temperature; `chunk` as in [`Mixture`].
+    pub fn at(&self, step: u64, temperature: f32, chunk: usize) -> Mixture {
         Mixture {
             temperature,
             cross_entropy: self.cross_entropy.at(step),
@@ -145,6 +145,7 @@ impl Losses {
             jensen_shannon: self.jensen_shannon.at(step),
             beta: self.beta,
             total_variation: self.total_variation.at(step),
+            chunk,
         }
     }
 }

@@ -51,7 +51,8 @@ impl Objective for Distillation {
     ) -> retort_train::Result<Loss> {
         let lesson = self.teacher.lesson(batch);
         let lesson = lesson.map_err(retort_train::Error::objective)?;
-        let mixture = self.config.losses.at(batch.step, self.config.temperature);
+        let c = &self.config;
+        let mixture = c.losses.at(batch.step, c.temperature, c.chunk);
         let (targets, weights) = (batch.targets.clone(), batch.weights.clone());
         let found = model.distillation(hidden, targets, weights, lesson, mixture);
         let [forward, reverse, js, tv] = mixture.divergences();

@@ -37,6 +37,8 @@ pub struct Mixture {
     pub beta: f32,
     /// ½ Σ |p − q|.
     pub total_variation: f32,
+    /// Positions whose logits exist at once, at most; 0 leaves it to the vocabulary.
+    pub chunk: usize,
 }
 
 impl Default for Mixture {
@@ -50,6 +52,7 @@ impl Default for Mixture {
             jensen_shannon: 0.0,
             beta: 0.5,
             total_variation: 0.0,
+            chunk: 0,
         }
     }
 }
@@ -161,9 +164,6 @@ pub(crate) fn distillation(
     }
 }
 
-/// Positions at once in the composed form.
-const CHUNK: usize = 256;
-
 /// The same of Burn's operations: `[6]`, the total and the parts. Each chunk has a backward
 /// pass of its own, whose gradients a linear function of the inputs then carries on.
 pub(crate) fn composed(
@@ -181,8 +181,10 @@ pub(crate) fn composed(
     };
     let mut sums: Option<Tensor<1>> = None;
     let mut carried: Option<Tensor<1>> = None;
-    for first in (0..n).step_by(CHUNK) {
-        let rows = first..n.min(first + CHUNK);
+    let v = head.dims()[if tied { 0 } else { 1 }];
+    let chunk = ops::chunk(n, v, mixture.chunk);
+    for first in (0..n).step_by(chunk) {
+        let rows = first..n.min(first + chunk);
         let x = leaf(&hidden.clone().slice([rows.clone()]));
         let w = leaf(&head);
         let matrix = if tied {

@@ -57,6 +57,7 @@ fn main() {
         targets,
         documents: vec![0; rows * length],
         positions: (0..rows * length).map(|i| (i % length) as i32).collect(),
+        first_row: None,
     };
     let (mut times, mut losses) = (Vec::new(), Vec::new());
     for _ in 0..steps {

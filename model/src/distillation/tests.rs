@@ -153,6 +153,7 @@ fn mixtures() -> Vec<Mixture> {
             jensen_shannon: 0.6,
             beta: 0.8,
             total_variation: 0.1,
+            chunk: 4,
         },
     ]
 }

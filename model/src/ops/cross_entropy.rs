@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::head::{Gradients, Head, over_chunks};
+use super::head::{Gradients, Head, chunk, over_chunks};
 use super::vector::{exp_sum, max, simd};
 
 /// What to predict at each position.
@@ -26,7 +26,8 @@ pub(crate) fn loss(
     targets: Targets<'_>,
     gradients: Option<Gradients<'_>>,
 ) -> f64 {
-    let chunk = |rows: Range<usize>, logits: &mut [f32], gradient: bool| {
+    let n = targets.ids.len();
+    let of_chunk = |rows: Range<usize>, logits: &mut [f32], gradient: bool| {
         let terms: Vec<f64> = logits
             .par_chunks_exact_mut(head.vocabulary)
             .enumerate()
@@ -41,7 +42,8 @@ pub(crate) fn loss(
             .collect();
         [terms.iter().sum()]
     };
-    let [total] = over_chunks(x, targets.ids.len(), head, gradients, chunk);
+    let size = (n, chunk(n, head.vocabulary, 0));
+    let [total] = over_chunks(x, size, head, gradients, of_chunk);
     total
 }
 

@@ -12,7 +12,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::cross_entropy::Targets;
-use super::head::{Gradients, Head, over_chunks};
+use super::head::{Gradients, Head, chunk, over_chunks};
 use super::vector::{exp, exp_sum, ln, log_sum_exp, max, simd, sum_pairs};
 use crate::distillation::{Lesson, Mixture, Rest, Sparse};
 
@@ -36,7 +36,7 @@ pub(crate) fn loss(
     gradients: Option<Gradients<'_>>,
 ) -> Sums {
     let v = head.vocabulary;
-    let chunk = |rows: Range<usize>, logits: &mut [f32], gradient: bool| {
+    let of_chunk = |rows: Range<usize>, logits: &mut [f32], gradient: bool| {
         let positions = logits
             .par_chunks_exact_mut(v)
             .zip(rows.clone().into_par_iter())
@@ -84,7 +84,9 @@ pub(crate) fn loss(
         }
         sums
     };
-    over_chunks(x, targets.ids.len(), head, gradients, chunk)
+    let n = targets.ids.len();
+    let size = (n, chunk(n, v, mixture.chunk));
+    over_chunks(x, size, head, gradients, of_chunk)
 }
 
 /// A position without part in anything.

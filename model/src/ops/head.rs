@@ -35,16 +35,20 @@ const LOGITS: usize = 1 << 22;
 /// products slow.
 const FEWEST: usize = 256;
 
-/// Positions of N in a chunk, of a vocabulary of V.
-pub(crate) fn chunk(n: usize, v: usize) -> usize {
-    (LOGITS / v.max(1)).max(FEWEST).min(n)
+/// Positions of N in a chunk, of a vocabulary of V; no more than `most`, if that is not 0.
+pub(crate) fn chunk(n: usize, v: usize, most: usize) -> usize {
+    let chunk = match most {
+        0 => (LOGITS / v.max(1)).max(FEWEST),
+        most => most,
+    };
+    chunk.min(n).max(1)
 }
 
-/// The sums of `K` terms over the positions of `x` `[N, D]`. `loss` gets positions and their
+/// The sums of `K` terms over the positions of `x` `[N, D]`, `chunk` of them at once. `loss` gets positions and their
 /// logits and, if there are `gradients` to fill, leaves those of the logits in their place.
 pub(crate) fn over_chunks<const K: usize>(
     x: &[f32],
-    n: usize,
+    (n, chunk): (usize, usize),
     head: Head<'_>,
     mut gradients: Option<Gradients<'_>>,
     mut loss: impl FnMut(Range<usize>, &mut [f32], bool) -> [f64; K],
@@ -55,7 +59,6 @@ pub(crate) fn over_chunks<const K: usize>(
         return total;
     }
     let d = x.len() / n;
-    let chunk = chunk(n, v);
     let mut logits = vec![0f32; chunk * v];
     let weights = match head.tied {
         true => View::new(head.weights, v, d).t(),

@@ -23,6 +23,7 @@ use backend::FusedOps;
 
 pub(crate) use attention::Geometry;
 pub(crate) use blocks::{Block, attend};
+pub(crate) use head::chunk;
 
 mod attention;
 mod autodiff;
