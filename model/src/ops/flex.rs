@@ -90,6 +90,46 @@ fn rows(x: &FlexTensor) -> View<'_> {
     View::new(x.storage(), shape.num_elements() / width.max(1), width)
 }
 
+/// A matrix of weights: a transposed one, such as an embedding that is the head too, is not
+/// laid out anew.
+struct Matrix {
+    tensor: FlexTensor,
+    transposed: bool,
+}
+
+impl Matrix {
+    fn new(tensor: FlexTensor) -> Self {
+        let (layout, rows) = (tensor.layout(), tensor.shape()[0]);
+        let transposed = !layout.is_contiguous()
+            && layout.start_offset() == 0
+            && *layout.strides() == [1, rows as isize];
+        Self {
+            tensor: if transposed {
+                tensor
+            } else {
+                tensor.to_contiguous()
+            },
+            transposed,
+        }
+    }
+
+    fn view(&self) -> View<'_> {
+        let shape = self.tensor.shape();
+        match self.transposed {
+            true => View::new(self.tensor.storage(), shape[1], shape[0]).t(),
+            false => View::new(self.tensor.storage(), shape[0], shape[1]),
+        }
+    }
+
+    fn columns(&self) -> usize {
+        self.tensor.shape()[1]
+    }
+
+    fn rows(&self) -> usize {
+        self.tensor.shape()[0]
+    }
+}
+
 /// The shape of `x` with another last dimension.
 fn with_width(x: &FlexTensor, width: usize) -> Shape {
     let mut shape = x.shape();
@@ -106,16 +146,17 @@ fn base(added: &FlexTensor, shape: &Shape) -> Vec<f32> {
 
 impl FusedOps for Flex {
     fn project(x: FlexTensor, w: FlexTensor) -> FlexTensor {
-        let [x, w] = [x, w].map(|t| t.to_contiguous());
-        let y = product(rows(&x), rows(&w), Threads::All);
-        tensor(y, with_width(&x, w.shape()[1]))
+        let (x, w) = (x.to_contiguous(), Matrix::new(w));
+        let y = product(rows(&x), w.view(), Threads::All);
+        tensor(y, with_width(&x, w.columns()))
     }
 
     fn project_added(x: FlexTensor, w: FlexTensor, added: FlexTensor) -> FlexTensor {
-        let [x, w, added] = [x, w, added].map(|t| t.to_contiguous());
-        let shape = with_width(&x, w.shape()[1]);
+        let [x, added] = [x, added].map(|t| t.to_contiguous());
+        let w = Matrix::new(w);
+        let shape = with_width(&x, w.columns());
         let mut y = base(&added, &shape);
-        product_into(&mut y, rows(&x), rows(&w), true, Threads::All);
+        product_into(&mut y, rows(&x), w.view(), true, Threads::All);
         tensor(y, shape)
     }
 
@@ -184,9 +225,9 @@ impl FusedOps for Flex {
 
 impl FusedGradients for Flex {
     fn project_input_backward(dy: FlexTensor, w: FlexTensor) -> FlexTensor {
-        let [dy, w] = [dy, w].map(|t| t.to_contiguous());
-        let dx = product(rows(&dy), rows(&w).t(), Threads::All);
-        tensor(dx, with_width(&dy, w.shape()[0]))
+        let (dy, w) = (dy.to_contiguous(), Matrix::new(w));
+        let dx = product(rows(&dy), w.view().t(), Threads::All);
+        tensor(dx, with_width(&dy, w.rows()))
     }
 
     fn project_weight_backward(x: FlexTensor, dy: FlexTensor) -> FlexTensor {

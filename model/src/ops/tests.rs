@@ -418,6 +418,30 @@ fn linear_and_its_gradients() {
 }
 
 #[test]
+fn a_transposed_weight_is_read_as_it_lies() {
+    let device = Device::flex().autodiff();
+    let (n, i, o) = (7, 5, 9);
+    let x = tensor(&values(n * i, 1), [n, i], &device);
+    let w = tensor(&values(i * o, 2), [o, i], &device);
+    let added = tensor(&values(n * o, 3), [n, o], &device);
+    let share = tensor(&values(n * o, 4), [n, o], &device);
+    for added in [None, Some(added)] {
+        let [lying, copied] = [false, true].map(|copy| {
+            gradients(&[x.clone(), w.clone()], |inputs| {
+                let w = inputs[1].clone().transpose();
+                // Adding lays it out anew.
+                let w = if copy { w + 0.0 } else { w };
+                (linear(inputs[0].clone(), w, added.clone()) * share.clone()).sum()
+            })
+        });
+        close(&[lying.0], &[copied.0], 1e-6, "sum");
+        for (a, b) in lying.1.iter().zip(&copied.1) {
+            close(a, b, 1e-6, "gradient");
+        }
+    }
+}
+
+#[test]
 fn gated_mlp_and_its_gradients() {
     let device = Device::flex().autodiff();
     let (n, d, i) = (6, 4, 7);
