@@ -331,7 +331,7 @@ mod tests {
         let recipe = recipe("");
         let rules = rules(&recipe.train, model.named_parameters()).unwrap();
         let mut plan = Plan::new(&recipe, model.config(), &rules, 0);
-        plan.measure(&recipe, &model, &CrossEntropy, 20);
+        plan.measure(&recipe, &model, &CrossEntropy, 20).unwrap();
         let measured = plan.measured.unwrap();
         assert!(measured.seconds_per_step > 0.0);
         let hours = measured.seconds_per_step * 10.0 / 3600.0;
