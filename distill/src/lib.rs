@@ -8,6 +8,7 @@ mod config;
 mod error;
 mod loss;
 mod objective;
+pub mod prune;
 mod teacher;
 
 pub use config::TeacherConfig;
