@@ -340,7 +340,7 @@ fn a_vocabulary_that_is_cut_encodes_as_before_and_its_logits_are_the_parents() {
         let (mut same, mut other) = (0, 0);
         let kept: HashSet<u32> = old.iter().copied().collect();
         let texts = stories::generate(2, 40);
-        for text in texts.iter().flat_map(|story| story.split(' ')) {
+        for text in texts.iter().flat_map(|story| story.text.split(' ')) {
             let before = theirs.encode(text).unwrap();
             let after = ours.encode(text).unwrap();
             assert_eq!(ours.decode(&after).unwrap(), text);
