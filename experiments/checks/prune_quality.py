@@ -4,8 +4,8 @@
     cargo build --release --bins
     python3 experiments/checks/prune_quality.py CHECKPOINT CALIBRATION TEXT [RELEASE_DIRECTORY] [TOKENS]
 
-Each student is cut with text from CALIBRATION, exported in f32 and scored by retort-edge on the file
-TEXT in windows of 512. Prints a table in Markdown, a row as soon as it is known.
+Each student is cut with TOKENS of text from CALIBRATION, exported as q8_0 and scored by retort-edge on
+the file TEXT in windows of 512. Prints a table in Markdown, a row as soon as it is known.
 """
 import json
 import math
@@ -30,7 +30,7 @@ def run(*args):
 
 def loss(directory, place):
     gguf = place / "student.gguf"
-    run(release / "retort", "export", directory, "--out", gguf, "--quant", "f32")
+    run(release / "retort", "export", directory, "--out", gguf, "--quant", "q8_0")
     figures = json.loads(run(release / "retort-edge", "perplexity", gguf, "--text", text, "--json"))
     return math.log(figures["perplexity"]), figures["tokens"]
 
@@ -45,10 +45,13 @@ with tempfile.TemporaryDirectory() as place:
 layers, mlp, hidden, groups = sizes(checkpoint)
 print(f"{scored} tokens scored\n\n| cut | parameters | loss, nats/token | seconds |\n| --- | --- | --- | --- |")
 print(f"| nothing | | {parent:.3f} | |", flush=True)
-cuts = [f"--layers {n} --layers-by {by}" for n in [layers * 5 // 6, layers // 2] for by in ["influence", "range", "every"]]
-cuts += [f"--mlp {n} --importance {by}" for n in [mlp * 3 // 4, mlp // 2] for by in ["l1", "activation"]]
-cuts += [f"--hidden {hidden * 5 // 6} --importance {by}" for by in ["l1", "activation"]]
-cuts += [f"--kv-heads {groups * 2 // 3} --importance {by}" for by in ["l1", "activation"]]
+deep, wide, by = ["influence", "range", "every"], ["l1", "activation"], "--importance"
+cuts = [f"--layers {layers // 2} --layers-by {how}" for how in deep]
+cuts += [f"--mlp {mlp // 2} {by} {how}" for how in wide]
+cuts += [f"--layers {layers * 5 // 6} --layers-by {how}" for how in deep]
+cuts += [f"--mlp {mlp * 3 // 4} {by} {how}" for how in wide]
+cuts += [f"--hidden {hidden * 5 // 6} {by} {how}" for how in wide]
+cuts += [f"--kv-heads {groups * 2 // 3} {by} {how}" for how in wide]
 for cut in cuts:
     with tempfile.TemporaryDirectory() as place:
         place = pathlib.Path(place)
