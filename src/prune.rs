@@ -229,8 +229,10 @@ fn table(plan: &Plan) -> String {
 }
 
 fn summary(report: &Report, out: &Path) {
-    let layers: Vec<String> = report.layers.iter().map(usize::to_string).collect();
-    eprintln!("layers kept: {}", layers.join(" "));
+    if report.layers.len() < report.plan.parent.layers {
+        let layers: Vec<String> = report.layers.iter().map(usize::to_string).collect();
+        eprintln!("layers kept: {}", layers.join(" "));
+    }
     if let Some(moved) = &report.moved {
         let moved: Vec<String> = moved.iter().map(|m| format!("{m:.4}")).collect();
         eprintln!("they were chosen by: {}", moved.join(" "));

@@ -62,7 +62,7 @@ pub(super) fn moved(
             if states.len() > span {
                 let ends = [&states[0], &states[span]].map(Tensor::clone);
                 let at = layer + 1 - span;
-                sums[at] += cosines(ends).map(|cos| distance(cos)).sum::<f64>();
+                sums[at] += cosines(ends).map(distance).sum::<f64>();
                 states.pop_front();
             }
         }
