@@ -33,15 +33,17 @@ use burn::tensor::Device;
 use retort_data::Tokenizer;
 use retort_model::{Decoder, ModelConfig, Stored};
 
-pub use calibration::{Calibration, Text};
+pub use calibration::Text;
 pub use error::{Error, Result};
 pub use importance::ImportanceBy;
 pub use influence::LayersBy;
 pub use report::{Plan, Report, Shape};
-pub use shape::{Target, student};
+pub use shape::Target;
 
+use calibration::Calibration;
 use cut::Cut;
 use importance::{Importance, most};
+use shape::student;
 use vocabulary::Vocabulary;
 use write::Student;
 
