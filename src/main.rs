@@ -11,6 +11,7 @@ mod generate;
 mod import;
 mod plan;
 mod progress;
+mod prune;
 mod report;
 mod stop;
 mod tokenizer;
@@ -45,6 +46,7 @@ enum Command {
     Data(data::Command),
     Train(train::Args),
     Distill(distill::Args),
+    Prune(prune::Args),
     Generate(generate::Args),
     Export(export::Args),
     Import(import::Args),
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Command::Data(command) => data::run(&command),
         Command::Train(args) => train::run(&args),
         Command::Distill(args) => distill::run(&args),
+        Command::Prune(args) => prune::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Import(args) => import::run(&args),

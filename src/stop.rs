@@ -1,5 +1,5 @@
-//! Ctrl-C or SIGTERM asks the run to stop at the next step, with a checkpoint; a second one
-//! kills. SIGHUP is left as it is: `nohup` must keep a run alive.
+//! Ctrl-C or SIGTERM asks what runs to stop at its next step: training with a checkpoint, pruning
+//! with nothing written. A second one kills. SIGHUP is left as it is: `nohup` must keep a run alive.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,7 +18,7 @@ fn stop() {
     if STOP.swap(true, Ordering::Relaxed) {
         std::process::exit(130);
     }
-    eprintln!("\nstopping after this step with a checkpoint (Ctrl-C again: at once)");
+    eprintln!("\nstopping after this step, in order (Ctrl-C again: at once)");
 }
 
 /// Without a handler, as on other systems, SIGTERM ends the process at once.

@@ -91,6 +91,7 @@ fn every_command_has_an_example_in_its_help() {
         "data inspect",
         "train",
         "distill",
+        "prune",
         "generate",
         "export",
         "report",
@@ -306,6 +307,53 @@ fn a_plan_is_printed_and_nothing_else_happens() {
     assert!(epochs > 0.0 && epochs < 1.0, "{epochs}");
     let (ok, _, stderr) = retort(&["train", "recipe.toml", "--json"], at);
     assert!(!ok && stderr.contains("--plan"), "{stderr}");
+}
+
+#[test]
+fn a_model_is_pruned_and_what_is_left_is_a_model() {
+    let dir = workplace();
+    let at = dir.path();
+    let deeper = ["--set", "model.num_hidden_layers=4"];
+    let train = ["train", "recipe.toml", "--run", "r"];
+    assert!(retort(&[&train[..], &deeper[..]].concat(), at).0);
+    let before = names(at);
+    let prune = |more: &str| -> Vec<String> {
+        let args = format!("prune r {more}");
+        args.split(' ').map(str::to_owned).collect()
+    };
+    let call = |more: &str| {
+        let args = prune(more);
+        retort(&args.iter().map(String::as_str).collect::<Vec<_>>(), at)
+    };
+    let (ok, stdout, stderr) = call("--params 30k --plan");
+    assert!(ok && stdout.contains("parameters"), "{stderr}");
+    let (ok, stdout, _) = call("--layers 2 --vocab 280 --plan --json");
+    let plan: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert!(ok && plan["student"]["layers"] == 2 && plan["parent"]["layers"] == 4);
+    assert_eq!(names(at), before, "a plan writes nothing");
+    for (more, part) in [
+        ("--out s --layers 9", "--layers"),
+        ("--out s --layers 2", "--data"),
+        ("--out s --layers 2 --data nowhere", "nowhere"),
+        ("--out s --vocab 290", "--vocab-from"),
+        ("--out s --mlp 16 --device tpu", "tpu"),
+    ] {
+        let args = prune(more);
+        let message = refused(&args.iter().map(String::as_str).collect::<Vec<_>>(), at);
+        assert!(message.contains(part), "{more}: {message}");
+        assert_eq!(names(at), before, "{more} wrote something");
+    }
+    let all = "--out s --layers 3 --hidden 16 --heads 1 --mlp 32 --vocab 290 --vocab-from corpus \
+               --data corpus --tokens 512 --seq-len 32";
+    let (ok, stdout, stderr) = call(&all.split_whitespace().collect::<Vec<_>>().join(" "));
+    assert!(ok && stdout == "s\n", "{stdout}{stderr}");
+    assert!(stderr.contains("layers kept: 0 "), "{stderr}");
+    let from = "model={from=\"s\"}";
+    let more = ["--run", "t", "--set", from, "--set", "data.tokenizer=s"];
+    let (ok, _, stderr) = retort(&[&["train", "recipe.toml"], &more[..]].concat(), at);
+    assert!(ok, "{stderr}");
+    let (ok, _, stderr) = retort(&["export", "s", "--out", "s.gguf"], at);
+    assert!(ok, "{stderr}");
 }
 
 #[test]

@@ -3,13 +3,14 @@
 //! In: a recipe's `[teacher]` table ([`TeacherConfig`]) and the student's tokenizer. Out:
 //! a [`Distillation`] objective that `retort-train`'s loop runs; the loop itself is not
 //! known here. The teacher runs beside the student ([`teacher`]), or what it says was written
-//! down before ([`cache`]). The losses themselves are `retort_model`'s, next to the head.
+//! down before ([`cache`]); what it starts with may be cut out of it ([`prune`]). The losses themselves are `retort_model`'s, next to the head.
 
 pub mod cache;
 mod config;
 mod error;
 mod losses;
 mod objective;
+pub mod prune;
 pub mod teacher;
 
 pub use config::TeacherConfig;

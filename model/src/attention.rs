@@ -69,6 +69,19 @@ impl Attention {
         pass: &Pass,
         cache: Option<&mut Option<[Tensor<4>; 2]>>,
     ) -> Tensor<3> {
+        self.o_proj.forward_added(self.mix(x, pass, cache), added)
+    }
+
+    /// What the heads make of `x`, before it is projected back: `[B, T, H·E]`.
+    ///
+    /// # Panics
+    /// A cache with a pass that is not composed.
+    pub(crate) fn mix(
+        &self,
+        x: Tensor<3>,
+        pass: &Pass,
+        cache: Option<&mut Option<[Tensor<4>; 2]>>,
+    ) -> Tensor<3> {
         let [b, t, _] = x.dims();
         let (h, k, e) = (self.heads, self.kv_heads, self.head_dim);
         let split = |y: Tensor<3>, n: usize| y.reshape([b, t, n, e]);
@@ -82,7 +95,7 @@ impl Attention {
         if let Some(scale) = &pass.query_scale {
             q = q * scale.clone();
         }
-        let y = match &pass.mixing {
+        match &pass.mixing {
             Mixing::Fused(geometry) => {
                 assert!(cache.is_none(), "cached keys go through composed passes");
                 let (q, key) = (q.reshape([b, t, h * e]), key.reshape([b, t, k * e]));
@@ -103,7 +116,6 @@ impl Attention {
                 let y = ops::attend(q, key, value, blocks);
                 y.swap_dims(1, 2).reshape([b, t, h * e])
             }
-        };
-        self.o_proj.forward_added(y, added)
+        }
     }
 }

@@ -34,6 +34,13 @@ pub fn load_as(
     device: &Device,
     precision: Precision,
 ) -> Result<(ModelConfig, Decoder)> {
+    let (config, mut mapped) = open(directory, precision)?;
+    let model = Decoder::build(&config, &mut mapped, device);
+    Ok((config, model))
+}
+
+/// The config in `directory` and its files mapped, every tensor found to be as it says.
+pub(crate) fn open(directory: &Path, precision: Precision) -> Result<(ModelConfig, Mapped)> {
     let path = directory.join("config.json");
     let mut config = ModelConfig::from_json_file(&path)?;
     let mut mapped = Mapped::open(directory, precision)?;
@@ -53,8 +60,7 @@ pub fn load_as(
         mapped.ignore(&head);
     }
     mapped.check(&tensors(&config))?;
-    let model = Decoder::build(&config, &mut mapped, device);
-    Ok((config, model))
+    Ok((config, mapped))
 }
 
 /// How the weights in `directory` are stored (those of its largest tensor).

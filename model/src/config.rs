@@ -198,6 +198,11 @@ impl ModelConfig {
         Ok(self)
     }
 
+    /// Channels within the SwiGLU block: for the first Qwen half of `intermediate_size`.
+    pub fn inner_size(&self) -> usize {
+        self.model_type.family().inner_size(self)
+    }
+
     /// The number of parameters, each counted once.
     pub fn parameters(&self) -> u64 {
         let table = self.vocab_size as u64 * self.hidden_size as u64;

@@ -83,6 +83,20 @@ impl ModelConfig {
                 map.insert(key, value);
             }
         }
+        // Where it is absent it is read as what the other two make of it.
+        let wider =
+            ["hidden_size", "num_attention_heads"].map(|key| before.get(key) != own.get(key));
+        let absent = map.get("head_dim").is_none_or(Value::is_null);
+        if let Some(width) = own.get("head_dim")
+            && absent
+            && wider.contains(&true)
+        {
+            map.insert("head_dim".into(), width.clone());
+        }
+        // An entry for each layer; reading has found that all say the same.
+        if let Some(Value::Array(layers)) = map.get_mut("layer_types") {
+            layers.truncate(self.num_hidden_layers);
+        }
         Value::Object(map)
     }
 
@@ -306,6 +320,29 @@ mod tests {
             json!({"someones_key": [1, 2], "torch_dtype": "float16", "vocab_size": 48}),
         );
         assert_eq!(config.to_json(Precision::F16), expected);
+    }
+
+    #[test]
+    fn the_width_of_a_head_is_written_where_the_other_sizes_no_longer_tell_it() {
+        for (kind, head) in [
+            ("llama", json!({})),
+            ("llama", json!({"head_dim": null})),
+            ("qwen2", json!({})),
+        ] {
+            let mut config = read(with(kind, head)).unwrap();
+            config.hidden_size = 12;
+            let again = read(config.to_json(Precision::F32)).unwrap();
+            assert_eq!((again.hidden_size, again.head_dim), (12, 4), "{kind}");
+        }
+    }
+
+    #[test]
+    fn layer_types_follow_the_number_of_layers() {
+        let types = json!({"layer_types": ["full_attention", "full_attention"]});
+        let mut config = read(with("qwen3", types)).unwrap();
+        config.num_hidden_layers = 1;
+        let json = config.to_json(Precision::F32);
+        assert_eq!(json["layer_types"], json!(["full_attention"]));
     }
 
     #[test]

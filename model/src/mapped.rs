@@ -15,7 +15,7 @@ use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::error::{Error, Result};
-use crate::precision::{Precision, decode};
+use crate::precision::{Precision, decode, encode};
 use crate::tensors::{Kind, TensorSpec};
 use crate::weights::Weights;
 
@@ -144,6 +144,69 @@ impl Mapped {
             path: self.directory.clone(),
             problems,
         })
+    }
+}
+
+impl Mapped {
+    /// Rows `rows` of `spec` in f32.
+    ///
+    /// # Panics
+    /// As [`take`](Weights::take).
+    pub(crate) fn values(&self, spec: &TensorSpec, rows: Range<usize>) -> Vec<f32> {
+        let (from, row, map, bytes) = self.place(spec);
+        let columns = row / from.size();
+        let bytes = bytes.start + rows.start * row..bytes.start + rows.end * row;
+        let shape = [rows.len(), columns];
+        let data = decode(&map[bytes.clone()], from, Precision::F32, shape, false);
+        release(map, bytes);
+        data.try_into_vec().expect("decoded as f32")
+    }
+
+    /// The elements of `spec` in `[rows, columns]`, times `scale`, as little-endian `to`.
+    ///
+    /// # Panics
+    /// As [`take`](Weights::take); a row or column that is not there.
+    pub(crate) fn gather(
+        &self,
+        spec: &TensorSpec,
+        [rows, columns]: [&[usize]; 2],
+        scale: f32,
+        to: Precision,
+    ) -> Vec<u8> {
+        let (from, width, map, bytes) = self.place(spec);
+        let size = from.size();
+        let whole = columns.iter().copied().eq(0..width / size);
+        let mut out = Vec::with_capacity(rows.len() * columns.len() * to.size());
+        for &r in rows {
+            let row = &map[bytes.clone()][r * width..(r + 1) * width];
+            if from != to || scale != 1.0 {
+                let shape = [1, width / size];
+                let row = decode(row, from, Precision::F32, shape, false);
+                let row: Vec<f32> = row.try_into_vec().expect("decoded as f32");
+                let chosen: Vec<f32> = columns.iter().map(|&c| row[c] * scale).collect();
+                let chosen = TensorData::new(chosen, [columns.len()]);
+                out.extend(encode(&chosen, to, false));
+            } else if whole {
+                out.extend_from_slice(row);
+            } else if size == 2 {
+                let row = row.as_chunks::<2>().0;
+                columns.iter().for_each(|&c| out.extend(row[c]));
+            } else {
+                let row = row.as_chunks::<4>().0;
+                columns.iter().for_each(|&c| out.extend(row[c]));
+            }
+        }
+        release(map, bytes);
+        out
+    }
+
+    /// The type of `spec`'s elements, the bytes of its rows, and where they lie.
+    fn place(&self, spec: &TensorSpec) -> (Precision, usize, &Mmap, Range<usize>) {
+        let entry = &self.tensors[&spec.name];
+        let from = Precision::from_file(entry.dtype).expect("checked");
+        let columns = spec.shape.get(1).copied().unwrap_or(1);
+        let map = &self.files[entry.file];
+        (from, columns * from.size(), map, entry.bytes.clone())
     }
 }
 

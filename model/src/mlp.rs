@@ -24,8 +24,12 @@ impl Mlp {
         if let [Some(gate), Some(up), Some(down)] = plain {
             return gated_mlp(x, [gate, up, down], added);
         }
+        self.down_proj.forward_added(self.mix(x), added)
+    }
+
+    /// What goes into the last projection: `[B, T, inner]`.
+    pub(crate) fn mix(&self, x: Tensor<3>) -> Tensor<3> {
         let gate = self.gate_proj.forward(x.clone());
-        let mixed = swiglu(gate, self.up_proj.forward(x));
-        self.down_proj.forward_added(mixed, added)
+        swiglu(gate, self.up_proj.forward(x))
     }
 }

@@ -7,7 +7,7 @@
 use burn::tensor::{Int, Tensor};
 
 use crate::attention::Pass;
-use crate::decoder::{Decoder, Sight};
+use crate::decoder::{Block, Decoder, Sight};
 use crate::documents::Documents;
 use crate::linear::lookup;
 use crate::ops::rms_norm;
@@ -45,6 +45,11 @@ impl Pieces<'_> {
     /// What goes into the first layer.
     pub fn embedded(&self) -> Tensor<3> {
         lookup(&self.model.embed_tokens.weight, self.ids.clone())
+    }
+
+    /// Layer `i`, and what the layers share.
+    pub(crate) fn parts(&self, i: usize) -> (&Block, &Pass) {
+        (&self.model.layers[i], &self.pass)
     }
 
     /// What comes out of layer `i` if `x` goes in.

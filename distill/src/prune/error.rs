@@ -1,0 +1,73 @@
+//! What can go wrong when a student is cut out of a parent.
+
+use std::path::{Path, PathBuf};
+
+/// This module's result.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Errors of pruning; each names the option or file and the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An option asks for what the parent cannot give.
+    #[error("--{option}: {reason}")]
+    Option {
+        /// The option, as `retort prune` has it.
+        option: &'static str,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// The tokenizer cannot be cut.
+    #[error("{path}: {reason}")]
+    Tokenizer {
+        /// The `tokenizer.json`, or a file beside it.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// A file could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// Where the student should go, something else is.
+    #[error("{path}: already exists and is not empty; name another directory with --out")]
+    Exists {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Somebody asked to stop.
+    #[error("stopped; nothing was written")]
+    Stopped,
+    /// From the model crate.
+    #[error(transparent)]
+    Model(#[from] retort_model::Error),
+    /// From the data crate.
+    #[error(transparent)]
+    Data(#[from] retort_data::Error),
+}
+
+impl Error {
+    pub(crate) fn option(option: &'static str, reason: impl Into<String>) -> Self {
+        Self::Option {
+            option,
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn tokenizer(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Tokenizer {
+            path: path.to_owned(),
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        move |source| Self::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! `retort prune`: a student cut out of a parent.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use indicatif::ProgressBar;
+use retort_distill::prune::{
+    self, ImportanceBy, LayersBy, Plan, Progress, Report, Request, Shape, Target, Text,
+};
+
+use crate::progress;
+use crate::stop;
+
+/// Cut a smaller model out of a checkpoint, to train on from there
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  retort prune smollm2 --out half --layers 15 --data 'c4/*.parquet'\n  \
+    retort prune smollm2 --out small --params 60M --data 'c4/*.parquet' --vocab 16384 --vocab-from 'c4/*.parquet'\n  \
+    retort prune smollm2 --params 35M --plan\n\n\
+    What comes out is a Hugging Face directory: start a recipe from it with [model] from = \"half\"."
+)]
+pub struct Args {
+    /// A Hugging Face directory, or a run directory (its newest checkpoint)
+    checkpoint: PathBuf,
+    /// The directory to write; it must not exist yet, or be empty
+    #[arg(long, value_name = "DIR", required_unless_present = "plan")]
+    out: Option<PathBuf>,
+    /// Layers to keep
+    #[arg(long, value_name = "N")]
+    layers: Option<usize>,
+    /// How they are chosen
+    #[arg(long, value_enum, default_value_t = By::Influence)]
+    layers_by: By,
+    /// The layers to keep by number, from 0, such as 0,1,4-7
+    #[arg(long, value_name = "LIST", conflicts_with_all = ["layers", "layers_by"])]
+    keep_layers: Option<String>,
+    /// Let the first and the last layer go, too
+    #[arg(long)]
+    ends: bool,
+    /// Width of the residual stream
+    #[arg(long, visible_alias = "hidden-size", value_name = "N")]
+    hidden: Option<usize>,
+    /// Query heads, in whole groups that share a key head
+    #[arg(long, value_name = "N")]
+    heads: Option<usize>,
+    /// Key heads, each with its query heads
+    #[arg(long, value_name = "N")]
+    kv_heads: Option<usize>,
+    /// Channels within the feed-forward block
+    #[arg(long, value_name = "N")]
+    mlp: Option<usize>,
+    /// What channels and heads are judged by
+    #[arg(long, value_enum, default_value_t = Importance::Activation)]
+    importance: Importance,
+    /// Tokens to keep: bytes, special tokens, and the most frequent in --vocab-from
+    #[arg(long, value_name = "N")]
+    vocab: Option<usize>,
+    /// Text to count tokens in
+    #[arg(long, value_name = "SOURCE", requires = "vocab")]
+    vocab_from: Option<String>,
+    /// How many tokens of it are counted at most
+    #[arg(long, value_name = "N", default_value_t = 50_000_000)]
+    vocab_tokens: usize,
+    /// Parameters in all, such as 35M: what is not given is chosen in the parent's proportions
+    #[arg(long, value_name = "N", value_parser = count)]
+    params: Option<u64>,
+    /// Text to measure influence and activations on: parquet or JSON-lines files, a glob, a
+    /// directory, or hf://OWNER/NAME/CONFIG@REVISION
+    #[arg(long, value_name = "SOURCE")]
+    data: Option<String>,
+    /// How many tokens of it
+    #[arg(long, value_name = "N", default_value_t = 65_536)]
+    tokens: usize,
+    /// Tokens that see each other
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    seq_len: usize,
+    /// cpu (burn-flex), ndarray, or in a build with the feature: vulkan
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Only print the shapes before and after. No weights or data are read and nothing written
+    #[arg(long)]
+    plan: bool,
+    /// Print the figures as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// `--layers-by`.
+#[derive(Clone, Copy, ValueEnum)]
+enum By {
+    /// Those that change the residual stream least go (needs --data)
+    Influence,
+    /// The neighbours that together turn it least go (needs --data)
+    Range,
+    /// Layers evenly apart stay
+    Every,
+}
+
+/// `--importance`.
+#[derive(Clone, Copy, ValueEnum)]
+enum Importance {
+    /// The sizes of their weights
+    L1,
+    /// The sizes of their activations (needs --data)
+    Activation,
+}
+
+/// A number, or thousands, millions or billions: `35M`.
+fn count(text: &str) -> Result<u64, String> {
+    let (digits, unit) = match text.trim_end_matches(|c: char| c.is_ascii_alphabetic()) {
+        digits if digits.len() == text.len() => (digits, 1.0),
+        digits => match &text[digits.len()..] {
+            "k" | "K" => (digits, 1e3),
+            "m" | "M" => (digits, 1e6),
+            "g" | "G" | "b" | "B" => (digits, 1e9),
+            unit => return Err(format!("{unit} is no unit: k, M and B are")),
+        },
+    };
+    let n: f64 = digits.parse().map_err(|e| format!("{digits:?}: {e}"))?;
+    let n = n * unit;
+    if !(1.0..=1e15).contains(&n) {
+        return Err("must be between 1 and 1e15".to_owned());
+    }
+    Ok(n.round() as u64)
+}
+
+impl Args {
+    fn request(&self) -> Request {
+        let text = |source: &Option<String>, tokens| {
+            let source = source.clone();
+            source.map(|source| Text { source, tokens })
+        };
+        Request {
+            target: Target {
+                layers: self.layers,
+                hidden: self.hidden,
+                heads: self.heads,
+                kv_heads: self.kv_heads,
+                inner: self.mlp,
+                vocabulary: self.vocab,
+                parameters: self.params,
+            },
+            layers_by: match self.layers_by {
+                By::Influence => LayersBy::Influence,
+                By::Range => LayersBy::Range,
+                By::Every => LayersBy::Every,
+            },
+            keep_layers: self.keep_layers.clone(),
+            ends: self.ends,
+            importance: match self.importance {
+                Importance::L1 => ImportanceBy::L1,
+                Importance::Activation => ImportanceBy::Activation,
+            },
+            text: text(&self.data, self.tokens),
+            row: self.seq_len,
+            vocabulary_text: text(&self.vocab_from, self.vocab_tokens),
+        }
+    }
+}
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let checkpoint = retort_train::latest(&args.checkpoint)?.unwrap_or(args.checkpoint.clone());
+    let request = args.request();
+    let plan = prune::plan(&checkpoint, &request)?;
+    match &args.out {
+        Some(out) if !args.plan => {
+            let report = cut(args, &checkpoint, out, &request, &plan)?;
+            match args.json {
+                true => println!("{}", serde_json::to_string_pretty(&report)?),
+                false => summary(&report, out),
+            }
+        }
+        _ if args.json => println!("{}", serde_json::to_string_pretty(&plan)?),
+        _ => println!("{}", table(&plan)),
+    }
+    Ok(())
+}
+
+/// Does it, with the plan printed when nothing asked for has been found to be wrong.
+fn cut(
+    args: &Args,
+    checkpoint: &Path,
+    out: &Path,
+    request: &Request,
+    plan: &Plan,
+) -> anyhow::Result<Report> {
+    let device = retort_train::device(&args.device)?;
+    let bar: RefCell<Option<(&str, ProgressBar)>> = RefCell::default();
+    let show = |progress: Progress| {
+        let mut bar = bar.borrow_mut();
+        if bar.as_ref().is_none_or(|(what, _)| *what != progress.what) {
+            match bar.take() {
+                Some((_, old)) => old.finish_and_clear(),
+                None => eprintln!("{}", table(plan)),
+            }
+            *bar = Some((progress.what, progress::bar(progress.what, progress.total)));
+        }
+        if let Some((_, bar)) = &*bar {
+            bar.set_position(progress.done.min(progress.total));
+        }
+    };
+    let report = prune::prune(checkpoint, out, request, &device, stop::flag(), &show);
+    if let Some((_, bar)) = bar.into_inner() {
+        bar.finish_and_clear();
+    }
+    Ok(report?)
+}
+
+/// The shapes before and after, a line for each size.
+fn table(plan: &Plan) -> String {
+    let Plan { parent, student } = plan;
+    let row = |name: &str, size: fn(&Shape) -> u64| {
+        let (before, after) = (size(parent), size(student));
+        format!("{name:<12}{before:>14}{after:>14}")
+    };
+    [
+        format!("{:<12}{:>14}{:>14}", "", "parent", "student"),
+        row("layers", |s| s.layers as u64),
+        row("hidden", |s| s.hidden as u64),
+        row("heads", |s| s.heads as u64),
+        row("kv heads", |s| s.kv_heads as u64),
+        row("head width", |s| s.head_dim as u64),
+        row("mlp", |s| s.mlp as u64),
+        row("vocabulary", |s| s.vocabulary as u64),
+        row("parameters", |s| s.parameters),
+    ]
+    .join("\n")
+}
+
+fn summary(report: &Report, out: &Path) {
+    if report.layers.len() < report.plan.parent.layers {
+        let layers: Vec<String> = report.layers.iter().map(usize::to_string).collect();
+        eprintln!("layers kept: {}", layers.join(" "));
+    }
+    if let Some(moved) = &report.moved {
+        let moved: Vec<String> = moved.iter().map(|m| format!("{m:.4}")).collect();
+        eprintln!("they were chosen by: {}", moved.join(" "));
+    }
+    if let Some(covers) = report.vocabulary_covers {
+        eprintln!(
+            "{:.2} % of the tokens counted are kept ones",
+            100.0 * covers
+        );
+    }
+    println!("{}", out.display());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::count;
+
+    #[test]
+    fn numbers_have_units() {
+        assert_eq!(count("35M"), Ok(35_000_000));
+        assert_eq!(count("1.8B"), Ok(1_800_000_000));
+        assert_eq!(count("12345"), Ok(12_345));
+        for wrong in ["", "M", "35X", "-1", "0", "1e30", "nan"] {
+            assert!(count(wrong).is_err(), "{wrong}");
+        }
+    }
+}
