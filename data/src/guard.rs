@@ -29,9 +29,7 @@ pub(crate) fn quietly<T>(step: impl FnOnce() -> T) -> Option<T> {
 }
 
 /// Calls `step`; its error and a panic in it become text. The caller knows the file and the place.
-pub(crate) fn guarded<T, E: std::fmt::Display>(
-    step: impl FnOnce() -> Result<T, E>,
-) -> Result<T, String> {
+pub fn guarded<T, E: std::fmt::Display>(step: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
     match quietly(step) {
         Some(done) => done.map_err(|e| e.to_string()),
         None => Err("the reader failed on malformed data".into()),

@@ -53,6 +53,7 @@ pub use counts::Counts;
 pub use cursor::Cursor;
 pub use data::Data;
 pub use error::{Error, Result};
+pub use guard::guarded;
 pub use hub::HubConfig;
 pub use inspect::{Column, Inspection, ShardInfo, TimestampKind, inspect};
 pub use loader::{Loaded, Loader};
