@@ -175,7 +175,7 @@ fn burn_and_the_engine_come_to_the_same() {
         "--items",
         "short.jsonl",
         "--max-length",
-        "8",
+        "24",
     ];
     done(&[&short[..], &task].concat(), path);
     assert_ne!(logs(&items(&path.join("short.jsonl"))), logs(&a));

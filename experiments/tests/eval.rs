@@ -148,17 +148,15 @@ fn a_task_is_a_toml_file_alone() {
     assert_eq!(last, 12);
     let (mut right, mut right_by_length) = (0, 0);
     for (item, result) in loaded.items.iter().zip(&found[0].items) {
-        let logs: Vec<f64> = item
-            .asks
-            .iter()
-            .map(|(context, continuation)| {
-                assert!(context.starts_with("Stories.\nStory: "));
-                let request = scorer
-                    .encoder()
-                    .pair(context, continuation, support::CONTEXT);
-                alone(&model, &request.unwrap()).log_likelihood
-            })
-            .collect();
+        let logs: Vec<f64> = result.found.iter().map(|f| f.log_likelihood).collect();
+        for ((context, continuation), log) in item.asks.iter().zip(&logs) {
+            assert!(context.starts_with("Stories.\nStory: "));
+            let request = scorer
+                .encoder()
+                .pair(context, continuation, support::CONTEXT);
+            let expected = alone(&model, &request.unwrap()).log_likelihood;
+            assert!((log - expected).abs() < 1e-4, "{log} {expected}");
+        }
         let best = |scale: &dyn Fn(usize) -> f64| {
             (0..4).fold(0, |b, i| {
                 if logs[i] / scale(i) > logs[b] / scale(b) {
