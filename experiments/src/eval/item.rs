@@ -4,7 +4,7 @@
 //! an example is its question, the target delimiter, its answer and the few-shot delimiter. The
 //! delimiter before the asked answer belongs to the answer.
 
-use minijinja::Value;
+use minijinja::value::{Value, ValueKind};
 
 use super::encode::is_space;
 use super::error::{Error, Result};
@@ -202,7 +202,7 @@ impl<'t> Maker<'t> {
             ));
         };
         let target = at(field, self.templates.value(target, row))?;
-        if target.as_str().is_some() || target.is_number() || target.try_iter().is_err() {
+        if !matches!(target.kind(), ValueKind::Seq | ValueKind::Iterable) {
             return Ok(vec![at(field, place(&target, choices))?]);
         }
         let several = target.try_iter().map_err(|e| (field, e.to_string()))?;
@@ -318,7 +318,7 @@ mod tests {
             (json!("c"), "\"c\" is none"),
             (json!([]), "an empty list"),
             (json!(null), "none"),
-            (json!({"a": 1}), "\"a\" is none"),
+            (json!({"a": 1}), "is none of"),
         ] {
             let row = json!({"s": "", "q": "", "c": ["a", "b", "2"], "t": target});
             let error = make(CHOICE, row, &[]).unwrap_err().to_string();

@@ -264,15 +264,12 @@ mod tests {
         };
         let mut found = Vec::new();
         let starts = starts.map(|s| Regex::new(s).unwrap());
-        read(
-            &path,
-            format(&path, &source).unwrap(),
-            starts.as_ref(),
-            &mut |row| {
-                found.push(row);
-                Ok(ControlFlow::Continue(()))
-            },
-        )?;
+        let format = format(&path, &source).unwrap();
+        let end = read(&path, format, starts.as_ref(), &mut |row| {
+            found.push(row);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        assert!(end.is_continue());
         Ok(found)
     }
 
