@@ -44,6 +44,7 @@ parser.add_argument("--limit", type=int, default=300)
 parser.add_argument("--shots", type=int, default=0)
 parser.add_argument("--max-length", type=int, default=1024)
 parser.add_argument("--batch", type=int, default=8)
+parser.add_argument("--dtype", default="float32", help="of the harness; float64 says which side rounding is on")
 parser.add_argument("--alternate", type=int, default=0)
 parser.add_argument("--threads", type=int, default=2)
 parser.add_argument("--bin", type=pathlib.Path, default=pathlib.Path(__file__).resolve().parents[2] / "target/release")
@@ -177,7 +178,7 @@ def spec(task):
     return {**own, **changes, "dataset_kwargs": {"data_files": files}}
 
 
-model = HFLM(pretrained=str(args.model), dtype="float32", device="cpu", batch_size=args.batch, max_length=args.max_length)
+model = HFLM(pretrained=str(args.model), dtype=args.dtype, device="cpu", batch_size=args.batch, max_length=args.max_length)
 
 
 def harness(task):
