@@ -15,7 +15,8 @@ task files, of which only the data set is replaced.
 
 Prints, a line a task and way: items, the largest difference of a continuation's log-likelihood in
 nats, the largest difference of a figure, seconds of either. Exits 1 if a likelihood differs by
-more than 1e-3 and 2e-6 of itself, or a figure by more than 1e-6 (perplexities: of itself). With
+more than 1e-3 and 2e-6 of itself, an accuracy or its standard error by more than 1e-6, or a perplexity
+by more than 1e-4 of itself. With
 --alternate N, the last task is timed N times, harness and retort by turns.
 """
 import argparse
@@ -232,9 +233,12 @@ for task in tasks:
         for name in shared:
             if name == "perplexity_stderr":  # another random generator
                 continue
-            scale = abs(figures[name]) if "perplexity" in name or "bits" in name else 1.0
-            apart = max(apart, abs(figures[name] - ours[name]) / max(scale, 1e-300))
-        failed |= wrong > 0 or apart > 1e-6
+            difference, most = abs(figures[name] - ours[name]), 1e-6
+            if "perplexity" in name or "bits" in name:
+                difference, most = difference / figures[name], 1e-4
+            apart = max(apart, difference)
+            failed |= difference > most
+        failed |= wrong > 0
         shown = " ".join(f"{name} {ours[name]:.6g}" for name in shared if not name.endswith("stderr"))
         print(
             f"{task:16} {way:7} {len(logs):5} items, {len(pairs)} likelihoods: largest difference {worst:.2e} nats, "
