@@ -10,9 +10,12 @@
 
 use super::error::{Error, Result};
 
+/// The ids of a text, nothing added.
+type Encode<'a> = dyn Fn(&str) -> Result<Vec<u32>> + 'a;
+
 /// Encodes texts for a model.
 pub struct Encoder<'a> {
-    encode: Box<dyn Fn(&str) -> Result<Vec<u32>> + 'a>,
+    encode: Box<Encode<'a>>,
     before: Vec<u32>,
     after: Vec<u32>,
     prefix: u32,

@@ -189,7 +189,10 @@ fn matches(task: &Task, dir: &Path, pattern: &str) -> Result<Vec<PathBuf>> {
     })?;
     let mut files = Vec::new();
     for path in found {
-        let path = path.map_err(|e| Error::io(&e.path().to_owned(), "look into it", e.into()))?;
+        let path = path.map_err(|e| {
+            let place = e.path().to_path_buf();
+            Error::io(&place, "look into it", e.into())
+        })?;
         if path.is_file() {
             files.push(path);
         }
