@@ -6,6 +6,7 @@
 mod data;
 mod demo;
 mod distill;
+mod eval;
 mod export;
 mod generate;
 mod import;
@@ -50,6 +51,7 @@ enum Command {
     Generate(generate::Args),
     Export(export::Args),
     Import(import::Args),
+    Eval(eval::Args),
     Report(report::Args),
 }
 
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         Command::Generate(args) => generate::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Eval(args) => eval::run(&args),
         Command::Report(args) => report::run(&args),
     };
     match outcome {

@@ -1,13 +1,15 @@
-//! What came out of runs: reports, plots and tables.
+//! How good a model is, and what came out of runs: evaluation, reports, plots and tables.
 //!
 //! ```text
 //! run/metrics.jsonl ─► metrics::Run ─► report ─► index.html, *.svg, metrics.csv
 //! model.gguf + held-out rows ─► quality ─► loss in nats a token
+//! model.gguf or Hugging Face directory + tasks ─► eval ─► accuracies, perplexities
 //! ```
 //!
-//! This crate reads what runs have written and knows nothing of how any of it was computed.
+//! This crate knows nothing of how anything is computed: it asks `retort-infer` and `retort-model`.
 
 mod error;
+pub mod eval;
 pub mod metrics;
 pub mod quality;
 pub mod report;

@@ -54,6 +54,43 @@ fn holds_to_the_reference(shape: &Shape, tolerance: f64) {
 }
 
 #[test]
+fn branches_are_as_if_each_came_alone() {
+    for shape in [Shape::default(), Shape::qwen()] {
+        let engine = engine(&shape);
+        let mut session = engine.session(200).unwrap();
+        let branches = [&tokens(9)[4..], &[], &tokens(80)[5..], &tokens(8)[7..]];
+        assert!(session.forward_branches(&branches, |_, _| ()).is_err());
+        let before = tokens(40);
+        session.forward(&before).unwrap();
+        let mut found = Vec::new();
+        let visit = |first: usize, rows: &[f32]| {
+            assert_eq!(first, found.len());
+            found.extend(rows.chunks_exact(272).map(<[f32]>::to_vec));
+        };
+        session.forward_branches(&branches, visit).unwrap();
+        assert_eq!(session.len(), before.len());
+        let mut alone = Vec::new();
+        for branch in branches {
+            let whole = [&before, branch].concat();
+            alone.extend(all_logits(&engine, &whole).split_off(before.len()));
+        }
+        let alone: Vec<Vec<f64>> = alone
+            .iter()
+            .map(|row| row.iter().map(|&logit| f64::from(logit)).collect())
+            .collect();
+        assert!(difference(&found, &alone) < 1e-5);
+        // Nothing of them stays.
+        let next = session.forward(&[7]).unwrap().to_vec();
+        let whole = [&before[..], &[7]].concat();
+        let expected = all_logits(&engine, &whole).pop().unwrap();
+        let expected = expected.iter().map(|&logit| f64::from(logit)).collect();
+        assert!(difference(&[next], &[expected]) < 1e-5);
+        let too_long = vec![1; 160];
+        assert!(session.forward_branches(&[&too_long], |_, _| ()).is_err());
+    }
+}
+
+#[test]
 fn llama_is_the_reference() {
     holds_to_the_reference(&Shape::default(), 1e-5);
     let tied = Shape {

@@ -142,6 +142,39 @@ impl Tokenizer {
         self.inner.id_to_token(id)
     }
 
+    /// The id of the `bos_token` that `tokenizer_config.json` names.
+    pub fn bos(&self) -> Option<u32> {
+        let named = &self.config["bos_token"];
+        let token = named.as_str().or(named["content"].as_str())?;
+        self.inner.token_to_id(token)
+    }
+
+    /// The ids that the file's post-processor puts before and after a text, as `transformers`
+    /// encodes one; [`encode`](Self::encode) leaves them out.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tokenize`] if the tokenizer's model cannot encode a letter.
+    pub fn around(&self) -> Result<(Vec<u32>, Vec<u32>)> {
+        let ids = |added| {
+            let encoding = guarded(|| self.inner.encode_fast("a", added));
+            encoding
+                .map(|e| e.get_ids().to_vec())
+                .map_err(Error::Tokenize)
+        };
+        let (bare, whole) = (ids(false)?, ids(true)?);
+        let place = whole
+            .windows(bare.len().max(1))
+            .position(|part| part == bare);
+        Ok(match place {
+            Some(place) => (
+                whole[..place].to_vec(),
+                whole[place + bare.len()..].to_vec(),
+            ),
+            None => (Vec::new(), Vec::new()),
+        })
+    }
+
     /// XXH3 of `tokenizer.json`, byte for byte as [`save`](Self::save) writes it: what ids kept
     /// between runs are known by. The end-of-text token is not part of it.
     pub fn fingerprint(&self) -> u64 {

@@ -87,6 +87,14 @@ impl Cache {
             .for_each(|stored| *stored = len.min(*stored));
     }
 
+    /// Forgets the positions of one layer from `len` on.
+    pub(super) fn rewind(&mut self, layer: usize, len: usize) {
+        for head in &mut self.heads[layer * self.n_kv_heads..(layer + 1) * self.n_kv_heads] {
+            head.truncate(len.div_ceil(BLOCK));
+        }
+        self.stored[layer] = len.min(self.stored[layer]);
+    }
+
     /// Adds the keys and values [n_tokens, n_kv_heads, head_dim] of the next positions.
     pub(super) fn append(&mut self, pool: &Pool, layer: usize, keys: &[f32], values: &[f32]) {
         let (hd, n, ty) = (self.head_dim, self.n_kv_heads, self.ty);

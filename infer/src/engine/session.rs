@@ -18,6 +18,9 @@ const CHUNK: usize = 256;
 /// Rows of logits computed together when every position is asked for.
 const LOGIT_ROWS: usize = 32;
 
+/// How far each pair of a head turns at a position: cosine and sine.
+type Turns = Vec<(f32, f32)>;
+
 /// One sequence: its keys and values, and room to compute.
 #[derive(Debug)]
 pub struct Session<'e> {
@@ -101,7 +104,8 @@ impl<'e> Session<'e> {
         }
         self.begin(tokens)?;
         for chunk in tokens.chunks(CHUNK) {
-            self.layers(chunk)?;
+            self.layers(&[chunk])?;
+            self.len += chunk.len();
         }
         let hidden = self.engine.config.hidden_size;
         let rows = self.scratch.x.len() / hidden;
@@ -120,7 +124,8 @@ impl<'e> Session<'e> {
         self.begin(tokens)?;
         let mut done = 0;
         for chunk in tokens.chunks(CHUNK) {
-            self.layers(chunk)?;
+            self.layers(&[chunk])?;
+            self.len += chunk.len();
             let mut row = from.saturating_sub(done);
             while row < chunk.len() {
                 let end = (row + LOGIT_ROWS).min(chunk.len());
@@ -138,8 +143,41 @@ impl<'e> Session<'e> {
     pub fn hidden(&mut self, tokens: &[u32], hidden: &mut Vec<f32>) -> Result<()> {
         self.begin(tokens)?;
         for chunk in tokens.chunks(CHUNK) {
-            self.layers(chunk)?;
+            self.layers(&[chunk])?;
             hidden.extend_from_slice(&self.scratch.x);
+        }
+        Ok(())
+    }
+
+    /// Takes each of `branches` in as if it alone came next, all in one pass, and hands the logits of all their tokens
+    /// to `visit`, a few rows at a time: the index of the first row's token, counted through all branches, and rows
+    /// [n, vocab_size]. Nothing of them stays. The pass needs memory for all their tokens at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Argument`] if nothing has been seen yet, a branch does not fit the context, or an id is unknown.
+    pub fn forward_branches(
+        &mut self,
+        branches: &[&[u32]],
+        mut visit: impl FnMut(usize, &[f32]),
+    ) -> Result<()> {
+        if self.len == 0 {
+            let problem = "branches need something before them; take in a token first";
+            return Err(Error::Argument(problem.into()));
+        }
+        for branch in branches {
+            self.check(branch)?;
+        }
+        let rows: usize = branches.iter().map(|branch| branch.len()).sum();
+        if rows == 0 {
+            return Ok(());
+        }
+        let taken = self.layers(branches);
+        self.cache.truncate(self.len);
+        taken?;
+        for row in (0..rows).step_by(LOGIT_ROWS) {
+            self.logits_of(row..(row + LOGIT_ROWS).min(rows))?;
+            visit(row, &self.logits);
         }
         Ok(())
     }
@@ -172,19 +210,21 @@ impl<'e> Session<'e> {
         Ok(())
     }
 
-    /// Takes a chunk through all layers, leaving the residual stream in the scratch.
-    fn layers(&mut self, tokens: &[u32]) -> Result<()> {
+    /// Takes a chunk through all layers, leaving the residual stream in the scratch and the last branch's keys and
+    /// values in the cache. Each of `branches` follows what has been seen; one alone is simply the next chunk.
+    fn layers(&mut self, branches: &[&[u32]]) -> Result<()> {
         self.cache.truncate(self.len);
-        self.embed(tokens)?;
+        self.embed(&branches.concat())?;
         let engine = self.engine;
-        let turns: Vec<_> = (self.len..self.len + tokens.len())
-            .map(|position| self.rope.turns(position))
+        let lengths: Vec<usize> = branches.iter().map(|branch| branch.len()).collect();
+        let positions = lengths.iter().flat_map(|n| self.len..self.len + n);
+        let turns: Vec<_> = positions
+            .map(|position| (position, self.rope.turns(position)))
             .collect();
         for (index, layer) in engine.weights.layers.iter().enumerate() {
-            self.attention(index, layer, &turns)?;
+            self.attention(index, layer, &turns, &lengths)?;
             self.mlp(layer)?;
         }
-        self.len += tokens.len();
         Ok(())
     }
 
@@ -199,7 +239,14 @@ impl<'e> Session<'e> {
         Ok(())
     }
 
-    fn attention(&mut self, index: usize, layer: &Layer, turns: &[Vec<(f32, f32)>]) -> Result<()> {
+    /// Attention of tokens at their positions, given with their rotary turns, in branches of `lengths`.
+    fn attention(
+        &mut self,
+        index: usize,
+        layer: &Layer,
+        turns: &[(usize, Turns)],
+        lengths: &[usize],
+    ) -> Result<()> {
         let engine = self.engine;
         let config = &engine.config;
         let pool = engine.pool();
@@ -216,7 +263,6 @@ impl<'e> Session<'e> {
         )?;
         let (bias, norm) = (layer.qkv_bias.as_ref(), layer.qk_norm.as_ref());
         let (rope, grain) = (&self.rope, grain(n, pool));
-        let first = self.len;
         let parts = [(&mut s.q, config.q_size()), (&mut s.k, config.kv_size())];
         for (part, (rows, size)) in parts.into_iter().enumerate() {
             pool.rows(rows, size, grain, |token, row| {
@@ -228,8 +274,9 @@ impl<'e> Session<'e> {
                         ops::rms_norm_in_place(head, &norm[part], config.rms_norm_eps);
                     }
                 }
-                rope.apply(row, &turns[token]);
-                let scale = config.past_trained.query_scale(first + token);
+                let (position, turns) = &turns[token];
+                rope.apply(row, turns);
+                let scale = config.past_trained.query_scale(*position);
                 if part == 0 && scale != 1.0 {
                     row.iter_mut().for_each(|q| *q *= scale);
                 }
@@ -240,9 +287,17 @@ impl<'e> Session<'e> {
                 ops::axpy(1.0, bias, row);
             }
         }
-        self.cache.append(pool, index, &s.k, &s.v);
         s.attended.resize(s.q.len(), 0.0);
-        self.cache.attend(pool, index, &s.q, &mut s.attended);
+        let mut first = 0;
+        for length in lengths.iter().filter(|&&length| length > 0) {
+            let part = |size: usize| first * size..(first + length) * size;
+            let (q, kv) = (part(config.q_size()), part(config.kv_size()));
+            self.cache.rewind(index, self.len);
+            self.cache.append(pool, index, &s.k[kv.clone()], &s.v[kv]);
+            self.cache
+                .attend(pool, index, &s.q[q.clone()], &mut s.attended[q]);
+            first += length;
+        }
         let (attended, size) = (&s.attended, config.q_size());
         s.input
             .fill(kernels::active()?, pool, n, size, |token, row| {

@@ -1,0 +1,172 @@
+//! The evaluation itself: items to requests, requests to a model, its answers to figures.
+//!
+//! A training loop calls [`evaluate`] as the command does: the tasks are loaded once, the scorer
+//! wraps the model of the moment.
+
+use std::time::Instant;
+
+use super::error::{Error, Result};
+use super::item::{Gold, Item};
+use super::metrics::{Figure, pooled_stderr};
+use super::score::{part, predictions};
+use super::scorer::{Likelihood, Scorer};
+use super::source::Loaded;
+
+/// Items whose ids are held at once.
+const ITEMS: usize = 1024;
+
+/// What an evaluation of a task found.
+#[derive(Clone, Debug)]
+pub struct Evaluation {
+    /// The task's name.
+    pub name: String,
+    /// Items.
+    pub n: usize,
+    /// Examples before each question.
+    pub shots: usize,
+    /// The figures.
+    pub figures: Vec<Figure>,
+    /// The figures of each group: its name, its items and figures, in the order of the names.
+    pub groups: Vec<(String, usize, Vec<Figure>)>,
+    /// What each item came to.
+    pub items: Vec<ItemResult>,
+    /// Wall-clock seconds.
+    pub seconds: f64,
+}
+
+/// What an item came to.
+#[derive(Clone, Debug)]
+pub struct ItemResult {
+    /// Which row of the data it is, from 0.
+    pub index: usize,
+    /// Its group.
+    pub group: Option<String>,
+    /// What counted.
+    pub gold: Gold,
+    /// How likely each continuation was; of a text, each window.
+    pub found: Vec<Likelihood>,
+}
+
+impl ItemResult {
+    /// The likeliest choice, the likeliest a character and the likeliest a byte.
+    pub fn predictions(&self) -> Option<[usize; 3]> {
+        let p = predictions(&self.gold, &self.found)?;
+        Some([p.plain, p.by_characters, p.by_bytes])
+    }
+}
+
+/// Asks `scorer` about every item of `tasks`. `progress` gets the task's name, items done and items
+/// in all.
+///
+/// # Errors
+///
+/// [`Error::Item`] for an item that the model cannot be asked about, [`Error::Data`] of a task
+/// without items, and the scorer's.
+pub fn evaluate(
+    tasks: &[Loaded],
+    scorer: &mut dyn Scorer,
+    progress: &mut dyn FnMut(&str, usize, usize),
+) -> Result<Vec<Evaluation>> {
+    tasks
+        .iter()
+        .map(|task| one(task, scorer, progress))
+        .collect()
+}
+
+fn one(
+    loaded: &Loaded,
+    scorer: &mut dyn Scorer,
+    progress: &mut dyn FnMut(&str, usize, usize),
+) -> Result<Evaluation> {
+    let start = Instant::now();
+    let (name, total) = (&loaded.task.name, loaded.items.len());
+    if total == 0 {
+        return Err(Error::Model(format!("task {name}: has no items")));
+    }
+    let mut items = Vec::with_capacity(total);
+    for chunk in loaded.items.chunks(ITEMS) {
+        let mut requests = Vec::new();
+        let mut counts = Vec::with_capacity(chunk.len());
+        for item in chunk {
+            let before = requests.len();
+            let length = scorer.max_length();
+            for (context, continuation) in &item.asks {
+                let encoder = scorer.encoder();
+                match item.gold {
+                    Gold::Text { .. } => requests.extend(encoder.rolling(continuation, length)?),
+                    _ => requests.push(
+                        encoder
+                            .pair(context, continuation, length)
+                            .map_err(|e| at(name, item, &e))?,
+                    ),
+                }
+            }
+            counts.push(requests.len() - before);
+        }
+        let (done, all) = (items.len(), requests.len().max(1));
+        let mut answers = scorer
+            .score(&requests, &mut |answered| {
+                progress(name, done + chunk.len() * answered / all, total);
+            })?
+            .into_iter();
+        for (item, n) in chunk.iter().zip(counts) {
+            items.push(ItemResult {
+                index: item.index,
+                group: item.group.clone(),
+                gold: item.gold.clone(),
+                found: answers.by_ref().take(n).collect(),
+            });
+        }
+    }
+    let (figures, groups) = figures(loaded, &items);
+    Ok(Evaluation {
+        name: name.clone(),
+        n: total,
+        shots: loaded.shots,
+        figures,
+        groups,
+        items,
+        seconds: start.elapsed().as_secs_f64(),
+    })
+}
+
+fn at(task: &str, item: &Item, error: &Error) -> Error {
+    Error::Model(format!("task {task}: item {}: {error}", item.index))
+}
+
+type Groups = Vec<(String, usize, Vec<Figure>)>;
+
+fn figures(loaded: &Loaded, items: &[ItemResult]) -> (Vec<Figure>, Groups) {
+    let of = |items: &[&ItemResult]| -> Vec<Figure> {
+        let metrics = loaded.task.metrics.iter();
+        metrics
+            .map(|&metric| {
+                let parts = items
+                    .iter()
+                    .map(|item| part(metric, &item.gold, &item.found));
+                metric.figure(&parts.collect::<Vec<_>>())
+            })
+            .collect()
+    };
+    let mut all = of(&items.iter().collect::<Vec<_>>());
+    let mut members = std::collections::BTreeMap::<&str, Vec<&ItemResult>>::new();
+    for item in items {
+        if let Some(group) = &item.group {
+            members.entry(group).or_default().push(item);
+        }
+    }
+    let groups: Groups = members
+        .into_iter()
+        .map(|(name, items)| (name.to_owned(), items.len(), of(&items)))
+        .collect();
+    if !groups.is_empty() {
+        for (i, figure) in all.iter_mut().enumerate() {
+            let parts: Vec<(usize, f64)> = groups
+                .iter()
+                .map(|(_, n, figures)| (*n, figures[i].stderr.unwrap_or(f64::NAN)))
+                .collect();
+            figure.stderr = pooled_stderr(&parts);
+        }
+    }
+    (all, groups)
+}

@@ -1,0 +1,202 @@
+//! A task's rows found and made into items.
+//!
+//! In: a task and the directories that may hold its files. Out: [`Loaded`], the items in the order
+//! of the rows, prompts made. No model is needed, so that one loading serves many evaluations.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use regex::Regex;
+
+use super::error::{Error, Result};
+use super::item::{Item, Maker};
+use super::rows;
+use super::task::{FewShot, Source, Task};
+use super::template::{Row, Templates, context};
+
+/// What is loaded of a task.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Directories that the data's files are looked for in, one after the other.
+    pub dirs: Vec<PathBuf>,
+    /// Only so many items, from the first.
+    pub limit: Option<usize>,
+    /// So many examples before each question instead of what the task says.
+    pub shots: Option<usize>,
+}
+
+/// A task with its items.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The task.
+    pub task: Task,
+    /// What it asks.
+    pub items: Vec<Item>,
+    /// How many examples stand before each question.
+    pub shots: usize,
+}
+
+impl Loaded {
+    /// Finds and reads the data of `task`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoData`], [`Error::Io`], [`Error::Data`] for a damaged file, [`Error::Item`] for a
+    /// row that does not give what the task asks of it, [`Error::Task`] if there are to be examples
+    /// and the task has none.
+    pub fn new(task: Task, options: &Options) -> Result<Self> {
+        let templates = Templates::new();
+        let default = task.few_shot.as_ref().map_or(0, |few| few.shots);
+        let shots = options.shots.unwrap_or(default);
+        let examples = match (&task.few_shot, shots) {
+            (_, 0) => Vec::new(),
+            (None, _) => return Err(no_examples(&task)),
+            (Some(few), _) => pool(&task, few, &templates, &options.dirs)?,
+        };
+        let same = task.few_shot.as_ref().and_then(|few| few.same.clone());
+        let maker = Maker::new(&task, &templates);
+        let mut items = Vec::new();
+        let limit = options.limit.unwrap_or(usize::MAX);
+        each_row(&task, &task.source, &templates, &options.dirs, &mut |row| {
+            if items.len() >= limit {
+                return Ok(ControlFlow::Break(()));
+            }
+            let index = items.len();
+            let alike = |example: &&Row| {
+                **example != row && same.as_ref().is_none_or(|c| example.get(c) == row.get(c))
+            };
+            let chosen: Vec<&Row> = examples.iter().filter(alike).take(shots).collect();
+            if chosen.len() < shots {
+                let reason = format!("only {} of {shots} examples for it", chosen.len());
+                return Err(maker.wrong(index, "few_shot", reason));
+            }
+            items.push(maker.item(index, &row, &chosen)?);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(Self { task, items, shots })
+    }
+}
+
+fn no_examples(task: &Task) -> Error {
+    Error::Task {
+        task: task.name.clone(),
+        field: "few_shot".into(),
+        reason: "the task names no examples; add [few_shot] or ask for 0".into(),
+    }
+}
+
+/// All examples there are.
+fn pool(task: &Task, few: &FewShot, templates: &Templates, dirs: &[PathBuf]) -> Result<Vec<Row>> {
+    let mut examples = Vec::new();
+    each_row(task, &few.source, templates, dirs, &mut |row| {
+        examples.push(row);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(examples)
+}
+
+/// Hands on the rows of the first of `sources` that is there, with the columns it adds.
+fn each_row(
+    task: &Task,
+    sources: &[Source],
+    templates: &Templates,
+    dirs: &[PathBuf],
+    take: &mut dyn FnMut(Row) -> Result<ControlFlow<()>>,
+) -> Result<()> {
+    let (source, files) = find(task, sources, dirs)?;
+    let wrong = |field: &str, reason: String| Error::Task {
+        task: task.name.clone(),
+        field: field.to_owned(),
+        reason,
+    };
+    let starts = source.row_starts.as_deref().map(Regex::new).transpose();
+    let starts = starts.map_err(|e| wrong("source.row_starts", e.to_string()))?;
+    let mut index = 0;
+    for path in files {
+        let Some(format) = rows::format(&path, source) else {
+            let reason = format!("name the format of {}", path.display());
+            return Err(wrong("source.format", reason));
+        };
+        let mut widened = |row: Row| {
+            let added = widen(source, templates, &row);
+            let row = added.map_err(|(field, reason)| Error::Item {
+                task: task.name.clone(),
+                index,
+                field,
+                reason,
+            })?;
+            index += 1;
+            take(row)
+        };
+        if rows::read(&path, format, starts.as_ref(), &mut widened)?.is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// `row` with the columns that `source` adds; an error with its field.
+fn widen(source: &Source, templates: &Templates, row: &Row) -> Result<Row, (String, String)> {
+    let mut wide = row.clone();
+    if source.columns.is_empty() {
+        return Ok(wide);
+    }
+    let context = context(row);
+    for (name, expression) in &source.columns {
+        let wrong = |reason: String| (format!("source.columns.{name}"), reason);
+        let value = templates.value(expression, &context).map_err(wrong)?;
+        let value = serde_json::to_value(&value).map_err(|e| wrong(e.to_string()))?;
+        wide.insert(name.clone(), value);
+    }
+    Ok(wide)
+}
+
+/// The first source that is there, and its files in the order of their names.
+fn find<'t>(
+    task: &Task,
+    sources: &'t [Source],
+    dirs: &[PathBuf],
+) -> Result<(&'t Source, Vec<PathBuf>)> {
+    for source in sources {
+        for pattern in &source.files {
+            for dir in dirs {
+                let files = matches(task, dir, pattern)?;
+                if !files.is_empty() {
+                    return Ok((source, files));
+                }
+            }
+        }
+    }
+    let patterns: Vec<&str> = sources
+        .iter()
+        .flat_map(|source| &source.files)
+        .map(String::as_str)
+        .collect();
+    let dirs: Vec<String> = dirs.iter().map(|d| d.display().to_string()).collect();
+    Err(Error::NoData {
+        task: task.name.clone(),
+        dirs: dirs.join(", "),
+        patterns: patterns.join(", "),
+    })
+}
+
+fn matches(task: &Task, dir: &Path, pattern: &str) -> Result<Vec<PathBuf>> {
+    let inside = glob::Pattern::escape(&dir.to_string_lossy());
+    let found = glob::glob(&format!("{inside}/{pattern}")).map_err(|e| Error::Task {
+        task: task.name.clone(),
+        field: "source.files".into(),
+        reason: format!("{pattern}: {e}"),
+    })?;
+    let mut files = Vec::new();
+    for path in found {
+        let path = path.map_err(|e| {
+            let place = e.path().to_path_buf();
+            Error::io(&place, "look into it", e.into())
+        })?;
+        if path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}

@@ -1,0 +1,196 @@
+//! `retort eval`: accuracies and perplexities of a model on tasks of question and answer.
+
+use std::fs::File;
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use retort_data::Tokenizer;
+use retort_experiments::eval::{
+    BurnScorer, EngineScorer, Evaluation, Loaded, Options, Scorer, Task, evaluate, items_json,
+    results_json,
+};
+use retort_infer::Model;
+use retort_infer::engine::{KvType, Settings};
+use serde_json::json;
+
+use crate::progress;
+
+/// Measure a model on tasks: which answer it finds likeliest, how well it predicts text
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  retort eval web-4m.gguf --tasks arc_challenge,hellaswag,piqa --data eval\n  \
+    retort eval runs/web-4m --tasks my_task.toml --data . --limit 100 --items items.jsonl\n\n\
+    Built-in tasks: arc_challenge, arc_easy, boolq, commonsense_qa, hellaswag, lambada_openai, mmlu,\n\
+    openbookqa, piqa, truthfulqa_mc1, truthfulqa_mc2, wikitext, winogrande"
+)]
+pub struct Args {
+    /// A .gguf file, a Hugging Face directory, or a run directory (its newest checkpoint)
+    model: PathBuf,
+    /// Names of built-in tasks, or paths to a task's .toml
+    #[arg(long, value_delimiter = ',', required = true, value_name = "TASK,…")]
+    tasks: Vec<String>,
+    /// Where the tasks' files are; may be given several times
+    #[arg(long, required = true, value_name = "DIR")]
+    data: Vec<PathBuf>,
+    /// Only the first so many items of each task
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Examples before each question, instead of what the task says
+    #[arg(long, value_name = "N")]
+    shots: Option<usize>,
+    /// Write the figures here as JSON; - prints them instead of the table
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write every item's log-likelihoods and predictions here, one JSON object a line
+    #[arg(long, value_name = "FILE.jsonl")]
+    items: Option<PathBuf>,
+    /// Tokens of context at most, instead of the model's own
+    #[arg(long, value_name = "N")]
+    max_length: Option<NonZeroUsize>,
+    /// Tokens that go through a Hugging Face directory's model together
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    batch_tokens: usize,
+    /// For a directory: cpu (burn-flex), ndarray, or in a build with the feature: vulkan
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Threads that compute; by default one per fast core
+    #[arg(long, value_name = "T")]
+    threads: Option<NonZeroUsize>,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    for path in args.json.iter().chain(&args.items) {
+        writable(path)?;
+    }
+    let options = Options {
+        dirs: args.data.clone(),
+        limit: args.limit,
+        shots: args.shots,
+    };
+    let mut tasks = Vec::new();
+    for name in &args.tasks {
+        tasks.push(Loaded::new(Task::find(name)?, &options)?);
+    }
+    let gguf = args.model.extension().is_some_and(|e| e == "gguf");
+    let (path, evaluations) = match gguf {
+        true => (args.model.clone(), through_engine(args, &tasks)?),
+        false => through_burn(args, &tasks)?,
+    };
+    let config = json!({
+        "model": path.display().to_string(),
+        "backend": if gguf { "retort-infer" } else { "burn" },
+        "limit": args.limit,
+        "max_length": args.max_length,
+    });
+    let json = format!("{:#}\n", results_json(&evaluations, config));
+    if let Some(path) = &args.items {
+        write_whole(path, items_json(&evaluations).as_bytes())?;
+    }
+    match &args.json {
+        Some(path) if path == Path::new("-") => print!("{json}"),
+        Some(path) => {
+            write_whole(path, json.as_bytes())?;
+            print!("{}", table(&evaluations));
+        }
+        None => print!("{}", table(&evaluations)),
+    }
+    Ok(())
+}
+
+/// A GGUF file, with keys and values in full precision.
+fn through_engine(args: &Args, tasks: &[Loaded]) -> anyhow::Result<Vec<Evaluation>> {
+    let settings = Settings::new(args.threads, false, KvType::F32)?;
+    let model = Model::open_with(&args.model, settings)?;
+    go(tasks, &mut EngineScorer::new(&model, args.max_length)?)
+}
+
+/// A Hugging Face directory; answers which.
+fn through_burn(args: &Args, tasks: &[Loaded]) -> anyhow::Result<(PathBuf, Vec<Evaluation>)> {
+    if let Some(threads) = args.threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.get())
+            .build_global()?;
+    }
+    let checkpoint = retort_train::latest(&args.model)?.unwrap_or(args.model.clone());
+    let device = retort_train::device(&args.device)?;
+    let (_, model) = retort_model::load(&checkpoint, &device)?;
+    let tokenizer = Tokenizer::from_file(&checkpoint, None)?;
+    let scorer = BurnScorer::new(&model, &tokenizer, args.max_length, args.batch_tokens);
+    let evaluations = go(tasks, &mut scorer?)?;
+    Ok((checkpoint, evaluations))
+}
+
+fn go(tasks: &[Loaded], scorer: &mut dyn Scorer) -> anyhow::Result<Vec<Evaluation>> {
+    let bar = progress::bar("", 0);
+    let mut shown = String::new();
+    let evaluations = evaluate(tasks, scorer, &mut |task, done, total| {
+        if shown != task {
+            shown = task.to_owned();
+            bar.set_prefix(shown.clone());
+            bar.set_length(total as u64);
+            bar.reset();
+        }
+        bar.set_position(done as u64);
+    })?;
+    bar.finish_and_clear();
+    Ok(evaluations)
+}
+
+/// A line a task, its first figure first.
+fn table(evaluations: &[Evaluation]) -> String {
+    let mut text = format!(
+        "{:<18} {:>6} {:>5}  {:<16} {:>10} {:>9}\n",
+        "task", "n", "shots", "metric", "value", "stderr"
+    );
+    for evaluation in evaluations {
+        for (i, figure) in evaluation.figures.iter().enumerate() {
+            let (name, n, shots) = match i {
+                0 => (
+                    evaluation.name.as_str(),
+                    evaluation.n.to_string(),
+                    evaluation.shots.to_string(),
+                ),
+                _ => ("", String::new(), String::new()),
+            };
+            let stderr = figure.stderr.map_or("-".into(), |e| format!("{e:.4}"));
+            let metric = figure.metric.name();
+            text += &format!(
+                "{name:<18} {n:>6} {shots:>5}  {metric:<16} {:>10.4} {stderr:>9}\n",
+                figure.value
+            );
+        }
+    }
+    text
+}
+
+/// Whether a file can be made beside `path`: known before hours are spent, not after.
+fn writable(path: &Path) -> anyhow::Result<()> {
+    if path == Path::new("-") {
+        return Ok(());
+    }
+    let aside = aside(path);
+    File::create(&aside)
+        .and_then(|_| std::fs::remove_file(&aside))
+        .with_context(|| format!("{}: cannot write it", path.display()))
+}
+
+/// Writes `bytes` beside `path` first, so that it is there whole or not at all.
+fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let aside = aside(path);
+    let written = File::create(&aside)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| std::fs::rename(&aside, path));
+    if written.is_err() {
+        // The error to report is the one above; a file that was never made cannot be removed.
+        let _ = std::fs::remove_file(&aside);
+    }
+    written.with_context(|| format!("{}: cannot write it", path.display()))
+}
+
+fn aside(path: &Path) -> PathBuf {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(format!(".{}.tmp", std::process::id()));
+    aside.into()
+}

@@ -1,0 +1,257 @@
+//! `retort eval`: a checkpoint through Burn and its GGUF through the engine come to the same, and
+//! bad input is answered by one clear line with nothing written.
+
+use std::fs;
+use std::path::Path;
+
+use assert_cmd::Command;
+use retort_data::stories;
+use serde_json::{Value, json};
+
+fn retort(args: &[&str], cwd: &Path) -> (bool, String, String) {
+    let output = Command::cargo_bin("retort")
+        .unwrap()
+        .args(args)
+        .current_dir(cwd)
+        .output()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (
+        output.status.success(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+fn done(args: &[&str], cwd: &Path) -> String {
+    let (ok, stdout, stderr) = retort(args, cwd);
+    assert!(ok, "{args:?}: {stderr}");
+    stdout
+}
+
+const RECIPE: &str = r#"
+[data]
+source = "corpus"
+tokenizer = "tokenizer"
+seq_len = 32
+validation_fraction = 0.1
+[model]
+hidden_size = 32
+intermediate_size = 64
+num_hidden_layers = 2
+num_attention_heads = 2
+[train]
+steps = 30
+batch_size = 4
+lr = 1e-2
+"#;
+
+/// A directory with a trained checkpoint, its F32 GGUF, and questions in ARC's layout.
+fn workplace() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    let corpus = stories::generate(1, 200);
+    stories::write_parquet(path.join("corpus"), &corpus, 2).unwrap();
+    fs::write(path.join("recipe.toml"), RECIPE).unwrap();
+    let tokenizer = [
+        "tokenizer",
+        "train",
+        "--data",
+        "corpus",
+        "--vocab-size",
+        "300",
+    ];
+    done(&[&tokenizer[..], &["--out", "tokenizer"]].concat(), path);
+    done(&["train", "recipe.toml", "--run", "run"], path);
+    done(
+        &["export", "run", "--out", "model.gguf", "--quant", "f32"],
+        path,
+    );
+    let mut lines = String::new();
+    for (i, four) in stories::generate(5, 80).chunks(4).enumerate() {
+        let words = |j: usize, n: usize| -> String {
+            four[j]
+                .text
+                .split(' ')
+                .take(n)
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        let choices: Vec<String> = (0..4).map(|j| words(j, 1 + (i + j) % 5)).collect();
+        let row = json!({
+            "question": words(i % 4, 9),
+            "choices": {"text": choices, "label": ["A", "B", "C", "D"]},
+            "answerKey": "ABCD".chars().nth(i % 4),
+        });
+        lines += &format!("{row}\n");
+    }
+    fs::write(path.join("arc_easy.test.jsonl"), lines).unwrap();
+    dir
+}
+
+fn items(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect()
+}
+
+fn logs(items: &[Value]) -> Vec<f64> {
+    let logs = items
+        .iter()
+        .flat_map(|i| i["log_likelihoods"].as_array().unwrap());
+    logs.map(|v| v.as_f64().unwrap()).collect()
+}
+
+#[test]
+fn burn_and_the_engine_come_to_the_same() {
+    let dir = workplace();
+    let path = dir.path();
+    let own = r#"
+        name = "letters"
+        metrics = ["acc"]
+        [multiple_choice]
+        prompt = "{{ question }} A, B or C:"
+        choices = "['A', 'B', 'C', 'D']"
+        target = "answerKey"
+        [[source]]
+        files = ["arc_easy.test.jsonl"]
+    "#;
+    fs::write(path.join("letters.toml"), own).unwrap();
+    let task = ["--tasks", "arc_easy,letters.toml", "--data", "."];
+    let engine = [
+        "eval",
+        "model.gguf",
+        "--items",
+        "engine.jsonl",
+        "--json",
+        "engine.json",
+    ];
+    let table = done(&[&engine[..], &task].concat(), path);
+    assert!(
+        table.contains("acc_norm") && table.contains("letters"),
+        "{table}"
+    );
+    let burn = [
+        "eval",
+        "run",
+        "--items",
+        "burn.jsonl",
+        "--json",
+        "-",
+        "--batch-tokens",
+        "100",
+    ];
+    let printed = done(&[&burn[..], &task].concat(), path);
+    let a = items(&path.join("engine.jsonl"));
+    let b = items(&path.join("burn.jsonl"));
+    assert_eq!((a.len(), b.len()), (40, 40));
+    for (a, b) in logs(&a).iter().zip(logs(&b)) {
+        assert!((a - b).abs() < 1e-3, "{a} {b}");
+    }
+    let burn: Value = serde_json::from_str(&printed).unwrap();
+    let engine: Value =
+        serde_json::from_str(&fs::read_to_string(path.join("engine.json")).unwrap()).unwrap();
+    assert_eq!(burn["results"], engine["results"]);
+    assert_eq!(engine["config"]["backend"], "retort-infer");
+    assert_eq!(burn["config"]["backend"], "burn");
+    // One by one, all at once, and by a single thread: the same.
+    for more in [
+        ["--batch-tokens", "1"],
+        ["--batch-tokens", "100000"],
+        ["--threads", "1"],
+    ] {
+        let burn = ["eval", "run", "--items", "again.jsonl"];
+        done(&[&burn[..], &more, &task].concat(), path);
+        let again = logs(&items(&path.join("again.jsonl")));
+        for (a, b) in logs(&b).iter().zip(again) {
+            assert!((a - b).abs() < 1e-4, "{a} {b}");
+        }
+    }
+    // A context cut short changes what is long, not what is counted.
+    let short = [
+        "eval",
+        "model.gguf",
+        "--items",
+        "short.jsonl",
+        "--max-length",
+        "24",
+    ];
+    done(&[&short[..], &task].concat(), path);
+    assert_ne!(logs(&items(&path.join("short.jsonl"))), logs(&a));
+    // Files are written whole: nothing aside is left.
+    let left = fs::read_dir(path).unwrap().map(|e| e.unwrap().file_name());
+    assert!(
+        !left
+            .into_iter()
+            .any(|n| n.to_string_lossy().ends_with(".tmp"))
+    );
+}
+
+#[test]
+fn bad_input_is_one_line_and_nothing_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    fs::write(path.join("arc_easy.test.jsonl"), "{}\n").unwrap();
+    fs::write(path.join("bad.toml"), "name = 3").unwrap();
+    fs::write(path.join("bad.gguf"), "GGUF").unwrap();
+    let before = fs::read_dir(path).unwrap().count();
+    for (model, tasks, more, says) in [
+        (
+            "bad.gguf",
+            "arc",
+            None,
+            "there is no task \"arc\"; built in are arc_challenge",
+        ),
+        (
+            "bad.gguf",
+            "piqa",
+            None,
+            "no file in . matches piqa.validation.jsonl",
+        ),
+        (
+            "bad.gguf",
+            "arc_easy",
+            None,
+            "task arc_easy: item 0: multiple_choice.prompt",
+        ),
+        (
+            "bad.gguf",
+            "bad.toml",
+            None,
+            "bad.toml: line 1: invalid type",
+        ),
+        (
+            "bad.gguf",
+            "none.toml",
+            None,
+            "none.toml: cannot read the task",
+        ),
+        (
+            "bad.gguf",
+            "wikitext",
+            Some(["--json", "no/x.json"]),
+            "no/x.json: cannot write it",
+        ),
+        (
+            "nowhere",
+            "arc_easy",
+            Some(["--limit", "0"]),
+            "nowhere/config.json",
+        ),
+        ("bad.gguf", "arc_easy", Some(["--limit", "0"]), "bad.gguf"),
+    ] {
+        let mut args = vec![
+            "eval", model, "--tasks", tasks, "--data", ".", "--items", "i.jsonl",
+        ];
+        args.extend(more.iter().flatten());
+        let (ok, stdout, stderr) = retort(&args, path);
+        assert!(!ok && stdout.is_empty(), "{args:?}");
+        assert!(
+            stderr.starts_with("error: ") && stderr.contains(says),
+            "{stderr}"
+        );
+        assert_eq!(stderr.trim_end().lines().count(), 1, "{stderr}");
+        assert_eq!(fs::read_dir(path).unwrap().count(), before, "{args:?}");
+    }
+}
