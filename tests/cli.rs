@@ -135,6 +135,21 @@ fn the_line_from_shards_to_gguf_works_command_by_command() {
     .unwrap();
     let (ok, _, stderr) = retort(&["distill", "student.toml", "--run", "student"], at);
     assert!(ok, "{stderr}");
+    let cache = [
+        "distill",
+        "cache",
+        "student.toml",
+        "--out",
+        "cache",
+        "--json",
+    ];
+    let (ok, stdout, stderr) = retort(&cache, at);
+    assert!(ok, "{stderr}");
+    let figures: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert!(figures["rows"].as_u64().unwrap() > 0 && figures["bytes_per_token"].is_f64());
+    let from = ["--set", "teacher.cache=cache", "--run", "cached"];
+    let (ok, _, stderr) = retort(&[&["distill", "student.toml"], &from[..]].concat(), at);
+    assert!(ok, "{stderr}");
 
     let (ok, stdout, stderr) = retort(&["generate", "student", "-p", "One day", "-n", "5"], at);
     assert!(ok && stdout.starts_with("One day"), "{stdout}{stderr}");

@@ -1,11 +1,12 @@
 //! `cache.json`: what a cache is of.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Choice, Rows};
+use super::{Choice, Rows, write_whole};
 use crate::error::{Error, Result};
 
 /// Version of the form of a cache.
@@ -71,11 +72,9 @@ impl Header {
         }
         fs::create_dir_all(dir).map_err(Error::io(dir))?;
         let text = serde_json::to_vec_pretty(self).expect("a header serializes");
-        let mut file = tempfile::NamedTempFile::new_in(dir).map_err(Error::io(dir))?;
-        std::io::Write::write_all(&mut file, &text).map_err(Error::io(&path))?;
-        file.as_file().sync_all().map_err(Error::io(&path))?;
-        file.persist(&path).map_err(|e| Error::io(&path)(e.error))?;
-        Ok(())
+        write_whole(&path, |file| {
+            file.write_all(&text).map_err(Error::io(&path))
+        })
     }
 }
 

@@ -45,15 +45,21 @@ fn soften(x: &mut [f32], temperature: f32) -> f64 {
 
 /// The `k` largest of `p`, the first of equals.
 fn top(p: &[f32], k: usize, random: &mut impl Rng) -> Position {
-    let mut order: Vec<u32> = (0..p.len() as u32).collect();
     let k = k.min(p.len());
-    if k > 0 && k < p.len() {
-        order.select_nth_unstable_by(k - 1, |&a, &b| {
-            p[b as usize].total_cmp(&p[a as usize]).then(a.cmp(&b))
-        });
+    let mut order: Vec<u32> = Vec::with_capacity(k);
+    if k > 0 {
+        // The values alone, without their ids, are found in place.
+        let mut values = p.to_vec();
+        let (_, &mut least, _) = values.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
+        let of = |keep: fn(f32, f32) -> bool| {
+            let ids = (0..p.len() as u32).zip(p);
+            ids.filter(move |(_, p)| keep(**p, least)).map(|(id, _)| id)
+        };
+        order.extend(of(|p, least| p > least));
+        let ties = k - order.len();
+        order.extend(of(|p, least| p == least).take(ties));
+        order.sort_unstable();
     }
-    order.truncate(k);
-    order.sort_unstable();
     let kept: f64 = order.iter().map(|&id| f64::from(p[id as usize])).sum();
     let entry = |id: u32| Some((id, code(p[id as usize], random.random())?));
     Position {

@@ -23,7 +23,7 @@ use super::codec::{Position, encode};
 use super::header::{Header, VERSION};
 use super::read::{Cache, shard_path, shards};
 use super::select::select;
-use super::{Choice, Rows, checksum};
+use super::{Choice, Rows, checksum, write_whole};
 use crate::config::TeacherConfig;
 use crate::error::{Error, Result};
 use crate::teacher::{fingerprint, run};
@@ -222,7 +222,6 @@ impl Shard {
     /// Becomes a file, after which the data is at `cursor`; answers the next shard.
     fn write(self, dir: &Path, cursor: &Cursor) -> Result<Self> {
         let path = shard_path(dir, self.index);
-        let io = || Error::io(&path);
         let failed =
             |e: &dyn std::fmt::Display| Error::cache(&path, format!("cannot be written: {e}"));
         let cursor = serde_json::to_string(cursor).expect("a cursor serializes");
@@ -245,13 +244,12 @@ impl Shard {
             Arc::new(logits),
         ];
         let batch = RecordBatch::try_new(schema(), columns).map_err(|e| failed(&e))?;
-        let file = tempfile::NamedTempFile::new_in(dir).map_err(io())?;
-        let mut writer = ArrowWriter::try_new(file.as_file(), schema(), Some(properties))
-            .map_err(|e| failed(&e))?;
-        writer.write(&batch).map_err(|e| failed(&e))?;
-        writer.close().map_err(|e| failed(&e))?;
-        file.as_file().sync_all().map_err(io())?;
-        file.persist(&path).map_err(|e| io()(e.error))?;
+        write_whole(&path, |file| {
+            let writer = ArrowWriter::try_new(file, schema(), Some(properties));
+            let mut writer = writer.map_err(|e| failed(&e))?;
+            writer.write(&batch).map_err(|e| failed(&e))?;
+            writer.close().map(drop).map_err(|e| failed(&e))
+        })?;
         Ok(Self::new(self.index + 1))
     }
 }
