@@ -157,7 +157,7 @@ pub(crate) fn distillation(
     } else {
         composed(student, targets, weights, &lesson, mixture)
     };
-    let part = |i: usize| x.clone().slice([i..i + 1]);
+    let part = |i: usize| x.clone().narrow(0, i, 1);
     Distilled {
         total: part(0),
         parts: std::array::from_fn(|i| part(i + 1).detach()),
@@ -200,7 +200,7 @@ pub(crate) fn composed(
             mixture,
         );
         if tracked {
-            let grads = terms.clone().slice([0..1]).backward();
+            let grads = terms.clone().narrow(0, 0, 1).backward();
             let carry = |x: Tensor<2>, leaf: &Tensor<2>| {
                 let gradient = leaf.grad(&grads).expect("the logits depend on it");
                 (x * Tensor::from_inner(gradient)).sum()
@@ -222,8 +222,8 @@ pub(crate) fn composed(
         // Its value is taken away again: only the gradient is wanted.
         Some(carried) => {
             let nothing = carried.clone() - carried.detach();
-            let total = sums.clone().slice([0..1]) + nothing;
-            Tensor::cat(vec![total, sums.slice([1..6])], 0)
+            let total = sums.clone().narrow(0, 0, 1) + nothing;
+            Tensor::cat(vec![total, sums.narrow(0, 1, 5)], 0)
         }
         None => sums,
     }
@@ -248,9 +248,10 @@ fn terms(
             let log_p = activation::log_softmax(logits.slice([0..n, 0..shared]) / t, 1);
             (log_p, log_q)
         }
-        Lesson::Sparse(sparse) => match sparse.outcomes(rows.clone(), log_q) {
-            Outcomes::Some(log_p, log_q) => (log_p, log_q),
-            Outcomes::Sampled { estimate } => {
+        Lesson::Sparse(sparse) => match &sparse.rest {
+            Rest::Mass(masses) => sparse.outcomes(rows, log_q, masses),
+            Rest::Sampled(entropies) => {
+                let estimate = sparse.estimate(rows, log_q, entropies);
                 let kl = (estimate * weights).sum() * (t * t);
                 let total = ce.clone() * mixture.cross_entropy + kl.clone() * mixture.forward_kl;
                 let others = Tensor::zeros([3], &total.device());
@@ -299,14 +300,6 @@ impl Lesson {
     }
 }
 
-/// Logarithms of both sides' probabilities of the same outcomes.
-enum Outcomes {
-    /// `[n, K]` twice.
-    Some(Tensor<2>, Tensor<2>),
-    /// `[n]`: estimates of the forward divergence.
-    Sampled { estimate: Tensor<1> },
-}
-
 impl Sparse {
     /// The entries of position `i`: ids and probabilities.
     pub fn entries(&self, i: usize) -> (&[u32], &[f32]) {
@@ -314,17 +307,15 @@ impl Sparse {
         (&self.ids[at.clone()], &self.probabilities[at])
     }
 
-    /// The student's `log_q` `[n, V]` at the entries of `rows` and for all others together,
-    /// beside the teacher's. Rows have as many outcomes as the longest: those that a row lacks
-    /// are as good as impossible on both sides.
-    fn outcomes(&self, rows: Range<usize>, log_q: Tensor<2>) -> Outcomes {
-        const NEVER: f32 = 1e-30;
+    /// The entries of `rows`, as many in each as in the longest: the teacher's probabilities,
+    /// the student's logarithms of `log_q` `[n, V]`, and 1 where there is an entry; `[n, K]`.
+    fn at_entries(&self, rows: Range<usize>, log_q: Tensor<2>) -> [Tensor<2>; 3] {
         let (n, device) = (rows.len(), log_q.device());
         let most = rows.clone().map(|i| self.entries(i).0.len()).max();
         let most = most.unwrap_or(0).max(1);
         let mut ids = vec![0i32; n * most];
         let (mut p, mut there) = (vec![0f32; n * most], vec![0f32; n * most]);
-        for (k, i) in rows.clone().enumerate() {
+        for (k, i) in rows.enumerate() {
             let (row_ids, row_p) = self.entries(i);
             for (j, (&id, &probability)) in row_ids.iter().zip(row_p).enumerate() {
                 ids[k * most + j] = id as i32;
@@ -334,26 +325,41 @@ impl Sparse {
         }
         let put = |x: Vec<f32>| Tensor::<2>::from_data(TensorData::new(x, [n, most]), &device);
         let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [n, most]), &device);
-        let (p, there) = (put(p), put(there));
-        let log_q = log_q.gather(1, ids);
-        let column = |x: &[f32]| {
-            Tensor::<2>::from_data(TensorData::new(x[rows.clone()].to_vec(), [n, 1]), &device)
-        };
-        match &self.rest {
-            Rest::Sampled(entropies) => {
-                let cross = (p * log_q).sum_dim(1).neg();
-                let estimate = (cross - column(entropies)).squeeze_dim(1);
-                Outcomes::Sampled { estimate }
-            }
-            Rest::Mass(masses) => {
-                let q = log_q.exp() * there;
-                let rest = (q.clone().sum_dim(1).neg() + 1.0).clamp_min(NEVER);
-                let q = Tensor::cat(vec![q.clamp_min(NEVER), rest], 1);
-                let p = Tensor::cat(vec![p, column(masses)], 1).clamp_min(NEVER);
-                Outcomes::Some(p.log(), q.log())
-            }
-        }
+        [put(p), log_q.gather(1, ids), put(there)]
     }
+
+    /// Logarithms of the teacher's and of the student's probabilities of the same outcomes: the
+    /// entries of `rows` and all others together. Outcomes that a row lacks are as good as
+    /// impossible on both sides.
+    fn outcomes(
+        &self,
+        rows: Range<usize>,
+        log_q: Tensor<2>,
+        masses: &[f32],
+    ) -> (Tensor<2>, Tensor<2>) {
+        const NEVER: f32 = 1e-30;
+        let rest_of_p = column(&masses[rows.clone()], &log_q);
+        let [p, log_q, there] = self.at_entries(rows, log_q);
+        let q = log_q.exp() * there;
+        let rest = (q.clone().sum_dim(1).neg() + 1.0).clamp_min(NEVER);
+        let q = Tensor::cat(vec![q.clamp_min(NEVER), rest], 1);
+        let p = Tensor::cat(vec![p, rest_of_p], 1).clamp_min(NEVER);
+        (p.log(), q.log())
+    }
+
+    /// The forward divergence as the entries of `rows`, a sample, estimate it, `[n]`.
+    fn estimate(&self, rows: Range<usize>, log_q: Tensor<2>, entropies: &[f32]) -> Tensor<1> {
+        let entropies = column(&entropies[rows.clone()], &log_q);
+        let [p, log_q, _] = self.at_entries(rows, log_q);
+        let cross = (p * log_q).sum_dim(1).neg();
+        (cross - entropies).squeeze_dim(1)
+    }
+}
+
+/// Numbers `[n]` as `[n, 1]` where `like` is.
+fn column(x: &[f32], like: &Tensor<2>) -> Tensor<2> {
+    let data = TensorData::new(x.to_vec(), [x.len(), 1]);
+    Tensor::from_data(data, &like.device())
 }
 
 #[cfg(test)]

@@ -127,7 +127,7 @@ fn run(
         let weights = tensor(&WEIGHTS, [N], &device);
         let total = match fused {
             true => distillation(student, targets, weights, lesson(), mixture).total,
-            false => composed(student, targets, weights, &lesson(), mixture).slice([0..1]),
+            false => composed(student, targets, weights, &lesson(), mixture).narrow(0, 0, 1),
         };
         total * 3.0
     })

@@ -56,7 +56,7 @@ pub(crate) fn ln(x: f32) -> f32 {
     p = p * m - 1.666_805_8e-1;
     p = p * m + 2.000_071_5e-1;
     p = p * m - 2.499_999_4e-1;
-    p = p * m + 3.333_333_1e-1;
+    p = p * m + 3.333_333e-1;
     let square = m * m;
     let y = p * m * square - e * 2.121_944_4e-4 - 0.5 * square;
     m + y + e * 0.693_359_4
