@@ -255,6 +255,22 @@ fn a_text_cut_anywhere_gives_the_same_logits() {
     }
 }
 
+/// More tokens than go through the layers together.
+#[test]
+fn what_the_layers_answer_gives_the_same_logits_for_a_long_text() {
+    for shape in [Shape::default(), Shape::qwen()] {
+        let engine = engine(&shape);
+        let tokens = tokens(300);
+        let mut session = engine.session(400).unwrap();
+        let mut hidden = vec![0.5; 3];
+        session.hidden(&tokens, &mut hidden).unwrap();
+        assert_eq!(session.len(), 300);
+        let logits = engine.logits(&hidden[3..]).unwrap();
+        let logits: Vec<Vec<f32>> = logits.chunks_exact(272).map(<[f32]>::to_vec).collect();
+        assert_eq!(logits, all_logits(&engine, &tokens), "{shape:?}");
+    }
+}
+
 /// Long enough for several blocks, and for two stretches of positions that are merged. The bounds
 /// are on the mean, relative to the logits' mean size; unrelated logits would differ by more than 1.
 #[test]

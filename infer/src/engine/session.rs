@@ -104,8 +104,7 @@ impl<'e> Session<'e> {
         }
         self.begin(tokens)?;
         for chunk in tokens.chunks(CHUNK) {
-            self.layers(&[chunk])?;
-            self.len += chunk.len();
+            self.take(chunk)?;
         }
         let hidden = self.engine.config.hidden_size;
         let rows = self.scratch.x.len() / hidden;
@@ -124,8 +123,7 @@ impl<'e> Session<'e> {
         self.begin(tokens)?;
         let mut done = 0;
         for chunk in tokens.chunks(CHUNK) {
-            self.layers(&[chunk])?;
-            self.len += chunk.len();
+            self.take(chunk)?;
             let mut row = from.saturating_sub(done);
             while row < chunk.len() {
                 let end = (row + LOGIT_ROWS).min(chunk.len());
@@ -143,7 +141,7 @@ impl<'e> Session<'e> {
     pub fn hidden(&mut self, tokens: &[u32], hidden: &mut Vec<f32>) -> Result<()> {
         self.begin(tokens)?;
         for chunk in tokens.chunks(CHUNK) {
-            self.layers(&[chunk])?;
+            self.take(chunk)?;
             hidden.extend_from_slice(&self.scratch.x);
         }
         Ok(())
@@ -207,6 +205,13 @@ impl<'e> Session<'e> {
                 "token {id} is outside the vocabulary of {vocab_size}"
             )));
         }
+        Ok(())
+    }
+
+    /// Takes a chunk in, leaving the residual stream in the scratch.
+    fn take(&mut self, chunk: &[u32]) -> Result<()> {
+        self.layers(&[chunk])?;
+        self.len += chunk.len();
         Ok(())
     }
 
