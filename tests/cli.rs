@@ -1,27 +1,15 @@
 //! The command line as a user meets it: help with examples, and bad input answered by one
 //! clear line, a non-zero exit and nothing written.
 
+mod support;
+
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 
-use assert_cmd::Command;
 use retort_data::stories;
 
-fn retort(args: &[&str], cwd: &Path) -> (bool, String, String) {
-    let output = Command::cargo_bin("retort")
-        .unwrap()
-        .args(args)
-        .current_dir(cwd)
-        .output()
-        .unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (
-        output.status.success(),
-        text(&output.stdout),
-        text(&output.stderr),
-    )
-}
+use support::retort;
 
 /// Runs what must fail; answers the error after checking that it is one line.
 fn refused(args: &[&str], cwd: &Path) -> String {

@@ -1,27 +1,15 @@
 //! `retort eval`: a checkpoint through Burn and its GGUF through the engine come to the same, and
 //! bad input is answered by one clear line with nothing written.
 
+mod support;
+
 use std::fs;
 use std::path::Path;
 
-use assert_cmd::Command;
 use retort_data::stories;
 use serde_json::{Value, json};
 
-fn retort(args: &[&str], cwd: &Path) -> (bool, String, String) {
-    let output = Command::cargo_bin("retort")
-        .unwrap()
-        .args(args)
-        .current_dir(cwd)
-        .output()
-        .unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (
-        output.status.success(),
-        text(&output.stdout),
-        text(&output.stderr),
-    )
-}
+use support::retort;
 
 fn done(args: &[&str], cwd: &Path) -> String {
     let (ok, stdout, stderr) = retort(args, cwd);

@@ -210,6 +210,9 @@ impl Decoder {
     /// What the text and a teacher's `lesson` say about the positions of a hidden output
     /// `[B, T, D]`, with `targets` and `weights` `[B, T]`: see [`Mixture`]. No more than a
     /// chunk's logits exist at once.
+    ///
+    /// # Panics
+    /// A sparse lesson names an id that the model does not have.
     pub fn distillation(
         &self,
         hidden: Tensor<3>,

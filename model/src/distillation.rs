@@ -97,7 +97,7 @@ impl fmt::Debug for Lesson {
 /// A few probabilities of each of N positions, at the mixture's temperature.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sparse {
-    /// Ids that the distribution is over.
+    /// Ids that the distribution is over, at most as many as the student's.
     pub vocabulary: usize,
     /// Where each position's entries start, and where the last one's end, `[N + 1]`.
     pub offsets: Vec<usize>,

@@ -100,7 +100,8 @@ pub fn write(
         version: VERSION,
         teacher: fingerprint(path)?,
         tokenizer: format!("{:016x}", tokenizer.fingerprint()),
-        vocabulary: teacher.vocabulary(),
+        // Rows past the last token are padding, in the teacher's table or the student's.
+        vocabulary: teacher.vocabulary().min(tokenizer.vocab_size()),
         temperature: config.temperature,
         choice: options.choice,
         // How many there will be may still change.
@@ -203,6 +204,7 @@ impl Shard {
                 // Each position has random numbers of its own, wherever writing was broken off.
                 let mut random = ChaCha8Rng::seed_from_u64(header.seed);
                 random.set_stream(first * batch.seq_len as u64 + i as u64);
+                let logits = &mut logits[..header.vocabulary];
                 select(logits, header.choice, header.temperature, &mut random)
             });
             positions.par_extend(chosen);
@@ -214,7 +216,7 @@ impl Shard {
             self.rows.push(Row {
                 number: first + i as u64,
                 ids: checksum(ids),
-                logits: encode(positions, *vocabulary),
+                logits: encode(positions, header.vocabulary),
             });
         }
     }

@@ -204,6 +204,36 @@ fn a_cache_serves_no_other_run() {
 }
 
 #[test]
+fn padding_of_the_teachers_table_has_no_part_in_a_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let tokens = super::tokenizer(dir, 300);
+    let short = [
+        "train.steps=2".to_owned(),
+        "train.warmup_steps=0".to_owned(),
+    ];
+    let padded = [&short[..], &["model.vocab_size=333".to_owned()]].concat();
+    let (teacher, _) = go(
+        recipe(dir, &tokens, &padded),
+        &dir.join("padded"),
+        &retort_train::CrossEntropy,
+    );
+    let path = format!("teacher.path={:?}", teacher.checkpoint);
+    let cache = dir.join("cache");
+    let written = recipe(dir, &tokens, &[&short[..], &[path.clone()]].concat());
+    cached(&written, &cache, Choice::TopK { k: 255 }, u64::MAX);
+    let found = lesson(&written, &cache, 8).unwrap();
+    assert_eq!(found.vocabulary, 300);
+    assert!(found.ids.iter().all(|&id| id < 300) && found.ids.contains(&299));
+    // A student without those rows learns from it.
+    let from = format!("teacher.cache={cache:?}");
+    let student = recipe(dir, &tokens, &[&short[..], &[path, from]].concat());
+    let objective = objective(&student).unwrap();
+    let (outcome, _) = go(student, &dir.join("student"), &objective);
+    assert_eq!(outcome.step, 2);
+}
+
+#[test]
 fn a_damaged_cache_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

@@ -139,46 +139,45 @@ fn dense(
     room.resize(2 * v, 0.0);
     let (text, h) = room.split_at_mut(v);
     let shared = v.min(theirs.len());
-    let (z, padding) = z.split_at_mut(shared);
+    let (ours, padding) = z.split_at_mut(shared);
     let (theirs, h) = (&mut theirs[..shared], &mut h[..shared]);
     h.fill(0.0);
-    for logits in [&mut *z, &mut *theirs] {
+    for logits in [&mut *ours, &mut *theirs] {
         let scale = 1.0 / t;
         let sum = log_sum_exp(logits, scale);
         for x in logits.iter_mut() {
             *x = *x * scale - sum;
         }
     }
-    let parts = divergences(theirs, z, h, mixture).map(|d| d * t * t);
+    let parts = divergences(theirs, ours, h, mixture).map(|d| d * t * t);
     let [forward, reverse, js, tv] = parts;
     let sums = sums(weight, [ce, forward, reverse, js, tv], mixture);
     if gradient {
-        let of_text = weight * mixture.cross_entropy / total;
-        let of_teacher = weight * t;
+        let share = weight * t;
         let sum = sum_pairs(
-            &*z,
-            &*z,
+            &*ours,
+            &*ours,
             h,
             #[inline(always)]
             |_, _, h| *h,
         );
-        for ((z, h), text) in z.iter_mut().zip(&*h).zip(&*text) {
-            *z = of_text * text + of_teacher * (h - exp(*z) * sum);
+        for (z, h) in ours.iter_mut().zip(&*h) {
+            *z = share * (h - exp(*z) * sum);
         }
-        for (z, text) in padding.iter_mut().zip(&text[shared..]) {
-            *z = of_text * text;
-        }
-        of_target(z, padding, target, weight * mixture.cross_entropy);
+        padding.fill(0.0);
+        add_text(z, text, total, target, weight * mixture.cross_entropy);
     }
     sums
 }
 
-/// Takes the share of the text's next id from the gradient.
-fn of_target(z: &mut [f32], padding: &mut [f32], target: usize, share: f32) {
-    match z.len() {
-        shared if target < shared => z[target] -= share,
-        shared => padding[target - shared] -= share,
+/// Adds the gradient of the text's cross entropy, which counts `share`, to `z`: `text` are e^(z − max),
+/// `total` their sum.
+#[inline(always)]
+fn add_text(z: &mut [f32], text: &[f32], total: f32, target: usize, share: f32) {
+    for (z, text) in z.iter_mut().zip(text) {
+        *z += share / total * text;
     }
+    z[target] -= share;
 }
 
 /// The four divergences between distributions given by their logarithms, those that count;
@@ -268,8 +267,6 @@ fn sparse(
     let shared = v.min(of.vocabulary);
     let log_total = log_sum_exp(&z[..shared], 1.0 / t);
     let (ids, p) = of.entries(i);
-    let there = ids.iter().take_while(|&&id| (id as usize) < shared).count();
-    let (ids, p) = (&ids[..there], &p[..there]);
     let at = |id: u32| z[id as usize] / t - log_total;
     let (parts, h, rest) = match &of.rest {
         Rest::Mass(masses) => outcomes(ids, p, masses[i], at, mixture),
@@ -285,21 +282,16 @@ fn sparse(
     if gradient {
         let q_of: Vec<f32> = ids.iter().map(|&id| exp(at(id))).collect();
         let all: f32 = h.iter().sum::<f32>() + rest * rest_of(&q_of);
-        let of_text = weight * mixture.cross_entropy / total;
-        let of_teacher = weight * t;
-        let scale = 1.0 / t;
-        let (z, padding) = z.split_at_mut(shared);
-        for (z, text) in z.iter_mut().zip(&*room) {
-            let q = exp(*z * scale - log_total);
-            *z = of_text * text + of_teacher * q * (rest - all);
+        let (share, scale) = (weight * t, 1.0 / t);
+        let (ours, padding) = z.split_at_mut(shared);
+        for z in ours.iter_mut() {
+            *z = share * exp(*z * scale - log_total) * (rest - all);
         }
-        for (z, text) in padding.iter_mut().zip(&room[shared..]) {
-            *z = of_text * text;
-        }
+        padding.fill(0.0);
         for ((&id, h), q) in ids.iter().zip(h).zip(q_of) {
-            z[id as usize] += of_teacher * (h - q * rest);
+            ours[id as usize] += share * (h - q * rest);
         }
-        of_target(z, padding, target, weight * mixture.cross_entropy);
+        add_text(z, room, total, target, weight * mixture.cross_entropy);
     }
     sums
 }

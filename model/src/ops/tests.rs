@@ -1,13 +1,11 @@
 //! The operations against their composed forms and against central differences of their
 //! definitions in f64.
 
-use std::sync::Arc;
+mod attention;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::*;
-use crate::documents::Documents;
-use crate::rotary::{Rotary, angles};
 
 /// Numbers in ±1 that repeat nowhere soon, the same in every run.
 pub(crate) fn values(n: usize, salt: u64) -> Vec<f64> {
@@ -81,243 +79,6 @@ pub(crate) fn check_differences(
 pub(crate) fn rounded(inputs: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
     let round = |x: Vec<f64>| x.into_iter().map(|x| f64::from(x as f32)).collect();
     inputs.into_iter().map(round).collect()
-}
-
-struct Case {
-    batch: usize,
-    length: usize,
-    heads: usize,
-    kv_heads: usize,
-    head_dim: usize,
-    /// Documents' lengths, repeated as long as there is room; none: each row is one.
-    documents: Option<Vec<usize>>,
-}
-
-impl Case {
-    fn documents(&self) -> Option<Documents> {
-        let lengths = self.documents.as_ref()?;
-        let (mut segments, mut positions) = (Vec::new(), Vec::new());
-        for row in 0..self.batch {
-            let mut row_segments = Vec::new();
-            let mut row_positions = Vec::new();
-            // Rows are shifted against each other.
-            for (i, &n) in lengths.iter().cycle().skip(row).enumerate() {
-                row_segments.extend(std::iter::repeat_n(i as i32, n));
-                row_positions.extend(0..n as i32);
-                if row_segments.len() >= self.length {
-                    break;
-                }
-            }
-            segments.extend(&row_segments[..self.length]);
-            positions.extend(&row_positions[..self.length]);
-        }
-        Some(Documents::new(
-            &segments,
-            &positions,
-            [self.batch, self.length],
-        ))
-    }
-
-    fn positions(&self) -> (Vec<usize>, usize) {
-        match self.documents() {
-            Some(documents) => (documents.positions().collect(), self.batch),
-            None => ((0..self.length).collect(), 1),
-        }
-    }
-
-    fn frequencies(&self) -> Vec<f64> {
-        (0..self.head_dim / 2)
-            .map(|i| 0.7f64.powi(i as i32))
-            .collect()
-    }
-
-    fn geometry(&self) -> Arc<Geometry> {
-        let (positions, _) = self.positions();
-        let (cos, sin) = angles(&positions, &self.frequencies());
-        Arc::new(Geometry {
-            batch: self.batch,
-            length: self.length,
-            heads: self.heads,
-            kv_heads: self.kv_heads,
-            head_dim: self.head_dim,
-            cos,
-            sin,
-            starts: self.documents().map(|d| d.starts().to_vec()),
-        })
-    }
-
-    /// The same composed of Burn's operations.
-    fn composed(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>) -> Tensor<3> {
-        let (b, t, e) = (self.batch, self.length, self.head_dim);
-        let device = q.device();
-        let (positions, rows) = self.positions();
-        let rotary = Rotary::new(
-            angles(&positions, &self.frequencies()),
-            rows,
-            e / 2,
-            &device,
-        );
-        let split = |x: Tensor<3>, n| x.reshape([b, t, n, e]).swap_dims(1, 2);
-        let q = rotary.apply(split(q, self.heads)) * (1.0 / (e as f64).sqrt());
-        let k = rotary.apply(split(k, self.kv_heads));
-        let blocks = match self.documents() {
-            Some(documents) => Block::packed(&documents, t, &device),
-            None => Block::causal(t, 0, t, &device),
-        };
-        let y = attend(q, k, split(v, self.kv_heads), &blocks);
-        y.swap_dims(1, 2).reshape([b, t, self.heads * e])
-    }
-
-    /// By definition, in f64: Σ weights · output.
-    fn defined(&self, inputs: &[Vec<f64>], weights: &[f64]) -> f64 {
-        let (positions, rows) = self.positions();
-        let (e, half) = (self.head_dim, self.head_dim / 2);
-        let starts = self.documents().map(|d| d.starts().to_vec());
-        let turned = |x: &[f64], heads: usize, b: usize, t: usize, head: usize| -> Vec<f64> {
-            let x = &x[((b * self.length + t) * heads + head) * e..][..e];
-            let position = positions[(b % rows) * self.length + t] as f64;
-            let mut y = vec![0.0; e];
-            for (i, f) in self.frequencies().iter().enumerate() {
-                let (s, c) = (position * f).sin_cos();
-                y[i] = x[i] * c - x[i + half] * s;
-                y[i + half] = x[i + half] * c + x[i] * s;
-            }
-            y
-        };
-        let mut total = 0.0;
-        for b in 0..self.batch {
-            for head in 0..self.heads {
-                let kv = head / (self.heads / self.kv_heads);
-                for t in 0..self.length {
-                    let first = starts.as_ref().map_or(0, |s| s[b * self.length + t]);
-                    let q = turned(&inputs[0], self.heads, b, t, head);
-                    let scores: Vec<f64> = (first..=t)
-                        .map(|s| {
-                            let k = turned(&inputs[1], self.kv_heads, b, s, kv);
-                            let dot: f64 = q.iter().zip(&k).map(|(a, b)| a * b).sum();
-                            (dot / (e as f64).sqrt()).exp()
-                        })
-                        .collect();
-                    let sum: f64 = scores.iter().sum();
-                    for (s, score) in (first..=t).zip(&scores) {
-                        let v = &inputs[2][((b * self.length + s) * self.kv_heads + kv) * e..];
-                        let w = &weights[((b * self.length + t) * self.heads + head) * e..];
-                        let dot: f64 = v[..e].iter().zip(w).map(|(a, b)| a * b).sum();
-                        total += score / sum * dot;
-                    }
-                }
-            }
-        }
-        total
-    }
-
-    fn inputs(&self) -> Vec<Vec<f64>> {
-        let size = |heads| self.batch * self.length * heads * self.head_dim;
-        let scaled = |heads, salt| values(size(heads), salt).iter().map(|x| 2.0 * x).collect();
-        rounded(vec![
-            scaled(self.heads, 1),
-            scaled(self.kv_heads, 2),
-            values(size(self.kv_heads), 3),
-        ])
-    }
-
-    fn tensors(&self, device: &Device) -> Vec<Tensor<3>> {
-        let shape = |heads| [self.batch, self.length, heads * self.head_dim];
-        let heads = [self.heads, self.kv_heads, self.kv_heads];
-        let inputs = self.inputs();
-        let of = |(x, heads): (&Vec<f64>, _)| tensor(x, shape(heads), device);
-        inputs.iter().zip(heads).map(of).collect()
-    }
-
-    fn weights(&self) -> Vec<f64> {
-        let n = self.batch * self.length * self.heads * self.head_dim;
-        rounded(vec![values(n, 4)]).remove(0)
-    }
-}
-
-fn case(sizes: [usize; 5], documents: Option<&[usize]>) -> Case {
-    let [batch, length, heads, kv_heads, head_dim] = sizes;
-    Case {
-        batch,
-        length,
-        heads,
-        kv_heads,
-        head_dim,
-        documents: documents.map(<[usize]>::to_vec),
-    }
-}
-
-#[test]
-fn attention_and_its_gradients_equal_the_composed_ones() {
-    let device = Device::flex().autodiff();
-    for case in [
-        case([2, 150, 4, 4, 16], None),
-        case([1, 97, 6, 2, 8], None),
-        case([2, 200, 4, 1, 32], Some(&[70, 1, 33, 129])),
-        case([3, 64, 2, 2, 8], Some(&[5, 200])),
-        case([1, 1, 2, 1, 4], None),
-    ] {
-        let shape = [case.batch, case.length, case.heads * case.head_dim];
-        let weights = tensor(&case.weights(), shape, &device);
-        let inputs = case.tensors(&device);
-        let fused = gradients(&inputs, |x| {
-            let y = attention(x[0].clone(), x[1].clone(), x[2].clone(), case.geometry());
-            (y * weights.clone()).sum()
-        });
-        let composed = gradients(&inputs, |x| {
-            let y = case.composed(x[0].clone(), x[1].clone(), x[2].clone());
-            (y * weights.clone()).sum()
-        });
-        close(&[fused.0], &[composed.0], 1e-4, "sum");
-        for (name, (a, b)) in ["q", "k", "v"].iter().zip(fused.1.iter().zip(&composed.1)) {
-            close(a, b, 1e-5, name);
-        }
-        let [q, k, v] = [0, 1, 2].map(|i| inputs[i].clone().inner());
-        let plain = attention(q.clone(), k.clone(), v.clone(), case.geometry());
-        close(
-            &numbers(plain),
-            &numbers(case.composed(q, k, v)),
-            1e-5,
-            "output",
-        );
-    }
-}
-
-#[test]
-fn attention_gradients_match_central_differences() {
-    let device = Device::flex().autodiff();
-    for case in [
-        case([1, 20, 2, 1, 4], None),
-        case([2, 19, 4, 2, 4], Some(&[7, 2, 11])),
-    ] {
-        let shape = [case.batch, case.length, case.heads * case.head_dim];
-        let weights = case.weights();
-        let (_, got) = gradients(&case.tensors(&device), |x| {
-            let y = attention(x[0].clone(), x[1].clone(), x[2].clone(), case.geometry());
-            (y * tensor(&weights, shape, &device)).sum()
-        });
-        for (which, got) in got.iter().enumerate() {
-            check_differences(&case.inputs(), which, got, &|inputs| {
-                case.defined(inputs, &weights)
-            });
-        }
-    }
-}
-
-#[test]
-fn attention_stays_within_the_first_and_the_last_document() {
-    // What no query sees must not matter, not even where it is not a number.
-    let device = Device::flex();
-    let case = case([1, 80, 1, 1, 4], Some(&[10, 70]));
-    let [q, k, v] = case.tensors(&device).try_into().unwrap();
-    let whole = numbers(attention(q.clone(), k.clone(), v.clone(), case.geometry()));
-    let poison = |x: Tensor<3>| {
-        let mut values = numbers(x);
-        values[..10 * 4].fill(f32::INFINITY);
-        Tensor::<3>::from_data(TensorData::new(values, [1, 80, 4]), &device)
-    };
-    let part = numbers(attention(q, poison(k), poison(v), case.geometry()));
-    assert_eq!(whole[64 * 4..], part[64 * 4..]);
 }
 
 fn norm(w: &[f64], device: &Device) -> RmsNorm {
@@ -602,7 +363,7 @@ fn linear_cross_entropy_and_its_gradients() {
 
 #[test]
 fn gradients_do_not_depend_on_the_number_of_threads() {
-    let case = case([2, 130, 4, 2, 16], Some(&[40, 61]));
+    let case = attention::case([2, 130, 4, 2, 16], Some(&[40, 61]));
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -612,7 +373,7 @@ fn gradients_do_not_depend_on_the_number_of_threads() {
             let device = Device::flex().autodiff();
             let shape = [2, 130, 64];
             gradients(&case.tensors(&device), |x| {
-                let y = attention(x[0].clone(), x[1].clone(), x[2].clone(), case.geometry());
+                let y = super::attention(x[0].clone(), x[1].clone(), x[2].clone(), case.geometry());
                 let y = rms_norm(&norm(&values(64, 9), &device), y);
                 let y = swiglu(y.clone(), y) * tensor(&case.weights(), shape, &device);
                 let y = y.reshape([260, 64]);
