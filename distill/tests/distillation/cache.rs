@@ -220,7 +220,11 @@ fn padding_of_the_teachers_table_has_no_part_in_a_cache() {
     );
     let path = format!("teacher.path={:?}", teacher.checkpoint);
     let cache = dir.join("cache");
-    let written = recipe(dir, &tokens, &[&short[..], &[path.clone()]].concat());
+    let written = recipe(
+        dir,
+        &tokens,
+        &[&short[..], std::slice::from_ref(&path)].concat(),
+    );
     cached(&written, &cache, Choice::TopK { k: 255 }, u64::MAX);
     let found = lesson(&written, &cache, 8).unwrap();
     assert_eq!(found.vocabulary, 300);
