@@ -12,7 +12,7 @@ use super::backend::{FusedGradients, FusedOps};
 use super::cross_entropy::{self, Targets};
 use super::head::{Gradients, Head};
 use super::raw::{Threads, View, product, product_into};
-use super::{distillation, norm, swiglu};
+use super::{distillation, norm, raw, swiglu};
 use crate::distillation::{Lesson, Mixture};
 
 fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
@@ -23,8 +23,9 @@ fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
     )
 }
 
+/// Zeros of a tensor's size.
 fn zeros(like: &FlexTensor) -> Vec<f32> {
-    vec![0f32; like.shape().num_elements()]
+    raw::zeros(like.shape().num_elements())
 }
 
 /// The target ids, which flex keeps in one of two widths.
@@ -67,12 +68,15 @@ fn over_head<R>(
     if !with_gradients {
         return (loss(x.storage(), on, targets, None), None);
     }
-    let (mut dx, mut dhead) = (zeros(&x), zeros(&head));
+    let (mut dx, mut dhead) = (Vec::new(), Vec::new());
     let gradients = Gradients {
         x: &mut dx,
         weights: &mut dhead,
     };
     let loss = loss(x.storage(), on, targets, Some(gradients));
+    // No positions leave them empty.
+    dx.resize(x.shape().num_elements(), 0.0);
+    dhead.resize(head.shape().num_elements(), 0.0);
     let gradients = [tensor(dx, x.shape()), tensor(dhead, head.shape())];
     (loss, Some(gradients))
 }
@@ -262,7 +266,7 @@ impl FusedGradients for Flex {
         let inner = g.shape()[1];
         let gate = product(rows(&x), rows(&g), Threads::All);
         let up = product(rows(&x), rows(&u), Threads::All);
-        let mut mixed = vec![0f32; gate.len()];
+        let mut mixed = raw::zeros(gate.len());
         swiglu::forward(&gate, &up, &mut mixed);
         let shape = with_width(&x, w.shape()[1]);
         let mut y = base(&added, &shape);
@@ -294,7 +298,7 @@ impl FusedGradients for Flex {
         let all = Threads::All;
         let [want_x, want_g, want_u, want_w] = wanted;
         // First what was mixed, for the gradient of W, then in its place the gate's.
-        let mut mixed = vec![0f32; gate.len()];
+        let mut mixed = raw::zeros(gate.len());
         let dw = want_w.then(|| {
             swiglu::forward(gate, up, &mut mixed);
             tensor(

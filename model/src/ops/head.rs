@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use super::raw::{Threads, View, product_into};
+use super::raw::{Threads, View, append_product, product_into};
 
 /// The head's weights.
 #[derive(Clone, Copy)]
@@ -23,10 +23,10 @@ pub(crate) struct Head<'a> {
     pub tied: bool,
 }
 
-/// The gradients to fill, zero before: `dx` `[N, D]` and `dW`.
+/// The gradients to fill, empty before: `dx` `[N, D]` and `dW`.
 pub(crate) struct Gradients<'a> {
-    pub x: &'a mut [f32],
-    pub weights: &'a mut [f32],
+    pub x: &'a mut Vec<f32>,
+    pub weights: &'a mut Vec<f32>,
 }
 
 /// Logits that exist at once: 16 MiB.
@@ -59,29 +59,34 @@ pub(crate) fn over_chunks<const K: usize>(
         return total;
     }
     let d = x.len() / n;
-    let mut logits = vec![0f32; chunk * v];
+    let mut logits = Vec::new();
+    if let Some(gradients) = &mut gradients {
+        gradients.x.reserve_exact(n * d);
+    }
     let weights = match head.tied {
         true => View::new(head.weights, v, d).t(),
         false => View::new(head.weights, d, v),
     };
     for first in (0..n).step_by(chunk) {
         let rows = first..n.min(first + chunk);
-        let logits = &mut logits[..rows.len() * v];
         let part = View::new(&x[rows.start * d..], rows.len(), d);
-        product_into(logits, part, weights, false, Threads::All);
-        let terms = loss(rows.clone(), logits, gradients.is_some());
+        logits.clear();
+        append_product(&mut logits, part, weights, Threads::All);
+        let terms = loss(rows.clone(), &mut logits, gradients.is_some());
         for (sum, term) in total.iter_mut().zip(terms) {
             *sum += term;
         }
         if let Some(gradients) = &mut gradients {
-            let dlogits = View::new(logits, rows.len(), v);
-            let dx = &mut gradients.x[rows.start * d..rows.end * d];
-            product_into(dx, dlogits, weights.t(), false, Threads::All);
+            let dlogits = View::new(&logits, rows.len(), v);
+            append_product(gradients.x, dlogits, weights.t(), Threads::All);
             let (a, b) = match head.tied {
                 true => (dlogits, part),
                 false => (part, dlogits),
             };
-            product_into(gradients.weights, a.t(), b, first > 0, Threads::All);
+            match first {
+                0 => append_product(gradients.weights, a.t(), b, Threads::All),
+                _ => product_into(gradients.weights, a.t(), b, true, Threads::All),
+            }
         }
     }
     total

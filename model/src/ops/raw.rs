@@ -1,12 +1,15 @@
-//! The two places where the operations need `unsafe`: products of matrices, which the
-//! `gemm` crate takes as pointers, and writing to columns of one matrix from several
-//! threads. Both are safe to call: sizes are checked, and columns do not overlap.
+//! The places where the operations need `unsafe`: products of matrices, which the `gemm`
+//! crate takes as pointers; memory that is written before it is read, without being zeroed
+//! first; and writing to columns of one matrix from several threads. All are safe to call:
+//! sizes are checked, and columns do not overlap.
 #![expect(
     unsafe_code,
-    reason = "pointers for gemm, and disjoint columns of one slice"
+    reason = "pointers for gemm, fresh memory, and disjoint columns of one slice"
 )]
 
 use std::marker::PhantomData;
+
+use rayon::prelude::*;
 
 /// A matrix in a slice, read with any strides.
 #[derive(Clone, Copy)]
@@ -69,23 +72,52 @@ pub(crate) enum Threads {
     All,
 }
 
+/// `n` zeros, written by all of rayon's threads: the first touch of fresh memory is most of the time.
+pub(crate) fn zeros(n: usize) -> Vec<f32> {
+    /// What one task writes: 256 KiB.
+    const PART: usize = 1 << 16;
+    if n < 2 * PART {
+        return vec![0.0; n];
+    }
+    let mut out = Vec::with_capacity(n);
+    let room = &mut out.spare_capacity_mut()[..n];
+    room.par_chunks_mut(PART).for_each(|part| {
+        for x in part {
+            x.write(0.0);
+        }
+    });
+    // SAFETY: all `n` were written.
+    unsafe { out.set_len(n) };
+    out
+}
+
 /// `a b`, `[a.rows, b.columns]`. The order of additions within an element does not depend on
 /// the number of threads.
 ///
 /// # Panics
 /// Inner sizes that differ.
 pub(crate) fn product(a: View<'_>, b: View<'_>, threads: Threads) -> Vec<f32> {
-    let size = a.rows * b.columns;
+    let mut out = Vec::new();
+    append_product(&mut out, a, b, threads);
+    out
+}
+
+/// Appends `a b` to `out`, as [`product`].
+///
+/// # Panics
+/// Inner sizes that differ.
+pub(crate) fn append_product(out: &mut Vec<f32>, a: View<'_>, b: View<'_>, threads: Threads) {
+    let (before, size) = (out.len(), a.rows * b.columns);
     if a.columns == 0 {
-        return vec![0.0; size];
+        out.resize(before + size, 0.0);
+        return;
     }
-    let mut out = Vec::with_capacity(size);
+    out.reserve_exact(size);
     // SAFETY: the room is there, and a product that adds to nothing writes every element.
     unsafe {
-        multiply(out.as_mut_ptr(), a, b, false, threads);
-        out.set_len(size);
+        multiply(out.as_mut_ptr().add(before), a, b, false, threads);
+        out.set_len(before + size);
     }
-    out
 }
 
 /// `out = a b`, or `out += a b` where `add`; `out` `[a.rows, b.columns]`, as [`product`].
@@ -199,11 +231,22 @@ mod tests {
         let (a, b) = (View::strided(&a, 3, 3, 4), View::strided(&b, 5, 3, 4));
         product_into(&mut out, a, b.t(), true, Threads::One);
         let fresh = product(a, b.t(), Threads::All);
+        let mut appended = vec![7.0];
+        append_product(&mut appended, a, b.t(), Threads::One);
+        assert_eq!((appended[0], &appended[1..]), (7.0, &fresh[..]));
         assert!(out.iter().zip(&fresh).all(|(a, b)| *a == b + 1.0));
         for i in 0..3 {
             for j in 0..5 {
                 assert_eq!(out[i * 5 + j], 1.0 + expected(i, j));
             }
+        }
+    }
+
+    #[test]
+    fn zeros_of_every_size() {
+        for n in [0, 1, 1 << 17, (1 << 18) + 3] {
+            let zeros = zeros(n);
+            assert!(zeros.len() == n && zeros.iter().all(|x| *x == 0.0));
         }
     }
 
