@@ -13,6 +13,7 @@ mod import;
 mod plan;
 mod progress;
 mod prune;
+mod questions;
 mod report;
 mod stop;
 mod tokenizer;

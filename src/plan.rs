@@ -37,12 +37,19 @@ pub fn text(plan: &Plan) -> String {
     ];
     lines.push(match (&plan.measured, plan.hours) {
         (Some(measured), Some(hours)) => format!(
-            "time        {} for {} steps at {:.0} tokens/s ({}FLOP/s, forward and backward timed \
+            "time        {} for {} steps at {:.0} tokens/s ({}FLOP/s{}, forward and backward timed \
              once{})",
             duration(hours),
             plan.steps_left,
             measured.tokens_per_second,
             counted(measured.flops_per_second),
+            measured
+                .peak_flops_per_second
+                .map_or(String::new(), |peak| format!(
+                    ", {:.0} % of this processor's {}FLOP/s",
+                    100.0 * measured.flops_per_second / peak,
+                    counted(peak)
+                )),
             measured
                 .peak_resident_bytes
                 .map_or(String::new(), |peak| format!(", {} resident", bytes(peak))),

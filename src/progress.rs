@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use retort_data::Progress;
-use retort_train::{Evaluation, Event, Metrics};
+use retort_train::{Evaluation, Event, Metrics, Plan};
 
 /// A bar of `length` steps, `what` before it and a changing message behind it.
 pub fn bar(what: &str, length: u64) -> ProgressBar {
@@ -55,19 +55,27 @@ pub fn figures(e: &Evaluation) -> String {
 pub struct Training {
     bar: ProgressBar,
     smooth: Cell<Option<f64>>,
+    /// The share of the processor's peak that a token a second is.
+    share: Option<f64>,
     quiet: bool,
     last_line: Cell<Option<Instant>>,
 }
 
 impl Training {
-    /// A bar from `first` to `last` step. `quiet`: nothing is printed but the bar.
-    pub fn new(what: &str, first: u64, last: u64, quiet: bool) -> Self {
+    /// A bar from `first` to `last` step. `plan`: what the run was found to take. `quiet`: nothing is printed but
+    /// the bar.
+    pub fn new(what: &str, [first, last]: [u64; 2], plan: Option<&Plan>, quiet: bool) -> Self {
+        let share = plan.and_then(|plan| {
+            let peak = plan.measured?.peak_flops_per_second?;
+            Some(plan.flops_per_token as f64 / peak)
+        });
         let bar = bar(what, last);
         bar.set_position(first);
         bar.reset_eta();
         Self {
             bar,
             smooth: Cell::new(None),
+            share,
             quiet,
             last_line: Cell::new(None),
         }
@@ -79,6 +87,14 @@ impl Training {
             Event::Step(m) => self.step(m),
             Event::Skipped(step, why) => self.line(&format!("step {step}: passed over: {why}")),
             Event::Evaluated(e) => self.line(&format!("step {}: {}", e.step, figures(e))),
+            Event::Examined(e) => {
+                let figures: Vec<String> = e
+                    .tasks
+                    .iter()
+                    .map(|(name, v)| format!("{name} {v:.4}"))
+                    .collect();
+                self.line(&format!("step {}: {}", e.step, figures.join(", ")));
+            }
             Event::Sampled(s) => {
                 self.line(&format!("step {}: {:?} {:?}", s.step, s.prompt, s.text));
             }
@@ -103,8 +119,11 @@ impl Training {
         };
         self.smooth.set(Some(smooth).filter(|s| s.is_finite()));
         self.bar.set_position(m.step);
+        let share = self.share.map_or(String::new(), |share| {
+            format!(", {:.0} % of peak", 100.0 * share * m.tokens_per_second)
+        });
         self.bar.set_message(format!(
-            "loss {smooth:.3}  {:.0} tokens/s ",
+            "loss {smooth:.3}  {:.0} tokens/s{share} ",
             m.tokens_per_second
         ));
         // In a pipe or a log there is no bar: a line now and then instead.
@@ -115,7 +134,7 @@ impl Training {
         if self.bar.is_hidden() && due {
             self.last_line.set(Some(Instant::now()));
             self.line(&format!(
-                "step {}: loss {smooth:.4}, {:.0} tokens/s",
+                "step {}: loss {smooth:.4}, {:.0} tokens/s{share}",
                 m.step, m.tokens_per_second
             ));
         }

@@ -7,6 +7,7 @@ use retort_train::{CrossEntropy, Objective, Outcome, Prepared, Recipe};
 
 use crate::plan;
 use crate::progress::{self, Training};
+use crate::questions::Questions;
 use crate::stop;
 
 /// Train a model from a recipe
@@ -21,7 +22,7 @@ pub struct Args {
     /// Override a key of the recipe, such as train.lr=3e-4 (may be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// cpu (burn-flex), ndarray, or in a build with the feature: vulkan
+    /// cpu (burn-flex), ndarray, or in a build with the feature: wgpu, vulkan, cuda
     #[arg(long, default_value = "cpu")]
     pub device: String,
     /// The run directory [default: runs/ and the recipe's name]
@@ -72,14 +73,18 @@ fn prepare(args: &Args, recipe: Recipe) -> anyhow::Result<Prepared> {
     };
     let device = retort_train::device(&args.device)?;
     let (bar, show) = progress::documents();
-    let prepared = retort_train::prepare(recipe, &run, &device, args.resume, &show)?;
+    // What is asked is looked for first: a missing file would come up hours later.
+    let examiner = recipe.tasks.as_ref().map(Questions::load).transpose()?;
+    let mut prepared = retort_train::prepare(recipe, &run, &device, args.resume, &show)?;
+    prepared.examiner = examiner.map(|questions| Box::new(questions) as _);
     bar.finish_and_clear();
     Ok(prepared)
 }
 
 /// Runs the loop with a bar and says how it ended.
 fn go(prepared: Prepared, objective: &dyn Objective) -> anyhow::Result<()> {
-    eprintln!("{}", plan::text(&prepared.plan(objective)?));
+    let plan = prepared.plan(objective)?;
+    eprintln!("{}", plan::text(&plan));
     eprintln!(
         "{} validation rows, run directory {}",
         prepared.data.validation().len(),
@@ -88,12 +93,8 @@ fn go(prepared: Prepared, objective: &dyn Objective) -> anyhow::Result<()> {
     if prepared.first_step() > 0 {
         eprintln!("going on after step {}", prepared.first_step());
     }
-    let bar = Training::new(
-        "training",
-        prepared.first_step(),
-        prepared.recipe.train.steps,
-        false,
-    );
+    let steps = [prepared.first_step(), prepared.recipe.train.steps];
+    let bar = Training::new("training", steps, Some(&plan), false);
     let outcome = retort_train::train(prepared, objective, stop::flag(), &mut |e| bar.event(e))?;
     bar.finish();
     summary(&outcome);

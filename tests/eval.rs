@@ -243,3 +243,38 @@ fn bad_input_is_one_line_and_nothing_is_written() {
         assert_eq!(fs::read_dir(path).unwrap().count(), before, "{args:?}");
     }
 }
+
+#[test]
+fn tasks_asked_while_training_have_the_figures_of_the_checkpoint() {
+    let dir = workplace();
+    let path = dir.path();
+    let recipe = format!(
+        "{RECIPE}[tasks]\nnames = [\"arc_easy\"]\ndata = [\".\"]\nevery = 20\nlimit = 15\n"
+    );
+    fs::write(path.join("asked.toml"), &recipe).unwrap();
+    done(&["train", "asked.toml", "--run", "asked"], path);
+    let text = fs::read_to_string(path.join("asked/metrics.jsonl")).unwrap();
+    let lines = text
+        .lines()
+        .map(|l| serde_json::from_str::<Value>(l).unwrap());
+    let asked: Vec<Value> = lines.filter(|v| v["tasks"].is_object()).collect();
+    let steps: Vec<&Value> = asked.iter().map(|v| &v["step"]).collect();
+    assert_eq!(steps, [20, 30]);
+    let task = [
+        "eval", "asked", "--tasks", "arc_easy", "--data", ".", "--limit", "15", "--json", "-",
+    ];
+    let printed: Value = serde_json::from_str(&done(&task, path)).unwrap();
+    for metric in ["acc", "acc_norm"] {
+        assert_eq!(
+            asked[1]["tasks"][format!("arc_easy/{metric}")],
+            printed["results"]["arc_easy"][metric],
+            "{printed}"
+        );
+    }
+    // A task whose file is not there is found out before anything is trained.
+    let missing = recipe.replace("arc_easy", "piqa");
+    fs::write(path.join("missing.toml"), missing).unwrap();
+    let (ok, _, stderr) = retort(&["train", "missing.toml", "--run", "none"], path);
+    assert!(!ok && stderr.contains("piqa.validation"), "{stderr}");
+    assert!(!path.join("none").exists());
+}

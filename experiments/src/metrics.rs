@@ -1,11 +1,12 @@
 //! A run's `metrics.jsonl`: one JSON object a line, a training step (`step`, `tokens`, `loss`,
 //! `lr`, `grad_norm`, `tokens_per_second`, `seconds`) or an evaluation (`step`, `tokens`,
-//! `validation_loss`, `seconds`). Losses are in nats per token. Other keys are ignored.
+//! `validation_loss`, `seconds`) or an examination (`step`, `tokens`, `tasks`). Losses are in nats per token. Other keys are ignored.
 //!
 //! A run that was killed may leave its last line torn: a last line without a newline that does not
 //! parse is passed over. A run that was resumed may have written some steps twice: the later ones
 //! stand.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -31,6 +32,8 @@ pub struct Record {
     pub seconds: Option<f64>,
     /// Loss on the validation split.
     pub validation_loss: Option<f64>,
+    /// Figures of likelihood tasks, as `arc_easy/acc`.
+    pub tasks: Option<BTreeMap<String, f64>>,
 }
 
 /// What one run has written.
@@ -42,6 +45,8 @@ pub struct Run {
     pub steps: Vec<Record>,
     /// Evaluations, by step.
     pub evaluations: Vec<Record>,
+    /// Examinations on likelihood tasks, by step.
+    pub examinations: Vec<Record>,
 }
 
 impl Run {
@@ -54,7 +59,7 @@ impl Run {
     pub fn read(dir: &Path) -> Result<Self> {
         let path = dir.join("metrics.jsonl");
         let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, "read the metrics", e))?;
-        let (mut steps, mut evaluations) = (Vec::new(), Vec::new());
+        let (mut steps, mut evaluations, mut examinations) = (Vec::new(), Vec::new(), Vec::new());
         let mut lines = bytes.split(|&byte| byte == b'\n').enumerate().peekable();
         while let Some((i, line)) = lines.next() {
             if line.trim_ascii().is_empty() {
@@ -62,6 +67,7 @@ impl Run {
             }
             match serde_json::from_slice::<Record>(line) {
                 Ok(record) if record.validation_loss.is_some() => put(&mut evaluations, record),
+                Ok(record) if record.tasks.is_some() => put(&mut examinations, record),
                 Ok(record) => put(&mut steps, record),
                 // What follows the last newline.
                 Err(_) if lines.peek().is_none() => {}
@@ -81,6 +87,7 @@ impl Run {
             name: name(dir),
             steps,
             evaluations,
+            examinations,
         })
     }
 }

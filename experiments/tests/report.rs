@@ -20,6 +20,7 @@ fn run(dir: &Path, name: &str, steps: u32) -> PathBuf {
         if step % 50 == 0 {
             let loss = loss - noise + 0.1;
             writeln!(lines, r#"{{"step":{step},"tokens":{tokens},"validation_loss":{loss},"seconds":{seconds}}}"#).unwrap();
+            writeln!(lines, r#"{{"step":{step},"tokens":{tokens},"tasks":{{"arc_easy/acc":{t},"piqa/acc":0.5}},"tasks_seconds":1.0}}"#).unwrap();
         }
     }
     let run = dir.join(name);
@@ -40,7 +41,7 @@ fn a_report_stands_alone() {
     let page = std::fs::read_to_string(&index).unwrap();
     assert!(page.contains("teacher") && page.contains("student &lt;b&gt; &amp; co"));
     assert!(!page.contains("<b>"), "names are escaped");
-    assert_eq!(page.matches("<svg").count(), 3);
+    assert_eq!(page.matches("<svg").count(), 5);
     assert!(page.contains("prefers-color-scheme"));
     let outside = page.replace("http://www.w3.org/2000/svg", "");
     assert!(!outside.contains("http"), "nothing is loaded");
@@ -50,10 +51,12 @@ fn a_report_stands_alone() {
         .collect();
     files.sort();
     let wanted = [
+        "gradient-norm.svg",
         "index.html",
         "learning-rate.svg",
         "loss.svg",
         "metrics.csv",
+        "tasks.svg",
         "throughput.svg",
     ];
     assert_eq!(files, wanted);
@@ -63,6 +66,8 @@ fn a_report_stands_alone() {
     for label in ["teacher train", "teacher validation", "tokens"] {
         assert!(svg.contains(label), "{label}");
     }
+    let tasks = std::fs::read_to_string(out.join("tasks.svg")).unwrap();
+    assert!(tasks.contains("teacher arc_easy/acc") && tasks.contains("piqa/acc"));
     assert!(!svg.contains("010203"), "ink takes the page's colour");
     report::write(&runs, &out).unwrap();
 }

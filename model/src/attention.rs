@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::nn::RmsNorm;
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 
-use crate::linear::Linear;
+use crate::linear::{Linear, to};
 use crate::ops::{self, Block, Geometry, rms_norm};
 use crate::rotary::Rotary;
 
@@ -40,6 +40,8 @@ pub(crate) struct Pass {
     pub mixing: Mixing,
     /// What queries are multiplied by, `[1 or B, T, 1, 1]`, where that is not 1.
     pub query_scale: Option<Tensor<4>>,
+    /// What products are computed in; f32 where mixing is fused.
+    pub compute: DType,
 }
 
 /// How positions are mixed.
@@ -93,7 +95,7 @@ impl Attention {
         let key = norm(split(self.k_proj.forward(x.clone()), k), &self.k_norm);
         let value = self.v_proj.forward(x);
         if let Some(scale) = &pass.query_scale {
-            q = q * scale.clone();
+            q = to(q, DType::F32) * scale.clone();
         }
         match &pass.mixing {
             Mixing::Fused(geometry) => {
@@ -103,8 +105,10 @@ impl Attention {
             }
             Mixing::Composed(composed) => {
                 let Composed { rotary, blocks } = &**composed;
-                let q = rotary.apply(q.swap_dims(1, 2)) * (1.0 / (e as f64).sqrt());
-                let mut key = rotary.apply(key.swap_dims(1, 2));
+                // Positions are turned in f32.
+                let turned = |y: Tensor<4>| rotary.apply(to(y.swap_dims(1, 2), DType::F32));
+                let q = to(turned(q) * (1.0 / (e as f64).sqrt()), pass.compute);
+                let mut key = to(turned(key), pass.compute);
                 let mut value = split(value, k).swap_dims(1, 2);
                 if let Some(cache) = cache {
                     if let Some([keys, values]) = cache.take() {

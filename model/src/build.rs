@@ -123,6 +123,7 @@ impl Decoder {
                 adapter: None,
             }),
             config: config.clone(),
+            compute: Precision::F32,
         }
     }
 

@@ -16,16 +16,17 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::nn::{Embedding, RmsNorm};
-use burn::tensor::{DType, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use crate::attention::{Attention, Composed, Mixing, Pass};
 use crate::cache::Cache;
 use crate::config::ModelConfig;
 use crate::distillation::{self, Distilled, Lesson, Mixture, Student};
 use crate::documents::Documents;
-use crate::linear::{Linear, lookup, product};
+use crate::linear::{Linear, lookup, product, to};
 use crate::mlp::Mlp;
 use crate::ops::{self, Block as Rows, Geometry, rms_norm};
+use crate::precision::Precision;
 use crate::qwen::logn_factor;
 use crate::rotary::{Rotary, angles, frequencies};
 use crate::sites::Site;
@@ -56,6 +57,9 @@ pub struct Decoder {
     pub lm_head: Option<Linear>,
     #[module(skip)]
     pub(crate) config: ModelConfig,
+    /// See [`with_compute`](Decoder::with_compute).
+    #[module(skip)]
+    pub(crate) compute: Precision,
 }
 
 /// What the queries of a pass see.
@@ -72,6 +76,15 @@ impl Decoder {
     /// Its shape.
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// The same weights, with products in `compute`: what goes into a product is rounded to it, on
+    /// the way back too. Weights, their gradients, the residual stream, norms, softmax, losses
+    /// and all sums over positions stay in f32. On the CPU it is for tests: nothing there computes
+    /// in half precision faster.
+    pub fn with_compute(mut self, compute: Precision) -> Self {
+        self.compute = compute;
+        self
     }
 
     /// The last layer's normed output `[B, T, D]` for ids `[B, T]`, each row one document.
@@ -122,7 +135,7 @@ impl Decoder {
             Tensor::from_data(TensorData::new(factors, [rows, t, 1, 1]), &device)
         });
         let angles = angles(&positions, &frequencies(c, length, stretch));
-        let fused = !matches!(sight, Sight::Cached(_)) && ops::available(&device);
+        let fused = !matches!(sight, Sight::Cached(_)) && self.fused(&device);
         let mixing = if fused {
             Mixing::Fused(Arc::new(Geometry {
                 batch: b,
@@ -150,7 +163,13 @@ impl Decoder {
         Pass {
             mixing,
             query_scale,
+            compute: self.compute.dtype(),
         }
+    }
+
+    /// Whether the operations of [`ops`] run what has no weights.
+    fn fused(&self, device: &Device) -> bool {
+        self.compute == Precision::F32 && ops::available(device)
     }
 
     fn run(&self, ids: Tensor<2, Int>, pass: &Pass, mut cache: Option<&mut Cache>) -> Tensor<3> {
@@ -172,17 +191,21 @@ impl Decoder {
     ) -> Tensor<3> {
         let layer = &self.layers[i];
         let n = rms_norm(&layer.input_layernorm, x.clone());
-        let x = layer.self_attn.forward_added(n, x, pass, cache);
+        let x = layer
+            .self_attn
+            .forward_added(to(n, pass.compute), x, pass, cache);
         let n = rms_norm(&layer.post_attention_layernorm, x.clone());
-        layer.mlp.forward_added(n, x)
+        layer.mlp.forward_added(to(n, pass.compute), x)
     }
 
     /// Logits `[B, T, V]` of a [`hidden`](Self::hidden) output (or a part of its positions).
     pub fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
-        match &self.lm_head {
+        let hidden = to(hidden, self.compute.dtype());
+        let logits = match &self.lm_head {
             Some(head) => head.forward(hidden),
             None => product(hidden, self.embed_tokens.weight.val().transpose()),
-        }
+        };
+        to(logits, DType::F32)
     }
 
     /// `Σ weight · −log softmax(logits)[target]` in nats, `[1]`, over the positions of a
@@ -198,7 +221,7 @@ impl Decoder {
         let n = b * t;
         let (targets, weights) = (targets.reshape([n]), weights.reshape([n]));
         let (head, tied) = self.head();
-        if ops::available(&hidden.device()) && head.dtype() == DType::F32 {
+        if self.fused(&hidden.device()) && head.dtype() == DType::F32 {
             let hidden = hidden.reshape([n, d]);
             return ops::linear_cross_entropy(hidden, head, tied, targets, weights);
         }
@@ -209,7 +232,8 @@ impl Decoder {
 
     /// What the text and a teacher's `lesson` say about the positions of a hidden output
     /// `[B, T, D]`, with `targets` and `weights` `[B, T]`: see [`Mixture`]. No more than a
-    /// chunk's logits exist at once.
+    /// chunk's logits exist at once. The head's products are in f32, whatever the model computes
+    /// in.
     ///
     /// # Panics
     /// A sparse lesson names an id that the model does not have.

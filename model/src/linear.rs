@@ -1,9 +1,9 @@
 //! A linear layer: `y = x W + b`, with an optional low-rank adapter beside it.
 //!
 //! In: `[B, T, in]`. Out: `[B, T, out]`. Burn keeps a matrix as `[in, out]`, Hugging Face
-//! as `[out, in]`: building and saving transpose. Weights held in half precision are
-//! widened to f32 a block of columns at a time as they are used, so that the arithmetic
-//! is always f32's.
+//! as `[out, in]`: building and saving transpose. The arithmetic is that of the input's
+//! precision: weights held in half precision are widened for an input in f32, a block of
+//! columns at a time as they are used; weights in f32 are rounded for one in half precision.
 
 use burn::module::{Module, Param};
 use burn::tensor::module::{embedding, linear};
@@ -27,8 +27,8 @@ impl Linear {
     pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let (w, bias) = (self.weight.val(), self.bias.as_ref().map(|b| b.val()));
         let y = match bias {
-            bias if fused(&w) => linear_operation(x.clone(), w, bias),
-            Some(bias) => product(x.clone(), w) + bias.unsqueeze(),
+            bias if fused(&w) && fused(&x) => linear_operation(x.clone(), w, bias),
+            Some(bias) => product(x.clone(), w) + to(bias, x.dtype()).unsqueeze(),
             None => product(x.clone(), w),
         };
         match &self.adapter {
@@ -37,11 +37,14 @@ impl Linear {
         }
     }
 
-    /// `added + y`, of one shape.
+    /// `added + y`, of one shape, in the precision of `added`.
     pub(crate) fn forward_added(&self, x: Tensor<3>, added: Tensor<3>) -> Tensor<3> {
         match self.plain() {
-            Some(w) => linear_operation(x, w, Some(added)),
-            None => added + self.forward(x),
+            Some(w) if fused(&x) => linear_operation(x, w, Some(added)),
+            _ => {
+                let y = to(self.forward(x), added.dtype());
+                added + y
+            }
         }
     }
 
@@ -56,13 +59,21 @@ impl Linear {
 /// Weights widened at once from half precision: 64 MiB in f32.
 const WIDENED: usize = 1 << 24;
 
-/// `x` `[B, T, in]` times `weight` `[in, out]`.
+/// `x` in `dtype`.
+pub(crate) fn to<const D: usize>(x: Tensor<D>, dtype: DType) -> Tensor<D> {
+    if x.dtype() == dtype {
+        return x;
+    }
+    x.cast(dtype)
+}
+
+/// `x` `[B, T, in]` times `weight` `[in, out]`, in the precision of `x`.
 pub(crate) fn product(x: Tensor<3>, weight: Tensor<2>) -> Tensor<3> {
-    if fused(&weight) {
+    if fused(&weight) && fused(&x) {
         return linear_operation(x, weight, None::<Tensor<1>>);
     }
-    if weight.dtype() == x.dtype() {
-        return linear(x, weight, None);
+    if weight.dtype() == x.dtype() || x.dtype() != DType::F32 {
+        return linear(x.clone(), to(weight, x.dtype()), None);
     }
     let [input, output] = weight.dims();
     let step = (WIDENED / input).max(1);

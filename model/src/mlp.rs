@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use crate::linear::Linear;
-use crate::ops::{gated_mlp, swiglu};
+use crate::ops::{fused, gated_mlp, swiglu};
 
 /// See the module.
 #[derive(Module, Debug)]
@@ -21,7 +21,9 @@ impl Mlp {
     /// `added` and what the block makes of `x`; all `[B, T, D]`.
     pub(crate) fn forward_added(&self, x: Tensor<3>, added: Tensor<3>) -> Tensor<3> {
         let plain = [&self.gate_proj, &self.up_proj, &self.down_proj].map(Linear::plain);
-        if let [Some(gate), Some(up), Some(down)] = plain {
+        if let [Some(gate), Some(up), Some(down)] = plain
+            && fused(&x)
+        {
             return gated_mlp(x, [gate, up, down], added);
         }
         self.down_proj.forward_added(self.mix(x), added)

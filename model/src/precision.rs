@@ -30,6 +30,15 @@ impl Precision {
         }
     }
 
+    /// As a tensor's.
+    pub(crate) fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::F16 => DType::F16,
+            Self::Bf16 => DType::BF16,
+        }
+    }
+
     /// Bytes of one weight.
     pub fn size(self) -> usize {
         match self {

@@ -1,8 +1,8 @@
 //! Forward passes that must agree: packed documents and documents alone, with a cache and
 //! without, the head on all positions and on some.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use retort_model::{Cache, Decoder, Documents, ModelConfig, RandomInit, generate};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use retort_model::{Cache, Decoder, Documents, ModelConfig, Precision, RandomInit, generate};
 
 fn config(changes: serde_json::Value) -> ModelConfig {
     let mut v = serde_json::json!({
@@ -143,5 +143,39 @@ fn the_head_on_chosen_positions_gives_their_rows() {
             .copied()
             .collect();
         assert_close(&vec(some), &expected);
+    }
+}
+
+/// In bfloat16 the logits differ, but by its rounding alone; gradients come back in single precision.
+#[test]
+fn products_in_bfloat16_are_close_to_those_in_float32() {
+    let ids: Vec<i32> = (0..24).map(|i| (i * 17 + 3) % 53).collect();
+    for config in configs() {
+        let device = Device::flex().autodiff();
+        let full = Decoder::build(&config, &mut RandomInit::new(&config, 8), &device);
+        let half = full.clone().with_compute(Precision::Bf16);
+        let of = |model: &Decoder| {
+            let data = TensorData::new(ids.clone(), [3, 8]);
+            let logits = model.forward(Tensor::from_data(data, &device));
+            assert_eq!(logits.dtype(), DType::F32);
+            let grads = logits.clone().sin().sum().backward();
+            let weight = &model.layers[1].self_attn.k_proj.weight;
+            let grad = weight.val().grad(&grads).unwrap();
+            assert_eq!(grad.dtype(), DType::F32);
+            (vec(logits), vec(grad))
+        };
+        let ((a, da), (b, db)) = (of(&full), of(&half));
+        // Three layers of large weights make more of a rounding error on the way back.
+        for (a, b, bound) in [(a, b, 0.05), (da, db, 0.2)] {
+            let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|x| x * x).sum::<f32>().sqrt();
+            let size = norm(&mut a.iter().copied());
+            let error = norm(&mut a.iter().zip(&b).map(|(a, b)| a - b));
+            let share = error / size;
+            assert!(
+                (1e-4..bound).contains(&share),
+                "{:?} {share}",
+                config.model_type
+            );
+        }
     }
 }

@@ -99,7 +99,7 @@ fn go(
     let prepared = retort_train::prepare(recipe, &directory, &device, false, &|_| {})?;
     let steps = prepared.recipe.train.steps;
     let validation = prepared.data.validation().clone();
-    let bar = Training::new(name, 0, steps, true);
+    let bar = Training::new(name, [0, steps], None, true);
     let outcome = retort_train::train(prepared, objective, stop::flag(), &mut |e| bar.event(e))?;
     bar.finish();
     if outcome.stopped {

@@ -1,7 +1,8 @@
 //! Training steps a second on random ids, without data or checkpoints, for the comparison
 //! with PyTorch in `experiments/checks/train_speed.py`:
 //!
-//! `cargo run --release --example step_speed -p retort-train -- small|medium STEPS [DEVICE]`
+//! `cargo run --release --example step_speed -p retort-train -- small|medium STEPS [DEVICE [SETTING=VALUE…]]`, a setting being one of a
+//! recipe's `[train]`, such as `activation_checkpointing=true`
 //!
 //! Prints one line of JSON: the median step's seconds and its parts, tokens a second,
 //! FLOPs a second (6 a parameter and token without the embedding, 12 · layers · width ·
@@ -20,7 +21,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let usage = "usage: step_speed small|medium STEPS [DEVICE]";
+    let usage = "usage: step_speed small|medium STEPS [DEVICE [SETTING=VALUE…]]";
     let (shape, steps) = match args.as_slice() {
         [shape, steps, ..] => (shape.as_str(), steps.parse::<usize>().expect(usage)),
         _ => panic!("{usage}"),
@@ -39,12 +40,14 @@ fn main() {
     }))
     .expect("a config");
     let config = config.resolve().expect("sizes that fit together");
-    let mut model = Decoder::build(&config, &mut RandomInit::new(&config, 1), &device);
     let recipe: TrainConfig = toml::from_str(&format!(
         "steps = {steps}\nbatch_size = {rows}\nlr = 3e-4\nbeta2 = 0.999\n\
-         weight_decay = 0.01\ngrad_clip = 0"
+         weight_decay = 0.01\ngrad_clip = 0\n{}",
+        args.get(3..).unwrap_or_default().join("\n")
     ))
     .expect("a recipe");
+    let mut model = Decoder::build(&config, &mut RandomInit::new(&config, 1), &device)
+        .with_compute(recipe.precision);
     let rules = rules(&recipe, model.named_parameters()).expect("no groups");
     let mut optimizer = optimizer(&recipe, &rules);
     let ids = ids(rows * length, vocabulary);

@@ -8,6 +8,7 @@
 mod writer;
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -40,8 +41,42 @@ pub struct State {
     /// The validation loss of these weights, in nats a token, if they were evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_loss: Option<f64>,
+    /// The file of the optimizer's state beside this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optimizer: Option<Digest>,
     /// The next batch, and the data that it is of.
     pub cursor: Cursor,
+}
+
+/// What a file was when it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Digest {
+    /// Its size.
+    pub bytes: u64,
+    /// Its checksum (Castagnoli's polynomial).
+    pub crc32c: u32,
+}
+
+impl Digest {
+    fn of(path: &Path) -> Result<Self> {
+        let mut file = fs::File::open(path).map_err(Error::io(path))?;
+        let (mut digest, mut part) = (
+            Self {
+                bytes: 0,
+                crc32c: 0,
+            },
+            vec![0; 1 << 20],
+        );
+        loop {
+            let n = file.read(&mut part).map_err(Error::io(path))?;
+            if n == 0 {
+                return Ok(digest);
+            }
+            digest.bytes += n as u64;
+            digest.crc32c = crc32c::crc32c_append(digest.crc32c, &part[..n]);
+        }
+    }
 }
 
 /// The complete checkpoints of a run directory, by step.
@@ -163,7 +198,11 @@ fn write(aside: &Path, contents: &Contents) -> Result<()> {
         .save(&optimizer)
         .map_err(|e| Error::invalid(&optimizer, format!("cannot be written: {e}")))?;
     files::sync_all(aside)?;
-    let state = serde_json::to_vec_pretty(&contents.state).expect("the state serializes");
+    let state = State {
+        optimizer: Some(Digest::of(&optimizer)?),
+        ..contents.state.clone()
+    };
+    let state = serde_json::to_vec_pretty(&state).expect("the state serializes");
     files::write_atomic(&aside.join("state.json"), &state)
 }
 
@@ -220,8 +259,25 @@ pub fn load_state(checkpoint: &Path) -> Result<State> {
 }
 
 /// Puts the moments that `checkpoint` holds into `optimizer`.
-pub fn load_optimizer(checkpoint: &Path, optimizer: ModuleOptimizer) -> Result<ModuleOptimizer> {
+///
+/// # Errors
+/// The file is not the one that `state`, `checkpoint`'s, speaks of, or cannot be read.
+pub fn load_optimizer(
+    checkpoint: &Path,
+    state: &State,
+    optimizer: ModuleOptimizer,
+) -> Result<ModuleOptimizer> {
     let path = checkpoint.join("optimizer.bpk");
+    // A damaged file may still be read, with moments missing or wrong.
+    if let Some(written) = state.optimizer
+        && Digest::of(&path)? != written
+    {
+        return Err(Error::invalid(
+            &path,
+            "is damaged (it is not the file that state.json speaks of): remove this checkpoint's directory to \
+             go on from the one before",
+        ));
+    }
     optimizer
         .load(&path)
         .map_err(|e| Error::invalid(&path, format!("cannot be read: {e}")))

@@ -46,6 +46,9 @@ pub enum Error {
         /// What was asked for.
         name: String,
     },
+    /// The weights could not be asked the tasks of the recipe.
+    #[error("[tasks]: {0}")]
+    Tasks(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Too many batches in a row were passed over.
     #[error(
         "{in_a_row} batches in a row were passed over, the last at step {step} (loss {loss}, norm of the \

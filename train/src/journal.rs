@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::error::Result;
+use crate::examine::Examination;
 use crate::lines::Lines;
 use crate::metrics::{Evaluation, Metrics};
 use crate::tensorboard::Events;
@@ -83,6 +84,18 @@ impl Journal {
             .filter_map(|(name, v)| Some((name, v?)))
             .collect();
         self.events.scalars(e.step, &known)
+    }
+
+    /// An examination.
+    pub fn examination(&mut self, e: &Examination) -> Result<()> {
+        self.metrics.write(e)?;
+        let names = e
+            .tasks
+            .iter()
+            .map(|(name, v)| (format!("tasks/{name}"), *v));
+        let named: Vec<(String, f64)> = names.collect();
+        let scalars: Vec<(&str, f64)> = named.iter().map(|(n, v)| (n.as_str(), *v)).collect();
+        self.events.scalars(e.step, &scalars)
     }
 
     /// A sample.

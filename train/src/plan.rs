@@ -15,9 +15,11 @@ use retort_data::{Batch, Row, packed_rows};
 use retort_model::{Decoder, Kind, ModelConfig, tensors};
 use serde::Serialize;
 
+use crate::device::on_cpu;
 use crate::error::Result;
 use crate::groups::Rule;
 use crate::objective::Objective;
+use crate::peak::peak_flops_per_second;
 use crate::recipe::{Algorithm, Recipe};
 use crate::step::gradients;
 
@@ -81,6 +83,8 @@ pub struct Measured {
     pub tokens_per_second: f64,
     /// Floating-point operations a second.
     pub flops_per_second: f64,
+    /// The most that this processor can do, where it is what computes.
+    pub peak_flops_per_second: Option<f64>,
     /// The largest memory the process has held so far, where the system tells it.
     pub peak_resident_bytes: Option<u64>,
 }
@@ -167,6 +171,7 @@ impl Plan {
             seconds_per_step: seconds,
             tokens_per_second,
             flops_per_second: tokens_per_second * self.flops_per_token as f64,
+            peak_flops_per_second: on_cpu(&device).then(peak_flops_per_second),
             peak_resident_bytes: status("/proc/self/status", "VmHWM:"),
         });
         self.hours = Some(seconds * self.steps_left as f64 / 3600.0);

@@ -11,6 +11,7 @@ use retort_model::{LoraConfig, ModelConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::examine::Tasks;
 use overrides::apply_override;
 pub use train::{Algorithm, Group, Schedule, TrainConfig};
 
@@ -30,6 +31,9 @@ pub struct Recipe {
     pub lora: Option<LoraConfig>,
     /// How it is trained.
     pub train: TrainConfig,
+    /// What the weights are asked on the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<Tasks>,
     /// The teacher, for `retort distill`, which gives the table its meaning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher: Option<toml::Table>,
@@ -98,6 +102,9 @@ impl Recipe {
             check::<ModelConfig>(&table, "model", path)?;
         }
         check::<TrainConfig>(&table, "train", path)?;
+        if table.contains_key("tasks") {
+            check::<Tasks>(&table, "tasks", path)?;
+        }
         let recipe: Self = table
             .try_into()
             .map_err(|e: toml::de::Error| Error::invalid(path, one_line(&e)))?;

@@ -15,6 +15,7 @@ use retort_model::{Decoder, ModelConfig, RandomInit};
 
 use crate::checkpoint::{self, EMA, State};
 use crate::error::{Error, Result};
+use crate::examine::Examiner;
 use crate::files;
 use crate::groups::{self, Rule};
 use crate::guard::Guard;
@@ -38,6 +39,8 @@ pub struct Prepared {
     pub data: Data,
     /// The model's shape.
     pub config: ModelConfig,
+    /// Who asks the weights `[tasks]`; nobody does where there is none.
+    pub examiner: Option<Box<dyn Examiner>>,
     pub(crate) model: Decoder,
     /// The average of the weights, without autodiff.
     pub(crate) ema: Option<Decoder>,
@@ -152,8 +155,8 @@ pub fn prepare(
     let cursor = state.as_ref().map(|state| &state.cursor);
     let data = Data::open(&recipe.data, &tokenizer, Some(run), cursor, progress)?;
     let mut optimizer = optimizer(&recipe.train, &rules);
-    if let Some(checkpoint) = &checkpoint {
-        optimizer = checkpoint::load_optimizer(checkpoint, optimizer)?;
+    if let (Some(checkpoint), Some(state)) = (&checkpoint, &state) {
+        optimizer = checkpoint::load_optimizer(checkpoint, state, optimizer)?;
     }
     let ema = match (&checkpoint, recipe.train.ema_decay > 0.0) {
         (_, false) => None,
@@ -166,6 +169,7 @@ pub fn prepare(
         seconds: 0.0,
         guard: Guard::default(),
         validation_loss: None,
+        optimizer: None,
         cursor: data.start(),
     });
     fs::create_dir_all(run).map_err(Error::io(run))?;
@@ -177,6 +181,7 @@ pub fn prepare(
         tokenizer,
         data,
         config,
+        examiner: None,
         model,
         ema,
         rules,
@@ -192,7 +197,7 @@ fn model(
     checkpoint: Option<&Path>,
     device: &Device,
 ) -> Result<(ModelConfig, Decoder)> {
-    Ok(match (checkpoint, &recipe.model) {
+    let (config, model) = match (checkpoint, &recipe.model) {
         (Some(directory), _) if recipe.lora.is_none() => retort_model::load(directory, device)?,
         (_, ModelSection::From(section)) => {
             let (config, model) = retort_model::load(&section.from, device)?;
@@ -204,7 +209,8 @@ fn model(
             let model = Decoder::build(&config, &mut init, device);
             (config, model)
         }
-    })
+    };
+    Ok((config, model.with_compute(recipe.train.precision)))
 }
 
 /// `model` with the adapters that `recipe` asks for, if any: new, or those of `checkpoint`.
@@ -227,7 +233,7 @@ fn averaged(recipe: &Recipe, directory: &Path, device: &Device) -> Result<Decode
         }
         _ => retort_model::load(directory, device)?.1,
     };
-    Ok(average.valid())
+    Ok(average.with_compute(recipe.train.precision).valid())
 }
 
 /// Fills what a recipe may leave to the tokenizer and the data.

@@ -15,6 +15,7 @@ use crate::checkpoint::{self, Contents, Keep, Writer};
 use crate::ema;
 use crate::error::{Error, Result};
 use crate::evaluate::{Validation, evaluate, target_bytes};
+use crate::examine::Examination;
 use crate::guard::Skip;
 use crate::journal::{Journal, Sample};
 use crate::metrics::{Evaluation, Metrics};
@@ -33,6 +34,8 @@ pub enum Event<'a> {
     Skipped(u64, Skip),
     /// The validation split was evaluated.
     Evaluated(&'a Evaluation),
+    /// The weights were asked the recipe's tasks.
+    Examined(&'a Examination),
     /// A prompt of the recipe was continued.
     Sampled(&'a Sample),
     /// A checkpoint is complete.
@@ -79,6 +82,8 @@ pub fn train(
         stopped = stop.load(Ordering::Relaxed) && step < steps;
         let t = &run.prepared.recipe.train;
         let last = step == steps;
+        let tasks = run.prepared.recipe.tasks.as_ref();
+        let examination = tasks.is_some_and(|tasks| due(step, tasks.every) || last);
         let (evaluation, sampling, saving) = (
             due(step, t.eval_every) || last,
             due(step, t.sample_every),
@@ -86,6 +91,9 @@ pub fn train(
         );
         if evaluation {
             run.evaluate(on_event)?;
+        }
+        if examination {
+            run.examine(on_event)?;
         }
         if sampling {
             run.sample(on_event)?;
@@ -245,6 +253,25 @@ impl Running {
             self.journal.evaluation(evaluation)?;
             on_event(Event::Evaluated(evaluation));
         }
+        Ok(())
+    }
+
+    /// Asks the weights what the recipe's tasks ask.
+    fn examine(&mut self, on_event: &mut dyn FnMut(Event<'_>)) -> Result<()> {
+        let p = &self.prepared;
+        let Some(examiner) = &p.examiner else {
+            return Ok(());
+        };
+        let start = Instant::now();
+        let found = examiner.examine(&p.model.valid(), &p.tokenizer);
+        let examination = Examination {
+            step: p.state.step,
+            tokens: p.state.tokens,
+            tasks: found.map_err(Error::Tasks)?,
+            tasks_seconds: start.elapsed().as_secs_f64(),
+        };
+        self.journal.examination(&examination)?;
+        on_event(Event::Examined(&examination));
         Ok(())
     }
 

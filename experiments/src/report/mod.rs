@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::metrics::read_all;
 
 /// Writes `index.html` (with the plots inside, for light and dark), `loss.svg`,
-/// `learning-rate.svg`, `throughput.svg` and `metrics.csv` into `out`, which is made if need be.
+/// `learning-rate.svg`, `gradient-norm.svg`, `throughput.svg`, where tasks were asked `tasks.svg`, and `metrics.csv` into `out`, which is made if need be.
 /// Returns the path of the page.
 ///
 /// Nothing is written before every run has been read and every plot drawn; each file takes its

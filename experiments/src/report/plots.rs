@@ -4,6 +4,8 @@
 //! Ink (axes, text, grid) is drawn in one colour that is afterwards made `currentColor`, so that a
 //! plot takes the page's colour, light or dark; curves keep colours that are clear on both.
 
+use std::collections::BTreeSet;
+
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
@@ -100,10 +102,22 @@ pub(super) fn draw(runs: &[Run]) -> Result<Vec<Plot>> {
             single(|r| r.lr),
         ),
         (
+            "gradient-norm.svg",
+            "Norm of the gradients before clipping",
+            Base::Zero,
+            single(|r| r.grad_norm),
+        ),
+        (
             "throughput.svg",
             "Training speed (tokens/s)",
             Base::Zero,
             single(|r| r.tokens_per_second),
+        ),
+        (
+            "tasks.svg",
+            "Likelihood tasks (each figure as lm-evaluation-harness names it)",
+            Base::Data,
+            tasks(runs),
         ),
     ];
     let mut plots = Vec::new();
@@ -148,6 +162,26 @@ fn losses(runs: &[Run]) -> Vec<Curve> {
             stroke,
             points: validation,
         });
+    }
+    curves
+}
+
+/// A curve for every task of every run: its first figure, which is its accuracy where it has one.
+fn tasks(runs: &[Run]) -> Vec<Curve> {
+    let mut curves = Vec::new();
+    for run in runs {
+        let figures = run.examinations.iter().filter_map(|r| r.tasks.as_ref());
+        let names: BTreeSet<&String> = figures.flat_map(|tasks| tasks.keys()).collect();
+        let mut names: Vec<&String> = names.into_iter().collect();
+        names.dedup_by_key(|name| name.split_once('/').map_or(&name[..], |(task, _)| task));
+        for name in names {
+            curves.push(Curve {
+                label: Some(format!("{} {name}", run.name)),
+                colour: COLOURS[curves.len() % COLOURS.len()],
+                stroke: Stroke::Marked,
+                points: points(&run.examinations, |r| r.tasks.as_ref()?.get(name).copied()),
+            });
+        }
     }
     curves
 }

@@ -116,6 +116,7 @@ mod tests {
             tokens_per_second: None,
             seconds: None,
             validation_loss: None,
+            tasks: None,
         };
         let records: Vec<Record> = (0..10_000).map(record).collect();
         let thinned = points(&records, |r| r.loss);

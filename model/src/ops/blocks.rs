@@ -10,9 +10,10 @@
 //! B batch, T queries, S keys (T and what a cache holds), H query heads, K key/value heads,
 //! E head_dim.
 
-use burn::tensor::{Bool, Device, Tensor, TensorData};
+use burn::tensor::{Bool, DType, Device, Tensor, TensorData};
 
 use crate::documents::Documents;
+use crate::linear::to;
 
 /// A block of queries against the keys it may see.
 pub(crate) struct Block {
@@ -87,7 +88,8 @@ fn ranges(t: usize, step: usize) -> impl Iterator<Item = std::ops::Range<usize>>
 }
 
 /// `softmax(q kᵀ) v` under `blocks`' masks: `q` `[B, H, T, E]` already scaled, `key` and
-/// `value` `[B, K, S, E]`. Answers `[B, H, T, E]`.
+/// `value` `[B, K, S, E]`, all of one precision. Answers `[B, H, T, E]` in it; the softmax is
+/// f32's.
 pub(crate) fn attend(
     q: Tensor<4>,
     key: Tensor<4>,
@@ -108,6 +110,7 @@ pub(crate) fn attend(
             .reshape([b, k, stacked, e])
             .matmul(narrow(&key).swap_dims(2, 3))
             .reshape([b, h, rows, keys]);
+        let scores = to(scores, DType::F32);
         let scores = match &block.forbidden {
             Some(mask) => scores.mask_fill(mask.clone(), f32::NEG_INFINITY),
             None => scores,
@@ -115,11 +118,11 @@ pub(crate) fn attend(
         let largest = scores.clone().detach().max_dim(3);
         let weights = (scores - largest).exp();
         let sums = weights.clone().sum_dim(3);
-        let mixed = weights
+        let mixed = to(weights, value.dtype())
             .reshape([b, k, stacked, keys])
             .matmul(narrow(&value))
             .reshape([b, h, rows, e]);
-        mixed / sums
+        to(to(mixed, DType::F32) / sums, value.dtype())
     });
     let mut parts: Vec<Tensor<4>> = parts.collect();
     if parts.len() == 1 {

@@ -19,6 +19,7 @@ use burn::nn::RmsNorm;
 use burn::tensor::{DType, Device, Int, Tensor, activation};
 
 use crate::distillation::{Lesson, Mixture, Student};
+use crate::linear::to;
 use backend::FusedOps;
 
 pub(crate) use attention::Geometry;
@@ -100,7 +101,8 @@ pub(crate) fn gated_mlp(
 pub(crate) fn rms_norm<const D: usize>(norm: &RmsNorm, x: Tensor<D>) -> Tensor<D> {
     let w = norm.gamma.val();
     if !(fused(&x) && fused(&w)) {
-        return norm.forward(x);
+        let dtype = x.dtype();
+        return to(norm.forward(to(x, w.dtype())), dtype);
     }
     Tensor::from_dispatch(Dispatch::rms_norm(
         x.into_dispatch(),

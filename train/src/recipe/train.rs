@@ -1,5 +1,6 @@
 //! `[train]`: how the weights are changed, when the run is looked at, and what is kept of it.
 
+use retort_model::Precision;
 use serde::{Deserialize, Serialize};
 
 /// `[train]`.
@@ -8,6 +9,10 @@ use serde::{Deserialize, Serialize};
 pub struct TrainConfig {
     /// Updates of the weights.
     pub steps: u64,
+    /// What products are computed in: `float32`, or on a GPU `bfloat16`. Weights, gradients and
+    /// sums are float32 in either.
+    #[serde(default)]
+    pub precision: Precision,
     /// Sequences in one forward pass.
     pub batch_size: usize,
     /// Forward passes whose gradients make one update.
@@ -214,6 +219,11 @@ impl TrainConfig {
                 "must be at least 1",
             ),
             (self.max_skipped == 0, "max_skipped", "must be at least 1"),
+            (
+                self.precision == Precision::F16,
+                "precision",
+                "must be float32 or bfloat16: gradients fall below what float16 can hold",
+            ),
             (
                 self.spike_factor != 0.0
                     && !(self.spike_factor.is_finite() && self.spike_factor > 1.0),

@@ -88,3 +88,25 @@ fn another_runs_checkpoint_is_refused() {
     let message = error.to_string();
     assert!(message.contains("model.intermediate_size"), "{message}");
 }
+
+/// A file of the right length with one wrong byte was read without a word, and training went on from other moments.
+#[test]
+fn a_damaged_optimizer_state_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let checkpoint = go(recipe(&[]), &run, false, 5).checkpoint;
+    let path = checkpoint.join("optimizer.bpk");
+    let whole = fs::read(&path).unwrap();
+    let mut damaged = whole.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    for bytes in [&damaged[..], &whole[..whole.len() - 1]] {
+        fs::write(&path, bytes).unwrap();
+        let message = match try_go(recipe(&[]), &run, true, u64::MAX, &CrossEntropy) {
+            Ok(_) => panic!("went on from a damaged file"),
+            Err(e) => e.to_string(),
+        };
+        assert!(message.contains("optimizer.bpk: is damaged"), "{message}");
+    }
+    fs::write(&path, &whole).unwrap();
+    go(recipe(&[]), &run, true, u64::MAX);
+}

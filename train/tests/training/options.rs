@@ -1,6 +1,11 @@
 //! Optimizers, schedules, groups, averages and samples as recipes name them.
 
 use std::fs;
+use std::sync::atomic::AtomicBool;
+
+use retort_data::Tokenizer;
+use retort_model::Decoder;
+use retort_train::{CrossEntropy, Event, Examiner, Figures, prepare, train};
 
 use super::{go, losses, recipe, weights};
 
@@ -163,4 +168,76 @@ fn activation_checkpointing_changes_memory_and_not_the_losses() {
         let resumed = go(recipe(&with), &parts, true, u64::MAX);
         assert_eq!(weights(&end.checkpoint), weights(&resumed.checkpoint));
     }
+}
+
+/// Answers how many layers it was shown.
+struct Layers;
+
+impl Examiner for Layers {
+    fn examine(
+        &self,
+        model: &Decoder,
+        tokenizer: &Tokenizer,
+    ) -> Result<Figures, Box<dyn std::error::Error + Send + Sync>> {
+        assert_eq!(tokenizer.vocab_size(), model.config().vocab_size);
+        Ok([("layers/acc".to_owned(), model.layers.len() as f64)].into())
+    }
+}
+
+#[test]
+fn tasks_are_asked_when_they_are_due_and_change_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let plain = go(recipe(&[]), &dir.path().join("plain"), false, u64::MAX);
+    let run = dir.path().join("asked");
+    let device = retort_train::device("cpu").unwrap();
+    let changes = ["tasks={names=[\"layers\"], data=[\".\"], every=5}"];
+    let mut prepared = prepare(recipe(&changes), &run, &device, false, &|_| {}).unwrap();
+    prepared.examiner = Some(Box::new(Layers));
+    let mut told = Vec::new();
+    let stop = AtomicBool::new(false);
+    let asked = train(prepared, &CrossEntropy, &stop, &mut |event| {
+        if let Event::Examined(e) = event {
+            told.push(e.step);
+        }
+    })
+    .unwrap();
+    assert_eq!(told, [5, 10, 12]);
+    assert_eq!(weights(&plain.checkpoint), weights(&asked.checkpoint));
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let found: Vec<u64> = text
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .filter(|v| v["tasks"]["layers/acc"] == 2.0)
+        .map(|v| v["step"].as_u64().unwrap())
+        .collect();
+    assert_eq!(found, told);
+    // What is asked may change between a run and its resumption.
+    go(recipe(&[]), &run, true, u64::MAX);
+}
+
+#[test]
+fn products_in_bfloat16_train_to_about_the_same_loss() {
+    let dir = tempfile::tempdir().unwrap();
+    let train = |name: &str, changes: &[&str]| {
+        let end = go(recipe(changes), &dir.path().join(name), false, u64::MAX);
+        (end.validation.unwrap().validation_loss, end.checkpoint)
+    };
+    let (full, _) = train("full", &[]);
+    let half = [
+        "train.precision=bfloat16",
+        "train.activation_checkpointing=true",
+    ];
+    let (half, checkpoint) = train("half", &half);
+    assert!(
+        half != full && (half - full).abs() < 0.03 * full,
+        "{half} {full}"
+    );
+    // Weights and moments stay in single precision.
+    let bytes = weights(&checkpoint);
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header = String::from_utf8_lossy(&bytes[8..header]).into_owned();
+    assert!(
+        header.contains("\"F32\"") && !header.contains("BF16"),
+        "{header}"
+    );
 }

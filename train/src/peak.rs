@@ -1,0 +1,61 @@
+//! How much arithmetic this machine's processor can do at once: what a run's is compared with.
+//!
+//! Nothing in; out floating-point operations a second of all threads together, in fused multiply-adds of f32 vectors
+//! that depend on nothing but themselves, with the widest instructions there are. No product of matrices can be faster.
+
+use std::time::Instant;
+
+use pulp::{Arch, Simd, WithSimd};
+
+/// Sums that are added to in turn: enough to hide the latency of an addition.
+const SUMS: usize = 12;
+/// Additions to each of them in one measurement, some milliseconds.
+const ROUNDS: usize = 1 << 20;
+/// Measurements, of which the fastest counts.
+const TIMES: usize = 5;
+
+struct Loop;
+
+impl WithSimd for Loop {
+    /// Operations done, and what they came to, which nobody can leave out.
+    type Output = (f64, f32);
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
+        let mut sums = [simd.splat_f32s(1.0); SUMS];
+        let (factor, term) = (simd.splat_f32s(0.999_999), simd.splat_f32s(1e-6));
+        for _ in 0..ROUNDS {
+            for sum in &mut sums {
+                *sum = simd.mul_add_f32s(*sum, factor, term);
+            }
+        }
+        let total = sums
+            .into_iter()
+            .fold(simd.splat_f32s(0.0), |a, b| simd.add_f32s(a, b));
+        let operations = 2 * SUMS * ROUNDS * S::F32_LANES;
+        (operations as f64, simd.reduce_sum_f32s(total))
+    }
+}
+
+/// Measures it, in about a twentieth of a second.
+pub fn peak_flops_per_second() -> f64 {
+    let arch = Arch::new();
+    let measure = || {
+        let start = Instant::now();
+        let operations: f64 = rayon::broadcast(|_| std::hint::black_box(arch.dispatch(Loop)).0)
+            .iter()
+            .sum();
+        operations / start.elapsed().as_secs_f64()
+    };
+    (0..TIMES).map(|_| measure()).fold(0.0, f64::max)
+}
+
+#[cfg(test)]
+mod tests {
+    /// A product of matrices stays below it.
+    #[test]
+    fn no_sum_is_faster_than_the_peak() {
+        let peak = super::peak_flops_per_second();
+        assert!(peak.is_finite() && peak > 1e8, "{peak}");
+    }
+}
