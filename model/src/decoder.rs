@@ -14,7 +14,7 @@
 
 use std::sync::Arc;
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::{Embedding, RmsNorm};
 use burn::tensor::{DType, Int, Tensor, TensorData};
 
@@ -54,6 +54,8 @@ pub struct Decoder {
     pub norm: RmsNorm,
     /// The head, `[D, V]`; absent when tied to the embedding.
     pub lm_head: Option<Linear>,
+    /// Matrices trained beside the model, `[in, out]` each; no part of it (`beside.rs`).
+    pub beside: Vec<Param<Tensor<2>>>,
     #[module(skip)]
     pub(crate) config: ModelConfig,
 }

@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""What each way of learning from a teacher is worth on generated stories, at equal steps, and what it takes.
+
+    cargo build --release --bins
+    target/release/retort demo --out DEMO
+    python3 experiments/checks/distill_stories.py DEMO --work DIR [--steps 300] [--seeds 1 2 3] [--only hidden]
+
+Students of the demo's shape (width 64, two layers) and of the teacher's width (96) learn from the demo's
+teacher (width 96, three layers) with `experiments/recipes/demo/student.toml` and, each, one table more.
+Prints the held-out loss after the last step, mean and range over the seeds, and seconds a
+step (a run's mean, the median of the seeds, the ways in turn). Runs that are done are not run again.
+"""
+import argparse
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+WIDE = ["model.hidden_size=96", "model.intermediate_size=256", "model.num_attention_heads=3"]
+OWN = "prompt=16,new_tokens={n},temperature=1.0"
+WAYS = {  # name: (of the teacher's width, keys)
+    "text alone": (False, None),
+    "outputs alone (the recipe)": (False, []),
+    "and hidden": (False, ["teacher.hidden.weight=1.0"]),
+    "and attention": (False, ["teacher.attention.weight=1.0"]),
+    "and both": (False, ["teacher.hidden.weight=0.5", "teacher.attention.weight=0.5"]),
+    "and both, fading": (False, [f"teacher.{t}.weight={{from=1.0,to=0.0,steps=150}}" for t in ("hidden", "attention")]),
+    "on policy, half of the steps": (False, [f"teacher.on_policy={{fraction=0.5,{OWN.format(n=48)}}}"]),
+    "on policy, all steps": (False, [f"teacher.on_policy={{fraction=1.0,{OWN.format(n=48)}}}"]),
+    "wide: outputs alone": (True, []),
+    "wide: and hidden, projected": (True, ["teacher.hidden.weight=1.0"]),
+    "wide: and hidden, as it is": (True, ["teacher.hidden={weight=1.0,projection=false}"]),
+    "wide: 60 steps block by block": (True, ["teacher.blockwise.steps=60"]),
+    "wide: 150 steps block by block": (True, ["teacher.blockwise.steps=150"]),
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("demo", type=pathlib.Path)
+    parser.add_argument("--work", type=pathlib.Path, required=True)
+    parser.add_argument("--bin", type=pathlib.Path, default=ROOT / "target/release/retort")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--only", default="", help="ways with this in their name")
+    args = parser.parse_args()
+    teacher = newest(args.demo / "teacher")
+    found = {way: [] for way in WAYS if args.only in way}
+    for seed in args.seeds:
+        for way in found:
+            wide, keys = WAYS[way]
+            run = args.work / "".join(c if c.isalnum() else "-" for c in f"{way}-{args.steps}-{seed}")
+            if not (run / f"checkpoints/step-{args.steps}").exists():
+                go(args, run, teacher, (WIDE if wide else []) + (keys or []), keys is not None, seed)
+            found[way].append(figures(run))
+            print(f"{way}, seed {seed}: {found[way][-1]}", file=sys.stderr, flush=True)
+    print("| way | held-out loss, nats/token | over the seeds | ms a step |\n| --- | --- | --- | --- |")
+    for way, all_of_it in found.items():
+        losses = [loss for loss, _ in all_of_it]
+        seconds = statistics.median(s for _, s in all_of_it)
+        print(f"| {way} | {statistics.mean(losses):.4f} | {min(losses):.4f} to {max(losses):.4f} | {1e3 * seconds:.0f} |")
+
+
+def go(args, run, teacher, keys, taught, seed):
+    text = (ROOT / "experiments/recipes/demo/student.toml").read_text()
+    if not taught:
+        text = text[: text.index("[teacher]")]
+    args.work.mkdir(parents=True, exist_ok=True)
+    recipe = run.parent / f"{run.name}.toml"
+    recipe.write_text(text)
+    sets = [f"data.source={json.dumps(str(args.demo / 'corpus'))}", f"data.tokenizer={json.dumps(str(args.demo / 'tokenizer'))}"]
+    sets += [f"seed={seed}", f"train.steps={args.steps}", f"train.eval_every={args.steps}"]
+    sets += [f"teacher.path={json.dumps(str(teacher))}"] * taught + keys
+    command = [args.bin, "distill" if taught else "train", recipe, "--run", run, "--resume"]
+    command += [a for s in sets for a in ("--set", s)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def newest(run):
+    return max((run / "checkpoints").iterdir(), key=lambda p: int(p.name.removeprefix("step-")))
+
+
+def figures(run):
+    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    total = [m["seconds"] for m in metrics if "grad_norm" in m]
+    return metrics[-1]["validation_loss"], statistics.mean(b - a for a, b in zip(total, total[1:]))
+
+
+if __name__ == "__main__":
+    main()
