@@ -83,6 +83,14 @@ impl OnPolicyConfig {
     }
 }
 
+/// How many steps from `from` on and before `next` were on the student's text.
+#[derive(Default)]
+struct Counted {
+    from: u64,
+    next: u64,
+    count: u64,
+}
+
 /// Steps on the student's own text.
 pub struct OnPolicy {
     config: OnPolicyConfig,
@@ -91,8 +99,7 @@ pub struct OnPolicy {
     vocabulary: usize,
     /// Ends a document.
     end: u32,
-    /// Steps counted so far, and those of them on the student's text.
-    counted: Mutex<(u64, u64)>,
+    counted: Mutex<Counted>,
 }
 
 impl OnPolicy {
@@ -114,7 +121,7 @@ impl OnPolicy {
             seed,
             vocabulary: tokenizer.vocab_size().min(vocabulary),
             end: tokenizer.eot(),
-            counted: Mutex::new((0, 0)),
+            counted: Mutex::default(),
         })
     }
 
@@ -128,14 +135,18 @@ impl OnPolicy {
     /// How many updates from number `from` to `step`, both included, are.
     pub fn until(&self, from: u64, step: u64) -> u64 {
         let mut counted = self.counted.lock().unwrap_or_else(|e| e.into_inner());
-        if counted.0 > step + 1 || counted.0 < from {
-            *counted = (from, 0);
+        if counted.from != from || counted.next > step + 1 {
+            *counted = Counted {
+                from,
+                next: from,
+                count: 0,
+            };
         }
-        while counted.0 <= step {
-            counted.1 += u64::from(self.at(counted.0));
-            counted.0 += 1;
+        while counted.next <= step {
+            counted.count += u64::from(self.at(counted.next));
+            counted.next += 1;
         }
-        counted.1
+        counted.count
     }
 
     /// A number that belongs to `step` and `row`.

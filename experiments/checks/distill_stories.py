@@ -7,12 +7,14 @@
 
 Students of the demo's shape (width 64, two layers) and of the teacher's width (96) learn from the demo's
 teacher (width 96, three layers) with `experiments/recipes/demo/student.toml` and, each, one table more.
-Prints the held-out loss after the last step, mean and range over the seeds, and seconds a
-step (a run's mean, the median of the seeds, the ways in turn). Runs that are done are not run again.
+Prints the held-out loss after the last step, mean and range over the seeds, and what a step takes: time on
+the clock, and of the processors (all of a run's, reading and evaluation included, over its steps), medians
+over the seeds, the ways in turn. Runs that are done are not run again.
 """
 import argparse
 import json
 import pathlib
+import resource
 import statistics
 import subprocess
 import sys
@@ -52,30 +54,36 @@ def main():
         for way in found:
             wide, keys = WAYS[way]
             run = args.work / "".join(c if c.isalnum() else "-" for c in f"{way}-{args.steps}-{seed}")
-            if not (run / f"checkpoints/step-{args.steps}").exists():
+            if not (run / "cpu_seconds_per_step").exists():
                 go(args, run, teacher, (WIDE if wide else []) + (keys or []), keys is not None, seed)
             found[way].append(figures(run))
             print(f"{way}, seed {seed}: {found[way][-1]}", file=sys.stderr, flush=True)
-    print("| way | held-out loss, nats/token | over the seeds | ms a step |\n| --- | --- | --- | --- |")
+    print("| way | held-out loss, nats/token | over the seeds | ms a step | CPU ms a step |\n| --- | --- | --- | --- | --- |")
     for way, all_of_it in found.items():
-        losses = [loss for loss, _ in all_of_it]
-        seconds = statistics.median(s for _, s in all_of_it)
-        print(f"| {way} | {statistics.mean(losses):.4f} | {min(losses):.4f} to {max(losses):.4f} | {1e3 * seconds:.0f} |")
+        losses, clock, cpu = zip(*all_of_it)
+        takes = " | ".join(f"{1e3 * statistics.median(seconds):.0f}" for seconds in (clock, cpu))
+        print(f"| {way} | {statistics.mean(losses):.4f} | {min(losses):.4f} to {max(losses):.4f} | {takes} |")
 
 
 def go(args, run, teacher, keys, taught, seed):
     text = (ROOT / "experiments/recipes/demo/student.toml").read_text()
     if not taught:
-        text = text[: text.index("[teacher]")]
+        text = text[: text.index("\n[teacher]")]
     args.work.mkdir(parents=True, exist_ok=True)
     recipe = run.parent / f"{run.name}.toml"
     recipe.write_text(text)
     sets = [f"data.source={json.dumps(str(args.demo / 'corpus'))}", f"data.tokenizer={json.dumps(str(args.demo / 'tokenizer'))}"]
-    sets += [f"seed={seed}", f"train.steps={args.steps}", f"train.eval_every={args.steps}"]
+    sets += [f"seed={seed}", f"train.steps={args.steps}", f"train.eval_every={args.steps}", f"train.warmup_steps={args.steps // 10}"]
     sets += [f"teacher.path={json.dumps(str(teacher))}"] * taught + keys
     command = [args.bin, "distill" if taught else "train", recipe, "--run", run, "--resume"]
     command += [a for s in sets for a in ("--set", s)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{command}: {done.stderr}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    (run / "cpu_seconds_per_step").write_text(str(cpu / args.steps))
 
 
 def newest(run):
@@ -85,7 +93,8 @@ def newest(run):
 def figures(run):
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     total = [m["seconds"] for m in metrics if "grad_norm" in m]
-    return metrics[-1]["validation_loss"], statistics.mean(b - a for a, b in zip(total, total[1:]))
+    clock = statistics.mean(b - a for a, b in zip(total, total[1:]))
+    return metrics[-1]["validation_loss"], clock, float((run / "cpu_seconds_per_step").read_text())
 
 
 if __name__ == "__main__":
