@@ -28,14 +28,14 @@ WAYS = {  # name: (of the teacher's width, keys)
     "and hidden": (False, ["teacher.hidden.weight=1.0"]),
     "and attention": (False, ["teacher.attention.weight=1.0"]),
     "and both": (False, ["teacher.hidden.weight=0.5", "teacher.attention.weight=0.5"]),
-    "and both, fading": (False, [f"teacher.{t}.weight={{from=1.0,to=0.0,steps=150}}" for t in ("hidden", "attention")]),
+    "and both, fading": (False, [f"teacher.{t}.weight={{from=1.0,to=0.0,steps=HALF}}" for t in ("hidden", "attention")]),
     "on policy, half of the steps": (False, [f"teacher.on_policy={{fraction=0.5,{OWN.format(n=48)}}}"]),
     "on policy, all steps": (False, [f"teacher.on_policy={{fraction=1.0,{OWN.format(n=48)}}}"]),
     "wide: outputs alone": (True, []),
     "wide: and hidden, projected": (True, ["teacher.hidden.weight=1.0"]),
     "wide: and hidden, as it is": (True, ["teacher.hidden={weight=1.0,projection=false}"]),
-    "wide: 60 steps block by block": (True, ["teacher.blockwise.steps=60"]),
-    "wide: 150 steps block by block": (True, ["teacher.blockwise.steps=150"]),
+    "wide: a fifth of the steps block by block": (True, ["teacher.blockwise.steps=FIFTH"]),
+    "wide: half of the steps block by block": (True, ["teacher.blockwise.steps=HALF"]),
 }
 
 
@@ -73,7 +73,8 @@ def go(args, run, teacher, keys, taught, seed):
     recipe = run.parent / f"{run.name}.toml"
     recipe.write_text(text)
     sets = [f"data.source={json.dumps(str(args.demo / 'corpus'))}", f"data.tokenizer={json.dumps(str(args.demo / 'tokenizer'))}"]
-    sets += [f"seed={seed}", f"train.steps={args.steps}", f"train.eval_every={args.steps}", f"train.warmup_steps={args.steps // 10}"]
+    sets += [f"seed={seed}", f"train.steps={args.steps}", f"train.eval_every={args.steps}", f"train.warmup_steps={min(30, args.steps // 2)}"]
+    keys = [k.replace("HALF", str(args.steps // 2)).replace("FIFTH", str(args.steps // 5)) for k in keys]
     sets += [f"teacher.path={json.dumps(str(teacher))}"] * taught + keys
     command = [args.bin, "distill" if taught else "train", recipe, "--run", run, "--resume"]
     command += [a for s in sets for a in ("--set", s)]
