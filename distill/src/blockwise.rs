@@ -6,7 +6,7 @@
 //! mean over the parts of `Σ weight · |part(x) − y|² / |y|²` (see [`relative_error`]). All parts
 //! learn in one pass, none waits for those before it, and the gradient of each stays within it:
 //! one part's activations exist at a time. The embedding, the last norm and the head are left
-//! as they are.
+//! as they are: the phase is for students that have their teacher's, cut out of it.
 //!
 //! Source: Puzzle's blockwise local distillation (Bercovich et al., arXiv 2411.19146, section 3);
 //! which layers answer to which, as Minitron drops layers (Muralidharan et al., arXiv

@@ -22,6 +22,8 @@ pub struct Distillation {
     matching: Matching,
     blockwise: Option<Blockwise>,
     on_policy: Option<OnPolicy>,
+    /// Whether the student has weights to begin with.
+    from_checkpoint: bool,
 }
 
 /// What of the teacher can be had.
@@ -72,6 +74,7 @@ impl Distillation {
         });
         Ok(Self {
             on_policy: on_policy.transpose()?,
+            from_checkpoint: matches!(recipe.model, ModelSection::From(_)),
             teacher,
             config,
             matching,
@@ -90,6 +93,13 @@ impl Distillation {
                 phase.parts(),
                 phase.lr_scale
             ));
+            if !self.from_checkpoint {
+                lines.push(
+                    "the embedding and the head, random here, learn nothing in these steps: they \
+                     are for a student that `retort prune` cut out of its teacher"
+                        .into(),
+                );
+            }
         }
         if !self.matching.is_empty() {
             let [hidden, attention] = self.matching.counts();

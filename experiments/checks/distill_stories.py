@@ -5,8 +5,9 @@
     target/release/retort demo --out DEMO
     python3 experiments/checks/distill_stories.py DEMO --work DIR [--steps 300] [--seeds 1 2 3] [--only hidden]
 
-Students of the demo's shape (width 64, two layers) and of the teacher's width (96) learn from the demo's
-teacher (width 96, three layers) with `experiments/recipes/demo/student.toml` and, each, one table more.
+Students of the demo's shape (width 64, two layers), of the teacher's width (96), and cut out of the teacher
+(its layers 0 and 2, learning rate 2e-3) learn from the demo's teacher (width 96, three layers) with
+`experiments/recipes/demo/student.toml` and, each, one table more.
 Prints the held-out loss after the last step, mean and range over the seeds, and what a step takes: time on
 the clock, and of the processors (all of a run's, reading and evaluation included, over its steps), medians
 over the seeds, the ways in turn. Runs that are done are not run again.
@@ -20,22 +21,32 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-WIDE = ["model.hidden_size=96", "model.intermediate_size=256", "model.num_attention_heads=3"]
+SHAPES = {
+    "small": [],
+    "wide": ["model.hidden_size=96", "model.intermediate_size=256", "model.num_attention_heads=3"],
+    "cut": ["model={{from={cut}}}", "train.lr=2e-3", "data.seed={seed}"],
+}
+CUT = "[[0,0],[1,2]]"
 OWN = "prompt=16,new_tokens={n},temperature=1.0"
-WAYS = {  # name: (of the teacher's width, keys)
-    "text alone": (False, None),
-    "outputs alone (the recipe)": (False, []),
-    "and hidden": (False, ["teacher.hidden.weight=1.0"]),
-    "and attention": (False, ["teacher.attention.weight=1.0"]),
-    "and both": (False, ["teacher.hidden.weight=0.5", "teacher.attention.weight=0.5"]),
-    "and both, fading": (False, [f"teacher.{t}.weight={{from=1.0,to=0.0,steps=HALF}}" for t in ("hidden", "attention")]),
-    "on policy, half of the steps": (False, [f"teacher.on_policy={{fraction=0.5,{OWN.format(n=48)}}}"]),
-    "on policy, all steps": (False, [f"teacher.on_policy={{fraction=1.0,{OWN.format(n=48)}}}"]),
-    "wide: outputs alone": (True, []),
-    "wide: and hidden, projected": (True, ["teacher.hidden.weight=1.0"]),
-    "wide: and hidden, as it is": (True, ["teacher.hidden={weight=1.0,projection=false}"]),
-    "wide: a fifth of the steps block by block": (True, ["teacher.blockwise.steps=FIFTH"]),
-    "wide: half of the steps block by block": (True, ["teacher.blockwise.steps=HALF"]),
+WAYS = {  # name: (shape, keys; none without a teacher)
+    "text alone": ("small", None),
+    "outputs alone (the recipe)": ("small", []),
+    "and hidden": ("small", ["teacher.hidden.weight=1.0"]),
+    "and attention": ("small", ["teacher.attention.weight=1.0"]),
+    "and both": ("small", ["teacher.hidden.weight=0.5", "teacher.attention.weight=0.5"]),
+    "and both, fading": ("small", [f"teacher.{t}.weight={{from=1.0,to=0.0,steps=HALF}}" for t in ("hidden", "attention")]),
+    "on policy, half of the steps": ("small", [f"teacher.on_policy={{fraction=0.5,{OWN.format(n=48)}}}"]),
+    "on policy, all steps": ("small", [f"teacher.on_policy={{fraction=1.0,{OWN.format(n=48)}}}"]),
+    "wide: outputs alone": ("wide", []),
+    "wide: and hidden, projected": ("wide", ["teacher.hidden.weight=1.0"]),
+    "wide: and hidden, as it is": ("wide", ["teacher.hidden={weight=1.0,projection=false}"]),
+    "wide: a fifth of the steps block by block": ("wide", ["teacher.blockwise.steps=FIFTH"]),
+    "wide: half of the steps block by block": ("wide", ["teacher.blockwise.steps=HALF"]),
+    "cut: text alone": ("cut", None),
+    "cut: outputs alone": ("cut", []),
+    "cut: and hidden, as it is": ("cut", [f"teacher.hidden={{weight=1.0,projection=false,layers={CUT}}}"]),
+    "cut: a fifth of the steps block by block": ("cut", [f"teacher.blockwise={{steps=FIFTH,layers={CUT}}}"]),
+    "cut: on policy, half of the steps": ("cut", [f"teacher.on_policy={{fraction=0.5,{OWN.format(n=48)}}}"]),
 }
 
 
@@ -49,13 +60,17 @@ def main():
     parser.add_argument("--only", default="", help="ways with this in their name")
     args = parser.parse_args()
     teacher = newest(args.demo / "teacher")
+    if not (args.work / "cut").exists():
+        subprocess.run([args.bin, "prune", teacher, "--out", args.work / "cut", "--keep-layers", "0,2"], check=True, stdout=sys.stderr)
     found = {way: [] for way in WAYS if args.only in way}
     for seed in args.seeds:
         for way in found:
-            wide, keys = WAYS[way]
+            shape, keys = WAYS[way]
             run = args.work / "".join(c if c.isalnum() else "-" for c in f"{way}-{args.steps}-{seed}")
             if not (run / "cpu_seconds_per_step").exists():
-                go(args, run, teacher, (WIDE if wide else []) + (keys or []), keys is not None, seed)
+                cut = json.dumps(str(args.work / "cut"))
+                start = [key.format(cut=cut, seed=seed) for key in SHAPES[shape]]
+                go(args, run, teacher, start + (keys or []), keys is not None, seed)
             found[way].append(figures(run))
             print(f"{way}, seed {seed}: {found[way][-1]}", file=sys.stderr, flush=True)
     print("| way | held-out loss, nats/token | over the seeds | ms a step | CPU ms a step |\n| --- | --- | --- | --- | --- |")

@@ -30,7 +30,12 @@ fn blocks_learn_by_themselves_before_the_whole_does() {
         "train.accumulate=2",
     ];
     let recipe = recipe(dir, &tokens, &changes(&teacher, &more));
-    assert!(objective(&recipe).unwrap().plan(40)[0].contains("first 24 of 40 steps: 2 parts"));
+    let plan = objective(&recipe).unwrap().plan(40);
+    assert!(
+        plan[0].contains("first 24 of 40 steps: 2 parts"),
+        "{plan:?}"
+    );
+    assert!(plan[1].contains("`retort prune`"), "{plan:?}");
     // Within the phase, at its last step and after it.
     same_when_resumed(&recipe, dir, &[5, 24, 30], &["model.safetensors"]);
     let run = dir.join("whole");
