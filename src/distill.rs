@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::bail;
-use retort_distill::cache::{self, Choice, Options, Rows};
+use retort_distill::cache::{self, Choice, Options};
 use retort_distill::{Distillation, TeacherConfig};
 use retort_train::Recipe;
 use serde_json::json;
@@ -20,6 +20,10 @@ use crate::{progress, stop, train};
     after_help = "Example:\n  retort distill experiments/recipes/web-distil.toml --set teacher.path=runs/web-4m/checkpoints/step-600\n\n\
     The teacher may also be a .gguf file, which the int4 engine runs, or a cache of what one said \
     (`retort distill cache --help`).\n\
+    Tables of the recipe, beside [teacher.losses]: [teacher.hidden] and [teacher.attention] hold layers' states to the teacher's, \
+    [teacher.blockwise] begins block by block, [teacher.on_policy] corrects what the student writes itself:\n  \
+    retort distill recipe.toml --set teacher.hidden.weight=1.0\n  \
+    retort distill recipe.toml --set 'teacher.on_policy={ fraction = 0.5, prompt = 32, new_tokens = 64 }'\n\n\
     Ctrl-C stops with a checkpoint; the same command with --resume goes on from it."
 )]
 pub struct Args {
@@ -84,7 +88,13 @@ fn distill(args: &train::Args) -> anyhow::Result<()> {
     let device = retort_train::device(&args.device)?;
     // The teacher is checked before the data is read: it is the likelier thing to be wrong.
     let tokenizer = retort_data::Tokenizer::from_file(&recipe.data.tokenizer, None)?;
-    let objective = Distillation::open(config, &tokenizer, &device, &Rows::of(&recipe))?;
+    let objective = Distillation::open(config, &tokenizer, &device, &recipe)?;
+    for line in objective.plan(recipe.train.steps) {
+        match args.plan && !args.json {
+            true => println!("teacher     {line}"),
+            false => eprintln!("teacher     {line}"),
+        }
+    }
     train::plan_or_go(args, recipe, &objective)
 }
 

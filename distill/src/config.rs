@@ -1,11 +1,14 @@
 //! The recipe's `[teacher]` table.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::blockwise::BlockwiseConfig;
 use crate::error::{Error, Result};
 use crate::losses::Losses;
+use crate::matching::Match;
+use crate::on_policy::OnPolicyConfig;
 
 /// `[teacher]`: who teaches, and what of it counts.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -29,6 +32,18 @@ pub struct TeacherConfig {
     /// What counts.
     #[serde(default)]
     pub losses: Losses,
+    /// The student's residual stream is held to the teacher's after chosen layers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden: Option<Match>,
+    /// What its attention adds to the residual stream is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attention: Option<Match>,
+    /// A first phase in which each of its blocks learns by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blockwise: Option<BlockwiseConfig>,
+    /// Steps on text that the student draws itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_policy: Option<OnPolicyConfig>,
 }
 
 fn one() -> f32 {
@@ -55,7 +70,51 @@ impl TeacherConfig {
             ));
         }
         config.losses.check()?;
+        if config.on_policy.is_some() {
+            if config.cache.is_some() {
+                return Err(Error::Config(
+                    "on_policy: a cache says nothing about text that the student draws: remove \
+                     teacher.cache and name the teacher with teacher.path, or remove the table"
+                        .into(),
+                ));
+            }
+            if config.losses.divergences().next().is_none() {
+                return Err(Error::Config(
+                    "on_policy: on text that the student draws only divergences count: give one \
+                     in [teacher.losses], such as reverse_kl, or remove the table"
+                        .into(),
+                ));
+            }
+        }
         Ok(config)
+    }
+
+    /// A table that needs the teacher's states.
+    pub(crate) fn states_table(&self) -> Option<&'static str> {
+        let tables = [
+            ("hidden", self.hidden.is_some()),
+            ("attention", self.attention.is_some()),
+            ("blockwise", self.blockwise.is_some()),
+        ];
+        let there = tables.into_iter().find(|(_, there)| *there);
+        there.map(|(table, _)| table)
+    }
+
+    /// The directory of a teacher that shows its states, for `table`.
+    ///
+    /// # Errors
+    /// [`Error::Config`]: there is a cache or a `.gguf` file instead.
+    pub(crate) fn burn_path(&self, table: &str) -> Result<&Path> {
+        let gguf = |path: &&PathBuf| path.extension().is_some_and(|e| e == "gguf");
+        let instead = match (&self.cache, &self.path) {
+            (None, Some(path)) if !gguf(&path) => return Ok(path),
+            (Some(_), _) => "a cache holds none: remove teacher.cache and set",
+            (None, _) => "a .gguf file is run by an engine that shows none: set",
+        };
+        Err(Error::Config(format!(
+            "{table}: needs the teacher's hidden states, and {instead} teacher.path to a Hugging \
+             Face directory (`retort import` makes one of a .gguf file), or remove [teacher.{table}]"
+        )))
     }
 }
 
@@ -103,10 +162,52 @@ mod tests {
             ("path = \"t\"\nalpha = 2", "alpha"),
             ("path = \"t\"\n[losses]\nkl = 2", "kl"),
             ("temperature = 1", "path"),
+            (
+                "path = \"t\"\n[hidden]\nweight = 1\nlayers = \"odd\"",
+                "\"even\" or a list",
+            ),
+            ("path = \"t\"\n[hidden]\nlayers = \"even\"", "weight"),
+            (
+                "cache = \"c\"\n[on_policy]\nfraction = 1\nprompt = 1\nnew_tokens = 1",
+                "remove teacher.cache",
+            ),
+            (
+                "path = \"t\"\n[losses]\ncross_entropy = 1\n[on_policy]\nfraction = 1\nprompt = 1\nnew_tokens = 1",
+                "only divergences count",
+            ),
         ] {
             let message = read(text).unwrap_err().to_string();
             assert!(message.contains(expect), "{text}: {message}");
         }
         assert!(TeacherConfig::from_table(None).is_err());
+    }
+
+    #[test]
+    fn states_are_to_be_had_of_a_directory_alone() {
+        let of = |teacher: &str, table: &str| {
+            let config = read(&format!("{teacher}\n{table}")).unwrap();
+            let table = config.states_table().unwrap();
+            config.burn_path(table).map(Path::to_owned)
+        };
+        for (table, name) in [
+            ("[hidden]\nweight = 1", "[teacher.hidden]"),
+            ("[attention]\nweight = 1", "[teacher.attention]"),
+            ("[blockwise]\nsteps = 1", "[teacher.blockwise]"),
+        ] {
+            assert_eq!(of("path = \"t\"", table).unwrap(), Path::new("t"));
+            for (teacher, remedy) in [
+                ("path = \"t.gguf\"", "`retort import`"),
+                ("cache = \"c\"", "remove teacher.cache"),
+                ("path = \"t\"\ncache = \"c\"", "remove teacher.cache"),
+            ] {
+                let message = of(teacher, table).unwrap_err().to_string();
+                assert!(
+                    message.contains(remedy) && message.contains(name),
+                    "{message}"
+                );
+                assert_eq!(message.lines().count(), 1, "{message}");
+            }
+        }
+        assert_eq!(read("path = \"t\"").unwrap().states_table(), None);
     }
 }

@@ -41,8 +41,17 @@ impl Weight {
         }
     }
 
+    /// # Errors
+    /// [`Error::Config`] names `key` where it can be below 0 or is no number.
+    pub(crate) fn check(self, key: &str) -> Result<()> {
+        match self.ends().iter().all(|w| w.is_finite() && *w >= 0.0) {
+            true => Ok(()),
+            false => Err(Error::Config(format!("{key}: must be 0 or more"))),
+        }
+    }
+
     /// Every value it can take lies between these.
-    fn ends(self) -> [f32; 2] {
+    pub(crate) fn ends(self) -> [f32; 2] {
         match self {
             Self::Constant(weight) => [weight; 2],
             Self::Line(line) => [line.from, line.to],
@@ -114,9 +123,7 @@ impl Losses {
     pub(crate) fn check(&self) -> Result<()> {
         let bad = |key: &str, what: &str| Err(Error::Config(format!("losses.{key}: {what}")));
         for (key, weight) in self.named() {
-            if !weight.ends().iter().all(|w| w.is_finite() && *w >= 0.0) {
-                return bad(key, "must be 0 or more");
-            }
+            weight.check(&format!("losses.{key}"))?;
         }
         if !(self.beta > 0.0 && self.beta < 1.0) {
             return bad("beta", "must be above 0 and below 1");

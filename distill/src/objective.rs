@@ -1,36 +1,194 @@
-//! The distillation objective: what a teacher says about a batch, mixed with the text.
+//! The distillation objective: what a teacher says about a batch and, where the recipe compares
+//! them, what it computes on the way there, mixed with the text.
 
-use burn::tensor::{Device, Tensor};
-use retort_data::Tokenizer;
-use retort_model::Decoder;
-use retort_train::{BatchTensors, Loss, Objective};
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Tensor, TensorData};
+use retort_data::{Batch, Tokenizer};
+use retort_model::{Decoder, Lesson};
+use retort_train::{BatchTensors, Loss, ModelSection, Objective, Recipe, Turn};
 
-use crate::cache;
+use crate::blockwise::Blockwise;
+use crate::cache::Rows;
 use crate::config::TeacherConfig;
 use crate::error::Result;
-use crate::teacher::{self, Teach};
+use crate::matching::Matching;
+use crate::on_policy::OnPolicy;
+use crate::teacher::{self, BurnTeacher, Teach};
 
-/// The losses of `[teacher.losses]`; each that counts is a part with its own name.
+/// What `[teacher]` asks for; each loss that counts is a part with its own name.
 pub struct Distillation {
-    teacher: Box<dyn Teach>,
+    teacher: Teacher,
     config: TeacherConfig,
+    matching: Matching,
+    blockwise: Option<Blockwise>,
+    on_policy: Option<OnPolicy>,
+    /// Whether the student has weights to begin with.
+    from_checkpoint: bool,
+}
+
+/// What of the teacher can be had.
+enum Teacher {
+    /// What it says.
+    Heard(Box<dyn Teach>),
+    /// And its states.
+    Seen(Box<BurnTeacher>),
 }
 
 impl Distillation {
-    /// The objective of `config`, for a student with `tokenizer` that trains on `device` with
-    /// rows as `rows` describes.
+    /// The objective of `config`, for the run of `recipe` and a student with `tokenizer` that
+    /// trains on `device`.
     ///
     /// # Errors
-    /// Those of [`teacher::open`].
+    /// Those of [`teacher::open`]; a table that this teacher or this student cannot have.
     pub fn open(
         config: TeacherConfig,
         tokenizer: &Tokenizer,
         device: &Device,
-        rows: &cache::Rows,
+        recipe: &Recipe,
     ) -> Result<Self> {
-        let teacher = teacher::open(&config, tokenizer, device, rows)?;
-        Ok(Self { teacher, config })
+        let (mut matching, mut blockwise) = (Matching::default(), None);
+        let teacher = match config.states_table() {
+            None => Teacher::Heard(teacher::open(
+                &config,
+                tokenizer,
+                device,
+                &Rows::of(recipe),
+            )?),
+            Some(table) => {
+                let path = config.burn_path(table)?;
+                let teacher = BurnTeacher::load(path, tokenizer, device)?;
+                let (theirs, ours) = (teacher.config(), student(recipe)?);
+                let tables = [config.hidden.as_ref(), config.attention.as_ref()];
+                matching = Matching::new(tables[0], tables[1], &ours, theirs)?;
+                let phase = config.blockwise.as_ref();
+                blockwise = phase
+                    .map(|phase| Blockwise::new(phase, &ours, theirs))
+                    .transpose()?;
+                Teacher::Seen(Box::new(teacher))
+            }
+        };
+        let on_policy = config.on_policy.map(|table| {
+            let vocabulary = teacher.as_teach().vocabulary();
+            let seq_len = recipe.data.seq_len;
+            OnPolicy::new(table, recipe.seed, seq_len, tokenizer, vocabulary)
+        });
+        Ok(Self {
+            on_policy: on_policy.transpose()?,
+            from_checkpoint: matches!(recipe.model, ModelSection::From(_)),
+            teacher,
+            config,
+            matching,
+            blockwise,
+        })
     }
+
+    /// What is special about a run of `steps` steps, a line each; nothing where nothing is.
+    pub fn plan(&self, steps: u64) -> Vec<String> {
+        let mut lines = Vec::new();
+        if let Some(phase) = &self.blockwise {
+            lines.push(format!(
+                "block by block in the first {} of {steps} steps: {} parts of the student, each \
+                 against the teacher's, learning rate × {}",
+                phase.steps.min(steps),
+                phase.parts(),
+                phase.lr_scale
+            ));
+            if !self.from_checkpoint {
+                lines.push(
+                    "the embedding and the head, random here, learn nothing in these steps: they \
+                     are for a student that `retort prune` cut out of its teacher"
+                        .into(),
+                );
+            }
+        }
+        if !self.matching.is_empty() {
+            let [hidden, attention] = self.matching.counts();
+            let weights: usize = self.matching.shapes().iter().map(|[a, b]| a * b).sum();
+            lines.push(format!(
+                "hidden states compared in {hidden} pairs of layers, attention in {attention}; \
+                 {weights} weights of projections are trained beside the model and not kept in it"
+            ));
+        }
+        if let Some(on_policy) = &self.on_policy {
+            let first = self.first_ordinary();
+            let count = match steps > first {
+                true => on_policy.until(first, steps - 1),
+                false => 0,
+            };
+            lines.push(format!(
+                "{count} of {steps} steps are on text that the student draws itself, which takes \
+                 longer than the time below says"
+            ));
+        }
+        lines
+    }
+
+    /// The first step after the phase block by block.
+    fn first_ordinary(&self) -> u64 {
+        self.blockwise.as_ref().map_or(0, |phase| phase.steps)
+    }
+
+    /// Whether the update after `step` of them is on the student's own text.
+    fn is_on_policy(&self, step: u64) -> Option<&OnPolicy> {
+        let here = |o: &&OnPolicy| step >= self.first_ordinary() && o.at(step);
+        self.on_policy.as_ref().filter(here)
+    }
+
+    /// The loss of the student's last layer's output, where the teacher says `lesson`.
+    fn outputs(
+        &self,
+        model: &Decoder,
+        hidden: Tensor<3>,
+        batch: &BatchTensors,
+        lesson: Lesson,
+    ) -> Loss {
+        let c = &self.config;
+        let mut mixture = c.losses.at(batch.step, c.temperature, c.chunk);
+        if self.is_on_policy(batch.step).is_some() {
+            // What the student drew is no text to learn.
+            mixture.cross_entropy = 0.0;
+        }
+        let (targets, weights) = (batch.targets.clone(), batch.weights.clone());
+        let found = model.distillation(hidden, targets, weights, lesson, mixture);
+        let [forward, reverse, js, tv] = mixture.divergences();
+        // What the text says is worth seeing even where it does not count.
+        let counts = [1.0, forward, reverse, js, tv]
+            .into_iter()
+            .map(|w| w != 0.0);
+        let parts = PARTS.into_iter().zip(found.parts).zip(counts);
+        let mut parts: Vec<_> = parts
+            .filter_map(|(p, counts)| counts.then_some(p))
+            .collect();
+        if let Some(on_policy) = &self.on_policy {
+            let count = on_policy.until(self.first_ordinary(), batch.step);
+            let count = TensorData::new(vec![count as f32], [1]);
+            let count = Tensor::from_data(count, &batch.weights.device());
+            parts.push(("on_policy_steps", count));
+        }
+        Loss {
+            total: found.total,
+            parts,
+        }
+    }
+}
+
+impl Teacher {
+    fn as_teach(&self) -> &dyn Teach {
+        match self {
+            Self::Heard(teacher) => &**teacher,
+            Self::Seen(teacher) => &**teacher,
+        }
+    }
+}
+
+/// The student's shape, as far as the recipe says it.
+fn student(recipe: &Recipe) -> Result<retort_model::ModelConfig> {
+    Ok(match &recipe.model {
+        ModelSection::From(section) => {
+            retort_model::ModelConfig::from_json_file(&section.from.join("config.json"))?
+        }
+        ModelSection::New(config) => config.clone(),
+    })
 }
 
 /// What the parts are called in `metrics.jsonl`.
@@ -49,23 +207,66 @@ impl Objective for Distillation {
         hidden: Tensor<3>,
         batch: &BatchTensors,
     ) -> retort_train::Result<Loss> {
-        let lesson = self.teacher.lesson(batch);
+        let lesson = self.teacher.as_teach().lesson(batch);
         let lesson = lesson.map_err(retort_train::Error::objective)?;
-        let c = &self.config;
-        let mixture = c.losses.at(batch.step, c.temperature, c.chunk);
-        let (targets, weights) = (batch.targets.clone(), batch.weights.clone());
-        let found = model.distillation(hidden, targets, weights, lesson, mixture);
-        let [forward, reverse, js, tv] = mixture.divergences();
-        // What the text says is worth seeing even where it does not count.
-        let counts = [1.0, forward, reverse, js, tv]
-            .into_iter()
-            .map(|w| w != 0.0);
-        let parts = PARTS.into_iter().zip(found.parts).zip(counts);
-        Ok(Loss {
-            total: found.total,
-            parts: parts
-                .filter_map(|(p, counts)| counts.then_some(p))
-                .collect(),
-        })
+        Ok(self.outputs(model, hidden, batch, lesson))
+    }
+
+    fn batches(
+        &self,
+        model: &Decoder,
+        batches: &[&Batch],
+        step: u64,
+    ) -> retort_train::Result<Option<Vec<Batch>>> {
+        // Rows without a place are made up for measuring.
+        let real = batches.iter().all(|b| b.first_row.is_some());
+        let on_policy = self.is_on_policy(step).filter(|_| real);
+        Ok(on_policy.map(|o| o.batches(model, batches, step)))
+    }
+
+    fn backward(
+        &self,
+        model: &Decoder,
+        batch: &BatchTensors,
+        sparing: bool,
+        take: &mut dyn FnMut(GradientsParams),
+    ) -> retort_train::Result<Loss> {
+        let Teacher::Seen(teacher) = &self.teacher else {
+            return retort_train::backward(self, model, batch, sparing, take);
+        };
+        if let Some(phase) = &self.blockwise
+            && batch.step < phase.steps
+        {
+            return Ok(phase.backward(model, teacher, batch, take));
+        }
+        if self.matching.is_empty() {
+            return retort_train::backward(self, model, batch, sparing, take);
+        }
+        let (lesson, states) = teacher.lesson_and_states(batch, &self.matching.wanted());
+        let mut lesson = Some(lesson);
+        let mut outputs = |hidden| {
+            let lesson = lesson.take().expect("asked for once");
+            Ok(self.outputs(model, hidden, batch, lesson))
+        };
+        self.matching
+            .backward(model, batch, &states, sparing, &mut outputs, take)
+    }
+
+    fn beside(&self) -> Vec<[usize; 2]> {
+        self.matching.shapes().to_vec()
+    }
+
+    fn turn(&self, step: u64) -> Turn {
+        match &self.blockwise {
+            Some(phase) if step < phase.steps => Turn {
+                lr_scale: phase.lr_scale,
+                fresh: false,
+            },
+            Some(phase) if step == phase.steps => Turn {
+                lr_scale: 1.0,
+                fresh: phase.steps > 0,
+            },
+            _ => Turn::default(),
+        }
     }
 }

@@ -7,8 +7,9 @@
 Needs torch. Random hidden states, head and teacher logits go through `distill_losses`, an example of
 retort-model that prints the loss and its gradients; PyTorch differentiates each formula by itself:
 cross entropy, forward and reverse KL and the Jensen-Shannon divergence as TRL's GKD trainer has it,
-total variation, and all of them together at a temperature. Exits 1 where the loss or a gradient is
-further away than 1e-5 of the largest.
+total variation, and all of them together at a temperature. Then states against a teacher's, through
+a learned projection and without (`match_losses`, an example of retort-distill). Exits 1 where the loss
+or a gradient is further away than 1e-5 of the largest.
 """
 import argparse
 import json
@@ -49,6 +50,56 @@ def loss(hidden, head, case):
     return sum(case[name] * (weights * parts[name]).sum() for name in NAMES)
 
 
+def run(program, case):
+    """What the example prints for a case."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(case, file)
+        file.flush()
+        done = subprocess.run([program, file.name], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return json.loads(done.stdout)
+
+
+def compare(what, ours, theirs_loss, named):
+    """Prints how far the loss and the gradients are from PyTorch's; whether they are too far."""
+    theirs_loss.backward()
+    worst = abs(ours["loss"] / theirs_loss.item() - 1)
+    line = [f"loss {worst:.1e}"]
+    for name, x in named.items():
+        got = torch.tensor(ours[name], dtype=torch.float64).reshape(x.shape)
+        far = ((got - x.grad).abs().max() / x.grad.abs().max()).item()
+        line.append(f"d{name} {far:.1e}")
+        worst = max(worst, far)
+    ok = worst < 1e-5
+    print("ok  " if ok else "FAIL", f"{what}:", ", ".join(line))
+    return not ok
+
+
+def matching(examples):
+    """States of unlike sizes (the first position's are large, as models' are) against a teacher's."""
+    failed = False
+    for d, e, projected in ((48, 80, True), (80, 48, True), (48, 48, True), (48, 48, False)):
+        torch.manual_seed(d + e)
+        n = 300
+        x, y = torch.randn(n, d), torch.randn(n, e) * torch.exp(torch.randn(n, 1))
+        y[0] *= 300
+        projection = torch.randn(d, e) / d**0.5
+        weights = torch.rand(n)
+        weights[::5] = 0
+        case = {"x": x.flatten().tolist(), "y": y.flatten().tolist(), "weights": weights.tolist()}
+        case["projection"] = projection.flatten().tolist() if projected else []
+        ours = run(examples / "match_losses", case)
+        x, projection = (t.double().requires_grad_() for t in (x, projection))
+        y, weights = y.double(), weights.double()
+        mapped = x @ projection if projected else x
+        share = functional.mse_loss(mapped, y, reduction="none").mean(-1) / y.square().mean(-1)
+        named = {"x": x} | ({"projection": projection} if projected else {})
+        what = f"states of {d} against {e}, {'projected' if projected else 'as they are'}"
+        failed |= compare(what, ours, (weights * share).sum(), named)
+    return failed
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bin", type=pathlib.Path, default="target/release/examples")
@@ -68,27 +119,12 @@ def main():
             case |= {"head": head.flatten().tolist(), "weights": weights.tolist()}
             case |= {"targets": torch.randint(v, (n,)).tolist()}
             case |= {"teacher": (torch.randn(n, theirs) * 2).flatten().tolist()}
-            with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-                json.dump(case, file)
-                file.flush()
-                run = subprocess.run([args.bin / "distill_losses", file.name], capture_output=True, text=True)
-            if run.returncode:
-                sys.exit(run.stderr)
-            ours = json.loads(run.stdout)
+            ours = run(args.bin / "distill_losses", case)
             inputs = [x.double().requires_grad_() for x in (hidden, head)]
-            theirs_loss = loss(*inputs, case)
-            theirs_loss.backward()
-            line = [f"loss {abs(ours['loss'] / theirs_loss.item() - 1):.1e}"]
-            worst = abs(ours["loss"] / theirs_loss.item() - 1)
-            for name, x in zip(("hidden", "head"), inputs):
-                got = torch.tensor(ours[name], dtype=torch.float64).reshape(x.shape)
-                far = ((got - x.grad).abs().max() / x.grad.abs().max()).item()
-                line.append(f"d{name} {far:.1e}")
-                worst = max(worst, far)
-            ok = worst < 1e-5
-            failed |= not ok
             names = "+".join(name for name in NAMES if case[name])
-            print("ok  " if ok else "FAIL", f"{names}, {v} of {case['teacher_vocabulary']} ids:", ", ".join(line))
+            what = f"{names}, {v} of {theirs} ids"
+            failed |= compare(what, ours, loss(*inputs, case), dict(zip(("hidden", "head"), inputs)))
+    failed |= matching(args.bin)
     sys.exit(failed)
 
 

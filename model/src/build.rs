@@ -122,6 +122,7 @@ impl Decoder {
                 bias: None,
                 adapter: None,
             }),
+            beside: Vec::new(),
             config: config.clone(),
             compute: Precision::F32,
         }

@@ -14,7 +14,7 @@
 
 use std::sync::Arc;
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::{Embedding, RmsNorm};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
@@ -55,6 +55,8 @@ pub struct Decoder {
     pub norm: RmsNorm,
     /// The head, `[D, V]`; absent when tied to the embedding.
     pub lm_head: Option<Linear>,
+    /// Matrices trained beside the model, `[in, out]` each; no part of it (`beside.rs`).
+    pub beside: Vec<Param<Tensor<2>>>,
     #[module(skip)]
     pub(crate) config: ModelConfig,
     /// See [`with_compute`](Decoder::with_compute).

@@ -10,6 +10,7 @@
 
 mod architecture;
 mod attention;
+mod beside;
 mod build;
 mod cache;
 mod checkpoint;
@@ -45,6 +46,7 @@ mod writer;
 
 pub use architecture::Architecture;
 pub use attention::Attention;
+pub use beside::{load_beside, save_beside};
 pub use cache::Cache;
 pub use checkpoint::{
     SaveOptions, copy_companions, load, load_as, save, save_as, stored_precision, write_config,

@@ -5,6 +5,7 @@
 
 use burn::tensor::Tensor;
 
+use crate::linear::to;
 use crate::ops::rms_norm;
 use crate::pieces::Pieces;
 
@@ -24,13 +25,24 @@ pub struct Observed {
 }
 
 impl Pieces<'_> {
+    /// What attention in layer `i` adds to `x`, and what comes out of the layer; all `[B, T, D]`.
+    pub fn attention_and_layer(&self, i: usize, x: Tensor<3>) -> [Tensor<3>; 2] {
+        let (layer, pass) = self.parts(i);
+        let n = rms_norm(&layer.input_layernorm, x.clone());
+        let heads = layer.self_attn.mix(to(n, pass.compute), pass, None);
+        let attention = to(layer.self_attn.o_proj.forward(heads), x.dtype());
+        let x = x + attention.clone();
+        let n = rms_norm(&layer.post_attention_layernorm, x.clone());
+        [attention, layer.mlp.forward_added(to(n, pass.compute), x)]
+    }
+
     /// What layer `i` computes if `x` goes in.
     pub fn observe(&self, i: usize, x: Tensor<3>) -> Observed {
         let (layer, pass) = self.parts(i);
-        let attention_input = rms_norm(&layer.input_layernorm, x.clone());
+        let attention_input = to(rms_norm(&layer.input_layernorm, x.clone()), pass.compute);
         let heads = layer.self_attn.mix(attention_input.clone(), pass, None);
         let x = layer.self_attn.o_proj.forward_added(heads.clone(), x);
-        let mlp_input = rms_norm(&layer.post_attention_layernorm, x.clone());
+        let mlp_input = to(rms_norm(&layer.post_attention_layernorm, x.clone()), pass.compute);
         let inner = layer.mlp.mix(mlp_input.clone());
         Observed {
             attention_input,
@@ -68,9 +80,17 @@ mod tests {
             let observed = pieces.observe(0, x.clone());
             assert_eq!(observed.heads.dims(), [2, 3, 8]);
             assert_eq!(observed.inner.dims(), [2, 3, config.inner_size()]);
-            let difference = observed.output - pieces.layer(0, x);
-            let most: f32 = difference.abs().max().into_scalar();
-            assert!(most < 1e-6, "{kind}: {most}");
+            let output = pieces.layer(0, x.clone());
+            let [attention, layer] = pieces.attention_and_layer(0, x.clone());
+            let after = rms_norm(&model.layers[0].post_attention_layernorm, x + attention);
+            for difference in [
+                observed.output - output.clone(),
+                layer - output,
+                after - observed.mlp_input,
+            ] {
+                let most: f32 = difference.abs().max().into_scalar();
+                assert!(most < 1e-6, "{kind}: {most}");
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::bail;
 use retort_data::{RowSet, Tokenizer};
-use retort_distill::{Distillation, TeacherConfig, cache};
+use retort_distill::{Distillation, TeacherConfig};
 use retort_train::{CrossEntropy, Objective, Recipe};
 
 use crate::progress::Training;
@@ -48,8 +48,7 @@ pub fn student(out: &Path, teacher: &Run) -> anyhow::Result<Run> {
     let config = TeacherConfig::from_table(recipe.teacher.as_ref())?;
     let tokenizer = Tokenizer::from_file(&recipe.data.tokenizer, None)?;
     let device = retort_train::device("cpu")?;
-    let rows = cache::Rows::of(&recipe);
-    let objective = Distillation::open(config, &tokenizer, &device, &rows)?;
+    let objective = Distillation::open(config, &tokenizer, &device, &recipe)?;
     go(out, "student", "student, distilled", recipe, &objective)
 }
 

@@ -1,6 +1,7 @@
 //! Checkpoints: `checkpoints/step-N/`, a Hugging Face directory (config, safetensors,
-//! tokenizer) with the trainer's state beside it (`optimizer.bpk`, `state.json`) and, where
-//! weights are averaged, the average as another such directory, `ema/`.
+//! tokenizer) with the trainer's state beside it (`optimizer.bpk`, `state.json`, and `beside.safetensors` where an
+//! objective trains matrices beside the model) and, where weights are averaged, the average as
+//! another such directory, `ema/`.
 //!
 //! Written aside, synced, renamed; `state.json` is written last and marks completeness,
 //! so a directory without it is not a checkpoint. [`Writer`] does it beside the training.
@@ -187,6 +188,7 @@ pub fn save(run: &Path, contents: &Contents, keep: Keep) -> Result<PathBuf> {
 fn write(aside: &Path, contents: &Contents) -> Result<()> {
     fs::create_dir_all(aside).map_err(Error::io(aside))?;
     write_model(aside, &contents.model, contents)?;
+    retort_model::save_beside(aside, &contents.model)?;
     if let Some(ema) = &contents.ema {
         let directory = aside.join(EMA);
         fs::create_dir(&directory).map_err(Error::io(&directory))?;

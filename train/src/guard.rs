@@ -67,6 +67,14 @@ impl Guard {
     }
 }
 
+impl Guard {
+    /// What comes next is another loss: the mean begins anew, the counts stay.
+    pub fn forget(&mut self) {
+        self.seen = 0;
+        self.mean = 0;
+    }
+}
+
 impl std::fmt::Display for Skip {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -114,6 +122,19 @@ mod tests {
         // It did not raise the mean.
         assert!(guard.judge(&config, 9.0, 1.0).is_some());
         assert_eq!(guard.judge(&config, 4.5, 1.0), None);
+    }
+
+    #[test]
+    fn another_loss_is_not_measured_against_the_one_before() {
+        let mut guard = Guard::default();
+        let config = config(1.5);
+        for loss in [4.0; 30] {
+            guard.judge(&config, loss, 1.0);
+        }
+        assert!(guard.judge(&config, 9.0, 1.0).is_some());
+        guard.forget();
+        assert_eq!(guard.judge(&config, 9.0, 1.0), None);
+        assert_eq!(guard.skipped, 1);
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! What a run minimises. The loop hands over a model and a batch and gets a scalar.
 
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use retort_data::Batch;
 use retort_model::{Decoder, Documents};
 
 use crate::error::Result;
+use crate::pass;
 
 /// A batch on a device.
 #[derive(Clone, Debug)]
@@ -98,6 +100,66 @@ pub trait Objective {
     /// # Errors
     /// Whatever keeps it from its targets, as [`Error::objective`](crate::Error::objective).
     fn loss(&self, model: &Decoder, hidden: Tensor<3>, batch: &BatchTensors) -> Result<Loss>;
+
+    /// What the update after `step` of them is made of in place of `batches`, if not of those.
+    ///
+    /// # Errors
+    /// Whatever keeps it from making them.
+    fn batches(
+        &self,
+        _model: &Decoder,
+        _batches: &[&Batch],
+        _step: u64,
+    ) -> Result<Option<Vec<Batch>>> {
+        Ok(None)
+    }
+
+    /// Runs `model` forward and backward over `batch`, `sparing` memory a layer at a time; the
+    /// gradients go to `take`, in as many parts as they come. An objective that looks at more
+    /// than the last layer does so here.
+    ///
+    /// # Errors
+    /// As [`loss`](Self::loss).
+    fn backward(
+        &self,
+        model: &Decoder,
+        batch: &BatchTensors,
+        sparing: bool,
+        take: &mut dyn FnMut(GradientsParams),
+    ) -> Result<Loss> {
+        pass::backward(self, model, batch, sparing, take)
+    }
+
+    /// Shapes `[in, out]` of the matrices that are trained beside the model
+    /// ([`Decoder::with_beside`]), under AdamW without decay.
+    fn beside(&self) -> Vec<[usize; 2]> {
+        Vec::new()
+    }
+
+    /// What is special about the update after `step` of them.
+    fn turn(&self, _step: u64) -> Turn {
+        Turn::default()
+    }
+}
+
+/// How an update differs from those before it. It may depend on the step alone, so that a
+/// resumed run repeats it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Turn {
+    /// A multiple of the schedule's learning rate.
+    pub lr_scale: f64,
+    /// Another loss begins: the optimizer's moments and the guard's mean begin anew.
+    pub fresh: bool,
+}
+
+impl Default for Turn {
+    /// Nothing.
+    fn default() -> Self {
+        Self {
+            lr_scale: 1.0,
+            fresh: false,
+        }
+    }
 }
 
 /// Next-token cross entropy: the objective of pretraining.

@@ -18,9 +18,9 @@ use crate::objective::{BatchTensors, Loss, Objective};
 ///
 /// # Errors
 /// The objective's.
-pub fn backward(
+pub fn backward<O: Objective + ?Sized>(
     model: &Decoder,
-    objective: &dyn Objective,
+    objective: &O,
     batch: &BatchTensors,
     take: &mut dyn FnMut(GradientsParams),
 ) -> Result<Loss> {

@@ -21,6 +21,7 @@ use crate::groups::{self, Rule};
 use crate::guard::Guard;
 use crate::objective::Objective;
 use crate::optimizer::optimizer;
+use crate::pass::with_beside;
 use crate::plan::{Plan, available_memory};
 use crate::recipe::{ModelSection, Recipe};
 use same::check_same;
@@ -56,12 +57,8 @@ impl Prepared {
     /// The objective's.
     pub fn plan(&self, objective: &dyn Objective) -> Result<Plan> {
         let mut plan = Plan::new(&self.recipe, &self.config, &self.rules, self.state.step);
-        plan.measure(
-            &self.recipe,
-            &self.model,
-            objective,
-            self.tokenizer.vocab_size(),
-        )?;
+        let model = with_beside(self.model.clone(), objective, None, 0)?;
+        plan.measure(&self.recipe, &model, objective, self.tokenizer.vocab_size())?;
         Ok(plan)
     }
 
@@ -97,6 +94,7 @@ pub fn plan(recipe: &Recipe, device: &Device, objective: &dyn Objective) -> Resu
     let (config, model) = model(recipe, &tokenizer, None, &device)?;
     let rules = groups::rules(&recipe.train, model.named_parameters())?;
     let mut plan = Plan::new(recipe, &config, &rules, 0);
+    let model = with_beside(model, objective, None, 0)?;
     plan.measure(recipe, &model, objective, tokenizer.vocab_size())?;
     Ok(plan)
 }

@@ -12,7 +12,6 @@ use crate::clip::clip;
 use crate::error::Result;
 use crate::objective::{BatchTensors, Objective};
 use crate::recipe::TrainConfig;
-use crate::recompute;
 
 /// What a step's batches say about the weights.
 pub struct Gradients {
@@ -22,6 +21,8 @@ pub struct Gradients {
     pub norm: f64,
     /// The objective, in nats a token.
     pub loss: f64,
+    /// Tokens that it is a mean over.
+    pub tokens: u64,
     /// The objective's named parts.
     pub parts: Map<String, Value>,
 }
@@ -38,6 +39,9 @@ pub fn gradients(
     config: &TrainConfig,
     device: &Device,
 ) -> Result<Gradients> {
+    let made = objective.batches(model, batches, step)?;
+    let made: Option<Vec<&Batch>> = made.as_ref().map(|made| made.iter().collect());
+    let batches = made.as_deref().unwrap_or(batches);
     let mut accumulator = GradientsAccumulator::new();
     let mut sums: Vec<(&'static str, Tensor<1>)> = Vec::new();
     let tokens: usize = batches.iter().map(|b| b.tokens()).sum();
@@ -47,14 +51,8 @@ pub fn gradients(
             .within_documents(batch, config.document_attention)
             .at_step(step);
         let mut take = |grads| accumulator.accumulate(model, grads);
-        let loss = if config.activation_checkpointing {
-            recompute::backward(model, objective, &tensors, &mut take)?
-        } else {
-            let loss = objective.loss(model, tensors.hidden(model), &tensors)?;
-            let grads = loss.total.clone().backward();
-            take(GradientsParams::from_grads(grads, model));
-            loss
-        };
+        let sparing = config.activation_checkpointing;
+        let loss = objective.backward(model, &tensors, sparing, &mut take)?;
         let parts = std::iter::once(("loss", loss.total)).chain(loss.parts);
         add_parts(&mut sums, parts.map(|(n, v)| (n, v.inner())));
     }
@@ -67,6 +65,7 @@ pub fn gradients(
         grads,
         norm,
         loss: means.next().map_or(f64::NAN, |(_, loss)| loss),
+        tokens: tokens as u64,
         parts: means.map(|(n, v)| (n.to_owned(), json!(v))).collect(),
     })
 }

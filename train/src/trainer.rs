@@ -20,7 +20,8 @@ use crate::guard::Skip;
 use crate::journal::{Journal, Sample};
 use crate::metrics::{Evaluation, Metrics};
 use crate::objective::Objective;
-use crate::optimizer::learning_rates;
+use crate::optimizer::{learning_rates, optimizer};
+use crate::pass::with_beside;
 use crate::run::Prepared;
 use crate::schedule::learning_rate;
 use crate::step::gradients;
@@ -72,7 +73,7 @@ pub fn train(
     stop: &AtomicBool,
     on_event: &mut dyn FnMut(Event<'_>),
 ) -> Result<Outcome> {
-    let mut run = Running::start(prepared)?;
+    let mut run = Running::start(prepared, objective)?;
     let mut writer = Writer::default();
     let mut stopped = false;
     let steps = run.prepared.recipe.train.steps;
@@ -146,7 +147,13 @@ struct Running {
 }
 
 impl Running {
-    fn start(prepared: Prepared) -> Result<Self> {
+    fn start(mut prepared: Prepared, objective: &dyn Objective) -> Result<Self> {
+        let begun = match prepared.state.step {
+            0 => None,
+            _ => checkpoint::latest(&prepared.run)?,
+        };
+        let seed = prepared.recipe.seed;
+        prepared.model = with_beside(prepared.model, objective, begun.as_deref(), seed)?;
         let batch_size = prepared.recipe.train.batch_size;
         let cursor = Some(&prepared.state.cursor);
         let batches = prepared.data.batches(batch_size, Rank::default(), cursor)?;
@@ -172,11 +179,15 @@ impl Running {
         let t = &p.recipe.train;
         let loaded = load(&mut self.loader, t.accumulate)?;
         let batches: Vec<&Batch> = loaded.iter().map(|l| &l.batch).collect();
-        let tokens: usize = batches.iter().map(|b| b.tokens()).sum();
         let now = (&batches[..], p.state.step);
+        let turn = objective.turn(p.state.step);
+        if turn.fresh {
+            p.optimizer = optimizer(t, &p.rules);
+            p.state.guard.forget();
+        }
         let found = gradients(&p.model, objective, now, t, &p.device)?;
         let (step, loss, grad_norm) = (p.state.step + 1, found.loss, found.norm);
-        let lr = learning_rate(t, step);
+        let lr = learning_rate(t, step) * turn.lr_scale;
         let skip = p.state.guard.judge(t, loss, grad_norm);
         if skip.is_none() {
             let rates = learning_rates(lr, &p.rules);
@@ -198,7 +209,7 @@ impl Running {
         let elapsed = start.elapsed().as_secs_f64();
         let state = &mut p.state;
         state.step = step;
-        state.tokens += tokens as u64;
+        state.tokens += found.tokens;
         state.seconds += elapsed;
         state.validation_loss = None;
         state.cursor = loaded[loaded.len() - 1].cursor.clone();
@@ -209,7 +220,7 @@ impl Running {
             lr,
             grad_norm,
             skipped: state.guard.skipped,
-            tokens_per_second: tokens as f64 / elapsed,
+            tokens_per_second: found.tokens as f64 / elapsed,
             seconds: state.seconds,
             data_seconds: loaded.iter().map(|l| l.waited.as_secs_f64()).sum(),
             parts: found.parts,

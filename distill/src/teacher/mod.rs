@@ -14,7 +14,7 @@ use retort_data::Tokenizer;
 use retort_model::Lesson;
 use retort_train::BatchTensors;
 
-pub use burn::BurnTeacher;
+pub use burn::{BurnTeacher, States, Wanted};
 pub use engine::EngineTeacher;
 pub use fingerprint::fingerprint;
 

@@ -1,15 +1,17 @@
 //! A student distilled from a small teacher comes nearer to it, whoever runs the teacher; a
 //! teacher with another tokenizer is refused.
 
+mod blockwise;
 mod cache;
+mod matching;
+mod on_policy;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use retort_data::{Data, Rank, Shards, SourceOptions, Tokenizer, stories};
-use retort_distill::cache::Rows;
 use retort_distill::teacher::{BurnTeacher, EngineTeacher};
 use retort_distill::{Distillation, Teach, TeacherConfig};
 use retort_infer::GgmlType;
@@ -71,6 +73,72 @@ fn go(recipe: Recipe, run: &Path, objective: &dyn Objective) -> (Outcome, Vec<f6
     (outcome.unwrap(), kl)
 }
 
+/// Trains until step `until` (or the end), as if interrupted there; goes on if something is there.
+fn go_until(recipe: &Recipe, run: &Path, until: u64) -> Outcome {
+    let objective = objective(recipe).unwrap();
+    let device = retort_train::device("cpu").unwrap();
+    let prepared = prepare(recipe.clone(), run, &device, run.exists(), &|_| {}).unwrap();
+    let stop = AtomicBool::new(false);
+    let outcome = train(prepared, &objective, &stop, &mut |event| {
+        if let Event::Step(m) = event {
+            stop.store(m.step >= until, Ordering::Relaxed);
+        }
+    });
+    outcome.unwrap()
+}
+
+/// A run of `recipe`, and one stopped after each of `stops` and gone on with: they must have the
+/// same losses and, in each of `files`, the same bits. Answers the first.
+fn same_when_resumed(recipe: &Recipe, dir: &Path, stops: &[u64], files: &[&str]) -> Outcome {
+    let (whole, parts) = (dir.join("whole"), dir.join("parts"));
+    let end = go_until(recipe, &whole, u64::MAX);
+    for &stop in stops {
+        let outcome = go_until(recipe, &parts, stop);
+        assert_eq!((outcome.step, outcome.stopped), (stop, true));
+    }
+    let resumed = go_until(recipe, &parts, u64::MAX);
+    assert_eq!(losses(&whole), losses(&parts));
+    for file in files {
+        let of = |outcome: &Outcome| fs::read(outcome.checkpoint.join(file)).unwrap();
+        assert!(of(&end) == of(&resumed), "{file} differs");
+    }
+    end
+}
+
+/// The steps in `run/metrics.jsonl`.
+fn metrics(run: &Path) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let all = text.lines().map(|l| serde_json::from_str(l).unwrap());
+    all.filter(|v: &serde_json::Value| v.get("grad_norm").is_some())
+        .collect()
+}
+
+/// Their losses and norms, to the last digit.
+fn losses(run: &Path) -> Vec<String> {
+    let line = |v: &serde_json::Value| format!("{} {} {}", v["step"], v["loss"], v["grad_norm"]);
+    metrics(run).iter().map(line).collect()
+}
+
+/// The part called `name` of every step that has it.
+fn part(run: &Path, name: &str) -> Vec<f64> {
+    metrics(run)
+        .iter()
+        .filter_map(|v| v[name].as_f64())
+        .collect()
+}
+
+/// A teacher of three layers, wider than the students here, and its tokenizer.
+fn deep_teacher(dir: &Path, width: usize) -> (PathBuf, PathBuf) {
+    let tokens = tokenizer(dir, 300);
+    let changes = [
+        "model.num_hidden_layers=3".to_owned(),
+        format!("model.hidden_size={width}"),
+    ];
+    let recipe = recipe(dir, &tokens, &changes);
+    let (teacher, _) = go(recipe, &dir.join("deep-teacher"), &CrossEntropy);
+    (teacher.checkpoint, tokens)
+}
+
 /// A teacher in `dir`, trained for 40 steps, and its tokenizer.
 fn teacher(dir: &Path) -> (PathBuf, PathBuf) {
     let tokens = tokenizer(dir, 300);
@@ -84,7 +152,7 @@ fn objective(recipe: &Recipe) -> retort_distill::Result<Distillation> {
     let config = TeacherConfig::from_table(recipe.teacher.as_ref())?;
     let tokenizer = Tokenizer::from_file(&recipe.data.tokenizer, None)?;
     let device = retort_train::device("cpu").unwrap();
-    Distillation::open(config, &tokenizer, &device, &Rows::of(recipe))
+    Distillation::open(config, &tokenizer, &device, recipe)
 }
 
 /// Distils and answers with the divergences in the first and in the last five steps.

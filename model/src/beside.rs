@@ -1,0 +1,159 @@
+//! Matrices that are trained beside a model and are no part of it: projections of its states
+//! onto a wider teacher's, say.
+//!
+//! In: shapes `[in, out]`. Out: a decoder whose optimizer, gradients and checkpoints of the
+//! training know them; what it computes and what [`save`](crate::save) writes do not.
+
+use std::path::Path;
+
+use burn::module::{Param, ParamId};
+use burn::tensor::{DType, Tensor, TensorData};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+
+use crate::decoder::Decoder;
+use crate::error::Result;
+use crate::linear::product;
+use crate::mapped::Mapped;
+use crate::precision::{Precision, encode};
+use crate::tensors::{Kind, TensorSpec};
+use crate::writer::write_file;
+
+/// Their file in a checkpoint. Not `model*.safetensors`: no reader of models takes it for one.
+const FILE: &str = "beside.safetensors";
+/// Their parameters' ids begin here, far above those of any model's own and of adapters.
+const FIRST_ID: u64 = 1 << 33;
+
+impl Decoder {
+    /// The model with a matrix for each of `shapes` `[in, out]` beside it, random from `seed`:
+    /// normal with variance 1 / in, so that what comes out is about as large as what goes in.
+    pub fn with_beside(self, shapes: &[[usize; 2]], seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        // Not the numbers that the model itself began with.
+        rng.set_stream(1);
+        let values = shapes.iter().map(|&[input, output]| {
+            let scale = 1.0 / (input as f32).sqrt();
+            let mut one = || -> f32 { StandardNormal.sample(&mut rng) };
+            (0..input * output).map(|_| scale * one()).collect()
+        });
+        let values = values.collect();
+        self.put_beside(shapes, values)
+    }
+
+    fn put_beside(mut self, shapes: &[[usize; 2]], values: Vec<Vec<f32>>) -> Self {
+        let device = self.norm.gamma.val().device();
+        let params = shapes.iter().zip(values).enumerate();
+        let params = params.map(|(i, (&shape, values))| {
+            let data = TensorData::new(values, shape);
+            let tensor = Tensor::<2>::from_data(data, (&device, DType::F32));
+            let id = ParamId::from(FIRST_ID + i as u64);
+            Param::initialized(id, tensor.set_require_grad(device.is_autodiff()))
+        });
+        self.beside = params.collect();
+        self
+    }
+
+    /// `x` `[B, T, in]` times matrix `i` beside the model: `[B, T, out]`.
+    ///
+    /// # Panics
+    /// There are not so many, or `x` has another width.
+    pub fn project(&self, i: usize, x: Tensor<3>) -> Tensor<3> {
+        product(x, self.beside[i].val())
+    }
+}
+
+fn specs(shapes: &[[usize; 2]]) -> Vec<TensorSpec> {
+    let spec = |(i, shape): (usize, &[usize; 2])| TensorSpec {
+        name: format!("beside.{i}"),
+        shape: shape.to_vec(),
+        kind: Kind::Matrix,
+        parts: Vec::new(),
+    };
+    shapes.iter().enumerate().map(spec).collect()
+}
+
+/// Writes the matrices beside `model`, if there are any, into the existing `directory`.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn save_beside(directory: &Path, model: &Decoder) -> Result<()> {
+    if model.beside.is_empty() {
+        return Ok(());
+    }
+    let shapes: Vec<[usize; 2]> = model.beside.iter().map(|m| m.val().dims()).collect();
+    let specs = specs(&shapes);
+    write_file(&directory.join(FILE), &specs, Precision::F32, &|spec| {
+        let i = specs.iter().position(|s| s.name == spec.name).unwrap_or(0);
+        encode(&model.beside[i].val().into_data(), Precision::F32, false)
+    })
+}
+
+/// `model` with the matrices of `shapes` beside it that [`save_beside`] wrote into `directory`.
+///
+/// # Errors
+/// A missing or damaged file, or matrices of other shapes.
+pub fn load_beside(directory: &Path, model: Decoder, shapes: &[[usize; 2]]) -> Result<Decoder> {
+    let mapped = Mapped::open_files(directory, vec![directory.join(FILE)], Precision::F32)?;
+    let specs = specs(shapes);
+    mapped.check(&specs)?;
+    let values = specs
+        .iter()
+        .map(|spec| mapped.values(spec, 0..spec.shape[0]));
+    let values = values.collect();
+    Ok(model.put_beside(shapes, values))
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{ModelConfig, RandomInit};
+
+    fn values(model: &Decoder, i: usize) -> Vec<f32> {
+        let data = model.beside[i].val().into_data();
+        data.try_into_vec().unwrap()
+    }
+
+    #[test]
+    fn they_are_saved_beside_the_model_and_never_in_it() {
+        let config = json!({
+            "vocab_size": 20, "hidden_size": 8, "intermediate_size": 12,
+            "num_hidden_layers": 1, "num_attention_heads": 2,
+        });
+        let config: ModelConfig = serde_json::from_value(config).unwrap();
+        let config = config.resolve().unwrap();
+        let device = Device::flex();
+        let bare = Decoder::build(&config, &mut RandomInit::new(&config, 1), &device);
+        let shapes = [[8, 12], [8, 3]];
+        let model = bare.clone().with_beside(&shapes, 7);
+        assert_eq!(
+            values(&model, 0),
+            values(&bare.clone().with_beside(&shapes, 7), 0)
+        );
+        let spread = values(&model, 0).iter().map(|x| x * x).sum::<f32>() / 96.0;
+        assert!((0.08..0.18).contains(&spread), "{spread}");
+
+        let dir = tempfile::tempdir().unwrap();
+        save_beside(dir.path(), &bare).unwrap();
+        assert!(!dir.path().join(FILE).exists());
+        crate::save(dir.path(), &config, &model).unwrap();
+        let with = std::fs::read(dir.path().join("model.safetensors")).unwrap();
+        crate::save(dir.path(), &config, &bare).unwrap();
+        let without = std::fs::read(dir.path().join("model.safetensors")).unwrap();
+        assert_eq!(with, without);
+        save_beside(dir.path(), &model).unwrap();
+        let again = load_beside(dir.path(), bare.clone(), &shapes).unwrap();
+        for i in 0..2 {
+            assert_eq!(values(&again, i), values(&model, i));
+            assert_eq!(again.beside[i].id, model.beside[i].id);
+        }
+        let other = load_beside(dir.path(), bare, &[[8, 12], [8, 4]]);
+        let message = other.map(drop).unwrap_err().to_string();
+        assert!(message.contains("beside.1"), "{message}");
+        // The directory is still a model's.
+        assert!(crate::load(dir.path(), &device).is_ok());
+    }
+}
