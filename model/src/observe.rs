@@ -42,7 +42,10 @@ impl Pieces<'_> {
         let attention_input = to(rms_norm(&layer.input_layernorm, x.clone()), pass.compute);
         let heads = layer.self_attn.mix(attention_input.clone(), pass, None);
         let x = layer.self_attn.o_proj.forward_added(heads.clone(), x);
-        let mlp_input = to(rms_norm(&layer.post_attention_layernorm, x.clone()), pass.compute);
+        let mlp_input = to(
+            rms_norm(&layer.post_attention_layernorm, x.clone()),
+            pass.compute,
+        );
         let inner = layer.mlp.mix(mlp_input.clone());
         Observed {
             attention_input,
@@ -56,11 +59,11 @@ impl Pieces<'_> {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, Int, TensorData};
+    use burn::tensor::{DType, Device, Int, TensorData};
     use serde_json::json;
 
     use super::*;
-    use crate::{Decoder, ModelConfig, RandomInit};
+    use crate::{Decoder, ModelConfig, Precision, RandomInit};
 
     #[test]
     fn a_layer_that_is_observed_gives_what_it_gives_unobserved() {
@@ -75,21 +78,25 @@ mod tests {
             let model = Decoder::build(&config, &mut RandomInit::new(&config, 1), &device);
             let ids = TensorData::new(vec![1i32, 5, 2, 19, 7, 0], [2, 3]);
             let ids = Tensor::<2, Int>::from_data(ids, &device);
-            let pieces = model.pieces(ids, None);
-            let x = pieces.embedded();
-            let observed = pieces.observe(0, x.clone());
-            assert_eq!(observed.heads.dims(), [2, 3, 8]);
-            assert_eq!(observed.inner.dims(), [2, 3, config.inner_size()]);
-            let output = pieces.layer(0, x.clone());
-            let [attention, layer] = pieces.attention_and_layer(0, x.clone());
-            let after = rms_norm(&model.layers[0].post_attention_layernorm, x + attention);
-            for difference in [
-                observed.output - output.clone(),
-                layer - output,
-                after - observed.mlp_input,
-            ] {
-                let most: f32 = difference.abs().max().into_scalar();
-                assert!(most < 1e-6, "{kind}: {most}");
+            for compute in [Precision::F32, Precision::Bf16] {
+                let model = model.clone().with_compute(compute);
+                let rounded = |x: Tensor<3>| to(to(x, compute.dtype()), DType::F32);
+                let pieces = model.pieces(ids.clone(), None);
+                let x = pieces.embedded();
+                let observed = pieces.observe(0, x.clone());
+                assert_eq!(observed.heads.dims(), [2, 3, 8]);
+                assert_eq!(observed.inner.dims(), [2, 3, config.inner_size()]);
+                let output = pieces.layer(0, x.clone());
+                let [attention, layer] = pieces.attention_and_layer(0, x.clone());
+                let after = rms_norm(&model.layers[0].post_attention_layernorm, x + attention);
+                for difference in [
+                    observed.output - output.clone(),
+                    layer - output,
+                    rounded(after) - rounded(observed.mlp_input),
+                ] {
+                    let most: f32 = difference.abs().max().into_scalar();
+                    assert!(most < 1e-6, "{kind} {compute:?}: {most}");
+                }
             }
         }
     }

@@ -8,6 +8,7 @@
 )]
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -130,31 +131,79 @@ pub(crate) fn product_into(out: &mut [f32], a: View<'_>, b: View<'_>, add: bool,
     unsafe { multiply(out.as_mut_ptr(), a, b, add, threads) }
 }
 
+/// Multiply-adds that are worth a task of their own: about a third of a millisecond.
+const TASK: usize = 1 << 25;
+
+/// How a product `[m, n]` over `k` is divided into tasks: rows and columns of one. It depends on the sizes alone, so
+/// that a result does not depend on the number of threads.
+fn task_size(m: usize, n: usize, k: usize) -> (usize, usize) {
+    // What is not divided is packed by every task anew: the shorter side. Whole tiles of the `gemm` crate.
+    let count = (m.saturating_mul(n).saturating_mul(k) / TASK).max(1);
+    match m >= n {
+        true => (m.div_ceil(count).next_multiple_of(48).min(m), n),
+        false => (m, n.div_ceil(count).next_multiple_of(64).min(n)),
+    }
+}
+
+/// Where a product goes.
+#[derive(Clone, Copy)]
+struct Out {
+    first: *mut f32,
+    stride: usize,
+}
+
+// SAFETY: its tasks write to different elements.
+unsafe impl Send for Out {}
+// SAFETY: as above.
+unsafe impl Sync for Out {}
+
 /// # Safety
 /// `out` has room for `a.rows · b.columns` numbers, which are initialised if `add`, and
 /// overlaps neither view.
 unsafe fn multiply(out: *mut f32, a: View<'_>, b: View<'_>, add: bool, threads: Threads) {
     let (m, n, k) = (a.rows, b.columns, a.columns);
     assert_eq!(k, b.rows, "inner sizes of a product");
-    let parallelism = match threads {
-        Threads::One => gemm::Parallelism::None,
-        Threads::All => gemm::Parallelism::Rayon(0),
+    let out = Out {
+        first: out,
+        stride: n,
     };
+    let (rows, columns) = match threads {
+        Threads::One => (m, n),
+        Threads::All => task_size(m, n, k),
+    };
+    if rows == m && columns == n {
+        // SAFETY: the caller's promise.
+        return unsafe { block(out, a, b, [0..m, 0..n], add) };
+    }
+    let across = n.div_ceil(columns);
+    let tasks = m.div_ceil(rows) * across;
+    (0..tasks).into_par_iter().with_max_len(1).for_each(|task| {
+        let (i, j) = (task / across * rows, task % across * columns);
+        // SAFETY: the caller's promise, and no two tasks have an element in common.
+        unsafe { block(out, a, b, [i..m.min(i + rows), j..n.min(j + columns)], add) };
+    });
+}
+
+/// The elements `[rows, columns]` of a product, by the calling thread.
+///
+/// # Safety
+/// That of [`multiply`]; `rows` and `columns` lie within it, and nobody else looks at those elements.
+unsafe fn block(out: Out, a: View<'_>, b: View<'_>, [rows, columns]: [Range<usize>; 2], add: bool) {
     // SAFETY: both views lie within their slices (checked when they were made, and the
-    // transpose covers the same elements); the caller answers for `out`.
+    // transpose covers the same elements), so do the rows and columns of them; the caller answers for `out`.
     unsafe {
         gemm::gemm(
-            m,
-            n,
-            k,
-            out,
+            rows.len(),
+            columns.len(),
+            a.columns,
+            out.first.add(rows.start * out.stride + columns.start),
             1,
-            n as isize,
+            out.stride as isize,
             add,
-            a.data.as_ptr(),
+            a.data.as_ptr().add(rows.start * a.row_stride),
             a.column_stride as isize,
             a.row_stride as isize,
-            b.data.as_ptr(),
+            b.data.as_ptr().add(columns.start * b.column_stride),
             b.column_stride as isize,
             b.row_stride as isize,
             1.0,
@@ -162,7 +211,7 @@ unsafe fn multiply(out: *mut f32, a: View<'_>, b: View<'_>, add: bool, threads: 
             false,
             false,
             false,
-            parallelism,
+            gemm::Parallelism::None,
         );
     }
 }
@@ -238,6 +287,36 @@ mod tests {
         for i in 0..3 {
             for j in 0..5 {
                 assert_eq!(out[i * 5 + j], 1.0 + expected(i, j));
+            }
+        }
+    }
+
+    /// In pieces, with what is left over on either side, and with any number of threads.
+    #[test]
+    fn divided_products_are_whole() {
+        for (m, n, k) in [
+            (700, 130, 800),
+            (130, 700, 800),
+            (40, 3_000, 600),
+            (0, 5, 7),
+        ] {
+            assert_ne!(task_size(m, n, k) == (m, n), m > 0, "to be divided");
+            let fill = |n: usize, by: usize| -> Vec<f32> {
+                (0..n).map(|i| ((i * by) % 7) as f32).collect()
+            };
+            let (a, b) = (fill(m * k, 3), fill(n * k, 5));
+            let (a, b) = (View::new(&a, m, k), View::new(&b, n, k).t());
+            let whole = product(a, b, Threads::One);
+            for threads in [1, 3] {
+                let pool = rayon::ThreadPoolBuilder::new()
+                    .num_threads(threads)
+                    .build()
+                    .unwrap();
+                let mut twice = pool.install(|| product(a, b, Threads::All));
+                // Whole numbers this small are exact in any order.
+                assert!(twice == whole, "{m} {n} {k}");
+                pool.install(|| product_into(&mut twice, a, b, true, Threads::All));
+                assert!(twice.iter().zip(&whole).all(|(t, w)| *t == 2.0 * w));
             }
         }
     }
