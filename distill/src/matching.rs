@@ -10,7 +10,7 @@
 //!
 //! and the mean over the pairs. Divided by the teacher's own square at the same position it has
 //! no unit: 1 is what a student that gives zeros has, whatever the width, the layer or the token
-//! (the first position's states may be hundreds of times as large as the others'), and a batch
+//! (a row's first position may be a hundred times as large as the others), and a batch
 //! cut in two has the same sum. W is trained as the student is and dropped with the teacher.
 //!
 //! Hints through a learned regressor: Romero et al., FitNets, arXiv 1412.6550. Every mapped

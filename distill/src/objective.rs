@@ -116,8 +116,8 @@ impl Distillation {
                 false => 0,
             };
             lines.push(format!(
-                "{count} of {steps} steps are on text that the student draws itself, which takes \
-                 longer than the time below says"
+                "{count} of {steps} steps are on text that the student draws itself; the time below \
+                 is without them"
             ));
         }
         lines

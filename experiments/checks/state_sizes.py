@@ -5,7 +5,7 @@ divided position by position (`distill/src/matching.rs`) and not by a batch's me
     python3 experiments/checks/state_sizes.py CHECKPOINT TEXT [ROWS] [LENGTH]
 
 Needs torch and transformers. Of the residual stream after layers and of what attention adds to it: the
-median and largest norm, the share of all squares that one position in LENGTH has, and the mean of
+median and largest norm, the share of all squares that the ROWS largest positions hold, and the mean of
 (median / norm)²: how much a small position would count against the median one.
 """
 import pathlib
