@@ -16,7 +16,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::raw::{Columns, Threads, View, product_into, split};
+use super::product::{Threads, View, product_into};
+use super::raw::{Columns, split};
 use super::vector::{dot, exp, exp_sum, max, simd};
 
 /// What attention needs to know beside queries, keys and values.

@@ -11,7 +11,7 @@ use super::attention::{self, Geometry};
 use super::backend::{FusedGradients, FusedOps};
 use super::cross_entropy::{self, Targets};
 use super::head::{Gradients, Head};
-use super::raw::{Threads, View, product, product_into};
+use super::product::{Threads, View, product, product_into};
 use super::{distillation, norm, raw, swiglu};
 use crate::distillation::{Lesson, Mixture};
 

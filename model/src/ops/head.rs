@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use super::raw::{Threads, View, append_product, product_into};
+use super::product::{Threads, View, append_product, product_into};
 
 /// The head's weights.
 #[derive(Clone, Copy)]

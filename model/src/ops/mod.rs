@@ -35,6 +35,7 @@ mod distillation;
 mod flex;
 mod head;
 mod norm;
+mod product;
 mod raw;
 mod swiglu;
 #[cfg(test)]
