@@ -1,23 +1,28 @@
 //! The engine: a decoder run from a mapped GGUF file.
 //!
 //! [`Engine`] is the model, shared and read-only; a [`Session`] is one sequence with its keys and
-//! values: token ids in, logits `[vocab_size]` out. Weights are never copied: the kernels read them
-//! where the file is mapped.
+//! values: token ids in, logits `[vocab_size]` out. A [`Batch`] takes several [`Sequence`]s through
+//! together. Weights are never copied: the kernels read them where the file is mapped.
 
 mod architecture;
+mod batch;
 mod cache;
 mod config;
 mod kv;
 mod memory;
+mod pass;
 mod rope;
 mod session;
 mod weights;
 
 pub use architecture::{Architecture, RopePairs};
+pub use batch::Batch;
+pub use cache::Page;
 pub use config::{Config, PastTrained};
 pub(crate) use config::{DYNAMIC_NTK, LOGN, TRAINED_LENGTH};
-pub use kv::KvType;
+pub use kv::{BLOCK as PAGE, KvType};
 pub use memory::available_bytes;
+pub use pass::Sequence;
 pub use session::Session;
 
 use std::num::NonZeroUsize;
@@ -123,6 +128,15 @@ impl Engine {
     fn rope(&self, length: usize) -> rope::Rope {
         let alpha = self.config.past_trained.ntk_alpha(length);
         rope::Rope::new(&self.config, self.weights.rope_freqs.as_deref(), alpha)
+    }
+
+    /// Refuses keys and values of `positions` in all that do not fit the memory that is free.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Argument`], with both sizes.
+    pub fn check_memory(&self, positions: usize) -> Result<()> {
+        memory::check(self, positions)
     }
 
     /// A new sequence with room for `context` positions.
