@@ -70,7 +70,7 @@ fn stdout(args: &[&str]) -> String {
 #[test]
 fn help_lists_what_works_and_gives_examples() {
     let help = stdout(&["--help"]);
-    for command in ["run", "bench", "perplexity", "info"] {
+    for command in ["run", "chat", "serve", "bench", "perplexity", "info"] {
         assert!(help.contains(command));
         assert!(stdout(&[command, "--help"]).contains(&format!("retort-edge {command} ")));
     }

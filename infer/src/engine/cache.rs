@@ -214,6 +214,8 @@ impl Cache {
                 state.output(token % tokens * group + g, out);
             }
         });
+        // what a prompt needed is not kept while its answer is written
+        states.truncate(units * stretches);
         self.states = states;
     }
 

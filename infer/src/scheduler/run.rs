@@ -34,6 +34,8 @@ struct Active {
     sampler: Option<Sampler>,
     /// The answer so far; its last token has not been taken in.
     answer: Vec<u32>,
+    /// Tokens told, and when the last one was.
+    told: usize,
     last_token: Instant,
     /// What is gathered over the prompt: its probabilities, or its states' sum.
     logprobs: Vec<Logprob>,
@@ -65,6 +67,20 @@ pub(super) fn run(model: &Model, limits: &Limits, shared: &Shared) {
         worker.admit();
         worker.pass();
         worker.retire();
+    }
+}
+
+/// What a request is told that ran out of time.
+fn late(limits: &Limits) -> String {
+    let seconds = limits.timeout.as_secs();
+    format!("the request took longer than {seconds} seconds")
+}
+
+/// Whether the results at every position of the prompt are asked for, which are computed then.
+fn needs_every_position(request: &Request) -> bool {
+    match &request.task {
+        Task::Generate(generate) => generate.prompt_logprobs,
+        Task::Embed => true,
     }
 }
 
@@ -116,7 +132,7 @@ impl Worker<'_> {
             if waiting.events.is_closed() {
                 self.shared.metrics.cancelled.add(1);
             } else if waiting.since.elapsed() > self.limits.timeout {
-                let _ = waiting.events.send(Event::Failed(self.late()));
+                let _ = waiting.events.send(Event::Failed(late(self.limits)));
                 self.shared.metrics.failed.add(1);
             } else if full || self.active.len() >= self.limits.parallel {
                 left.push_back(waiting);
@@ -138,7 +154,7 @@ impl Worker<'_> {
 
     /// Whether a prompt that begins like this one, further than what is known, is just being read.
     fn is_being_read(&self, request: &Request) -> bool {
-        if !self.shares(request) {
+        if !self.shares(request) || needs_every_position(request) {
             return false;
         }
         let most = (request.prompt.len() - 1) / PAGE;
@@ -165,12 +181,11 @@ impl Worker<'_> {
     fn begin(&mut self, waiting: Waiting) -> Result<(), Box<Waiting>> {
         let request = &waiting.request;
         let prompt = &request.prompt;
-        // what needs the results at every position computes them all
-        let (answer, all) = match &request.task {
-            Task::Generate(generate) => (generate.max_tokens, generate.prompt_logprobs),
-            Task::Embed => (0, true),
+        let answer = match &request.task {
+            Task::Generate(generate) => generate.max_tokens,
+            Task::Embed => 0,
         };
-        let path = match self.shares(request) && !all {
+        let path = match self.shares(request) && !needs_every_position(request) {
             // the last token goes in again, for its logits
             true => self.pages.find(prompt, (prompt.len() - 1) / PAGE),
             false => Path::new(),
@@ -207,17 +222,13 @@ impl Worker<'_> {
             reserved,
             sampler,
             answer: Vec::new(),
+            told: 0,
             last_token: Instant::now(),
             logprobs: Vec::new(),
             sum: Vec::new(),
             over,
         });
         Ok(())
-    }
-
-    fn late(&self) -> String {
-        let seconds = self.limits.timeout.as_secs();
-        format!("the request took longer than {seconds} seconds")
     }
 
     /// How many tokens of each active request go through the next pass.
@@ -253,13 +264,15 @@ impl Worker<'_> {
 
     /// One pass of the engine, and what it brings.
     fn pass(&mut self) {
-        for active in &mut self.active {
-            if active.over.is_none() && active.events.is_closed() {
+        for active in self
+            .active
+            .iter_mut()
+            .filter(|active| active.over.is_none())
+        {
+            if active.events.is_closed() {
                 active.over = Some(Over::Cancelled);
-            } else if active.over.is_none() && active.since.elapsed() > self.limits.timeout {
-                let seconds = self.limits.timeout.as_secs();
-                let late = format!("the request took longer than {seconds} seconds");
-                active.over = Some(Over::Failed(late));
+            } else if active.since.elapsed() > self.limits.timeout {
+                active.over = Some(Over::Failed(late(self.limits)));
             }
         }
         let shares = self.shares_of_pass();
@@ -383,10 +396,11 @@ impl Worker<'_> {
         let metrics = &self.shared.metrics;
         for (active, _) in &mut choices {
             let now = Instant::now();
-            match active.answer.len() {
-                0 | 1 => metrics.first_token.observe(now - active.since),
+            match active.told {
+                0 => metrics.first_token.observe(now - active.since),
                 _ => metrics.next_token.observe(now - active.last_token),
             }
+            active.told += 1;
             active.last_token = now;
             metrics.answer_tokens.add(1);
         }

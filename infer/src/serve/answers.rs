@@ -32,6 +32,8 @@ const PULSE: Duration = Duration::from_secs(10);
 /// A part of an answer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Piece {
+    /// Whether it is the answer's first.
+    pub first: bool,
     /// Text that is certain now.
     pub text: String,
     /// The tokens behind it, if their probabilities are told.
@@ -207,6 +209,7 @@ struct Answer {
     /// Told with the next piece that has text.
     tokens: Vec<Logprob>,
     prompt: Vec<Logprob>,
+    begun: bool,
     count: usize,
     over: bool,
     usage: Usage,
@@ -226,6 +229,7 @@ impl Answer {
             logprobs: delivery.logprobs,
             tokens: Vec::new(),
             prompt: Vec::new(),
+            begun: false,
             count: 0,
             over: false,
             usage: Usage {
@@ -274,6 +278,7 @@ impl Answer {
 
     fn piece(&mut self, text: String) -> Piece {
         Piece {
+            first: !std::mem::replace(&mut self.begun, true),
             text,
             tokens: std::mem::take(&mut self.tokens),
             prompt: std::mem::take(&mut self.prompt),

@@ -196,7 +196,6 @@ impl Shape for Completions {
     }
 
     fn opening(&self, app: &App, index: usize) -> Option<Value> {
-        // where probabilities are told, the prompt comes with them
         if self.echoed.is_empty() || self.logprobs {
             return None;
         }
@@ -205,7 +204,8 @@ impl Shape for Completions {
     }
 
     fn piece(&self, app: &App, index: usize, piece: &Piece) -> Value {
-        let choice = self.choice(app, index, piece, !piece.prompt.is_empty());
+        // where probabilities are told, the prompt comes with them
+        let choice = self.choice(app, index, piece, piece.first && self.logprobs);
         self.object(app, vec![choice], None)
     }
 

@@ -8,13 +8,10 @@ use super::{Input, MAX_OUTPUT, Template, TemplateError};
 const CHATML: &str = "\
 {% for message in messages %}
 {% if loop.first and messages[0]['role'] != 'system' %}
-{{ '<|im_start|>system\\nBe brief.<|im_end|>\\n' }}
-{% endif %}
-{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}
-{% endfor %}
+{{ '<|im_start|>system\\nBe brief.<|im_end|>\\n' }}{% endif %}
+{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}
 {% if add_generation_prompt %}
-{{ '<|im_start|>assistant\\n' }}
-{% endif %}";
+{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
 /// Headers around roles, trimmed contents, the day's date and a refusal (as Llama 3's).
 const HEADERS: &str = "\
