@@ -11,6 +11,7 @@ mod config;
 mod kv;
 mod memory;
 mod pass;
+mod products;
 mod rope;
 mod session;
 mod weights;

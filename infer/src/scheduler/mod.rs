@@ -9,11 +9,13 @@
 //! One thread runs the engine. Each pass takes one token of every answer that is being written, and a piece of the
 //! prompts that are being read, shared equally among them: a long prompt delays the others by pieces, and a short one
 //! does not wait for it. A request reserves the pages of its whole length before it begins, so that none is ever
-//! thrown out half done. Its answer depends on its own tokens and seed alone; with packed files, to the bit (see
-//! [`Batch`](crate::engine::Batch)).
+//! thrown out half done. Its answer depends on its own tokens and seed alone; with packed files, and keys and values in
+//! single or half precision, to the bit (see [`Batch`](crate::engine::Batch)). Quantized keys and values are exact for
+//! the last positions only, and which those are depends on the pieces in which a prompt was read.
 //!
 //! Who drops the receiver of a request's events cancels it.
 
+mod active;
 mod logprobs;
 mod metrics;
 mod pages;

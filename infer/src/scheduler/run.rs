@@ -4,11 +4,10 @@ use std::collections::VecDeque;
 use std::sync::PoisonError;
 use std::time::Instant;
 
-use tokio::sync::mpsc::UnboundedSender;
-
+use super::active::{Active, Over};
 use super::pages::{Pages, Path};
-use super::{Closed, End, Event, Generate, Limits, Logprob, Request, Shared, Task, Usage, Waiting};
-use crate::engine::{Batch, Engine, PAGE, Sequence};
+use super::{Closed, Event, Limits, Logprob, Request, Shared, Task, Usage, Waiting};
+use crate::engine::{Batch, PAGE, Sequence};
 use crate::generate::Model;
 use crate::sampling::Sampler;
 
@@ -19,37 +18,6 @@ const QUIET: usize = 256;
 const GRAIN: usize = 8;
 /// Rows of logits computed together for the probabilities of prompts.
 const LOGIT_ROWS: usize = 32;
-
-/// A request that is worked on.
-struct Active {
-    request: Request,
-    events: UnboundedSender<Event>,
-    since: Instant,
-    sequence: Sequence,
-    /// Its pages in the tree, and pages promised beside them.
-    path: Path,
-    reserved: usize,
-    /// Tokens of its prompt that another request computed.
-    reused: usize,
-    sampler: Option<Sampler>,
-    /// The answer so far; its last token has not been taken in.
-    answer: Vec<u32>,
-    /// Tokens told, and when the last one was.
-    told: usize,
-    last_token: Instant,
-    /// What is gathered over the prompt: its probabilities, or its states' sum.
-    logprobs: Vec<Logprob>,
-    sum: Vec<f32>,
-    /// Why it is over.
-    over: Option<Over>,
-}
-
-/// Why a request is over.
-enum Over {
-    Done(End),
-    Failed(String),
-    Cancelled,
-}
 
 /// Works until the scheduler is closed and nothing is left to do.
 pub(super) fn run(model: &Model, limits: &Limits, shared: &Shared) {
@@ -67,20 +35,6 @@ pub(super) fn run(model: &Model, limits: &Limits, shared: &Shared) {
         worker.admit();
         worker.pass();
         worker.retire();
-    }
-}
-
-/// What a request is told that ran out of time.
-fn late(limits: &Limits) -> String {
-    let seconds = limits.timeout.as_secs();
-    format!("the request took longer than {seconds} seconds")
-}
-
-/// Whether the results at every position of the prompt are asked for, which are computed then.
-fn needs_every_position(request: &Request) -> bool {
-    match &request.task {
-        Task::Generate(generate) => generate.prompt_logprobs,
-        Task::Embed => true,
     }
 }
 
@@ -443,143 +397,16 @@ impl Worker<'_> {
     }
 }
 
-impl Active {
-    /// Tokens of the prompt that have not been taken in.
-    fn unread(&self) -> usize {
-        self.request
-            .prompt
-            .len()
-            .saturating_sub(self.sequence.len())
-    }
+/// What a request is told that ran out of time.
+fn late(limits: &Limits) -> String {
+    let seconds = limits.timeout.as_secs();
+    format!("the request took longer than {seconds} seconds")
+}
 
-    fn max_tokens(&self) -> usize {
-        match &self.request.task {
-            Task::Generate(generate) => generate.max_tokens,
-            Task::Embed => 0,
-        }
-    }
-
-    /// Full pages of the prompt.
-    fn prompt_pages(&self) -> usize {
-        self.request.prompt.len() / PAGE
-    }
-
-    /// The `n` tokens that come next.
-    fn next_tokens(&self, n: usize) -> Vec<u32> {
-        match (n, self.unread()) {
-            (0, _) => Vec::new(),
-            (_, 0) => self.answer.last().copied().into_iter().collect(),
-            _ => self.request.prompt[self.sequence.len()..][..n].to_vec(),
-        }
-    }
-
-    /// Puts the full pages that it has computed into the tree; how many of its promised ones that took.
-    fn shared_pages(&mut self, pages: &mut Pages, engine: &Engine) -> usize {
-        if engine
-            .config()
-            .past_trained
-            .ntk_alpha(self.request.prompt.len())
-            != 1.0
-        {
-            return 0;
-        }
-        let text: Vec<u32> = [&self.request.prompt[..], &self.answer].concat();
-        let full = &text[..self.sequence.len().min(text.len())];
-        let mut taken = 0;
-        for (index, tokens) in full
-            .as_chunks::<PAGE>()
-            .0
-            .iter()
-            .enumerate()
-            .skip(self.path.len())
-        {
-            let depth = self.path.len();
-            let sequence = &self.sequence;
-            taken += usize::from(pages.extend(&mut self.path, tokens, || sequence.page(index)));
-            if self.path.len() == depth {
-                break;
-            }
-        }
-        taken
-    }
-
-    /// Tells what was gathered over the prompt of a request that has no answer.
-    fn finish_without_answer(&mut self) {
-        self.tell_prompt();
-        if matches!(self.request.task, Task::Embed) {
-            let squares: f64 = self.sum.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
-            let scale = 1.0 / squares.sqrt().max(1e-12);
-            let mean = self.sum.iter().map(|x| (f64::from(*x) * scale) as f32);
-            let _ = self.events.send(Event::Embedding(mean.collect()));
-        }
-        self.over = Some(Over::Done(End::Length));
-    }
-
-    fn tell_prompt(&mut self) {
-        if let Task::Generate(generate) = &self.request.task
-            && generate.prompt_logprobs
-            && self.answer.is_empty()
-        {
-            let logprobs = std::mem::take(&mut self.logprobs);
-            let _ = self.events.send(Event::Prompt(logprobs));
-        }
-    }
-
-    /// Chooses and tells the next token.
-    fn choose(&mut self, logits: &[f32], model: &Model) {
-        self.tell_prompt();
-        let (Task::Generate(generate), Some(sampler)) = (&mut self.request.task, &mut self.sampler)
-        else {
-            return;
-        };
-        let Generate {
-            constraint,
-            logprobs,
-            ignore_end,
-            max_tokens,
-            ..
-        } = &mut **generate;
-        let allowed = match constraint.as_mut().map(|constraint| constraint.allowed()) {
-            Some(Err(problem)) => {
-                self.over = Some(Over::Failed(format!("the answer's form: {problem}")));
-                return;
-            }
-            Some(Ok(allowed)) => Some(allowed),
-            None => None,
-        };
-        let id = match &allowed {
-            Some(allowed) => sampler.sample_where(logits, Some(&|id| allowed.has(id))),
-            None => sampler.sample(logits),
-        };
-        let ends = model.tokenizer.is_end_of_generation(id);
-        if let Some(constraint) = constraint.as_mut().filter(|_| !ends)
-            && let Err(problem) = constraint.take(id)
-        {
-            self.over = Some(Over::Failed(format!("the answer's form: {problem}")));
-            return;
-        }
-        if allowed.as_ref().is_some_and(|allowed| !allowed.has(id)) {
-            let problem = "no token of the vocabulary continues the answer's form";
-            self.over = Some(Over::Failed(problem.into()));
-            return;
-        }
-        let told = match *logprobs {
-            Some(n) => Logprob::of(id, logits, n),
-            None => Logprob::unknown(id),
-        };
-        let complete = constraint
-            .as_ref()
-            .is_some_and(|constraint| constraint.is_complete());
-        let _ = self.events.send(Event::Token(told));
-        if ends && !(*ignore_end && constraint.is_none()) {
-            self.over = Some(Over::Done(End::Stop));
-            return;
-        }
-        self.answer.push(id);
-        if complete {
-            self.over = Some(Over::Done(End::Stop));
-        } else if self.answer.len() >= *max_tokens {
-            self.over = Some(Over::Done(End::Length));
-        }
+/// Whether the results at every position of the prompt are asked for, which are computed then.
+fn needs_every_position(request: &Request) -> bool {
+    match &request.task {
+        Task::Generate(generate) => generate.prompt_logprobs,
+        Task::Embed => true,
     }
 }

@@ -133,6 +133,7 @@ fn prompt(app: &App, fields: &Fields) -> Result<Vec<u32>> {
         more: more.as_ref().and_then(Value::as_object),
     });
     let text = text.map_err(|error| ApiError::field("messages", error))?;
+    app.check_length("messages", &text)?;
     let ids = tokenizer.encode_guarded(&text);
     let ids = ids.map_err(|problem| ApiError::field("messages", problem))?;
     match ids.is_empty() {

@@ -107,10 +107,7 @@ fn prepare(app: &App, body: &[u8]) -> Result<(Completions, Delivery, Vec<Job>)> 
 /// A text, several, a list of ids, or several.
 fn prompts(app: &App, value: &Value) -> Result<Vec<Vec<u32>>> {
     let name = "prompt";
-    let encode = |text: &str| {
-        let ids = app.model.prompt(text);
-        ids.map_err(|error| ApiError::field(name, error))
-    };
+    let encode = |text: &str| app.prompt(name, text);
     let prompts: Vec<Vec<u32>> = match value {
         Value::String(text) => vec![encode(text)?],
         Value::Array(values) if values.iter().any(Value::is_number) => vec![ids(value, name)?],

@@ -68,10 +68,7 @@ fn prepare(app: &App, body: &[u8]) -> Result<(Vec<Job>, bool)> {
     let width = app.model.engine.config().hidden_size as u64;
     fields.integer("dimensions", width..=width)?;
     let name = "input";
-    let encode = |text: &str| {
-        let ids = app.model.prompt(text);
-        ids.map_err(|error| ApiError::field(name, error))
-    };
+    let encode = |text: &str| app.prompt(name, text);
     let value = fields.required(name)?;
     let inputs = match value {
         Value::String(text) => vec![encode(text)?],

@@ -118,6 +118,8 @@ struct App {
     model: Arc<Model>,
     name: String,
     created: u64,
+    /// Bytes of the longest token.
+    longest: usize,
     /// Why there are no conversations, if so.
     template: std::result::Result<Template, String>,
     /// Why answers cannot be held to a form, if so.
@@ -141,6 +143,10 @@ impl App {
                 .or(stem)
                 .unwrap_or_else(|| "model".into()),
             created: since.map_or(0, |since| since.as_secs()),
+            longest: (0..model.tokenizer.vocab_size() as u32)
+                .map(|id| model.tokenizer.bytes(id).len())
+                .max()
+                .unwrap_or(0),
             template: Template::from_gguf(model.engine.gguf(), &model.tokenizer)
                 .map_err(|error| error.to_string()),
             forms: Forms::new(&model.tokenizer),
@@ -148,6 +154,26 @@ impl App {
             model,
             settings,
         })
+    }
+
+    /// Refuses a text that has too many tokens however it is cut, before it is cut.
+    fn check_length(&self, name: &str, text: &str) -> std::result::Result<(), ApiError> {
+        let context = self.settings.limits.context;
+        match text.len() > context.saturating_mul(self.longest) {
+            true => {
+                let bytes = text.len();
+                let problem = format!("{bytes} bytes exceed the context of {context} tokens");
+                Err(ApiError::field(name, problem).with_code("context_length_exceeded"))
+            }
+            false => Ok(()),
+        }
+    }
+
+    /// The ids of a text as the model was trained to see it.
+    fn prompt(&self, name: &str, text: &str) -> std::result::Result<Vec<u32>, ApiError> {
+        self.check_length(name, text)?;
+        let ids = self.model.prompt(text);
+        ids.map_err(|error| ApiError::field(name, error))
     }
 
     /// A name for a response.

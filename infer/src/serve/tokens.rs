@@ -22,6 +22,7 @@ pub(super) async fn tokenize(State(app): State<Arc<App>>, request: Request) -> R
         app.check_model(&fields)?;
         let text = fields.text("prompt")?;
         let text = text.ok_or_else(|| ApiError::field("prompt", "this field is required"))?;
+        app.check_length("prompt", text)?;
         let tokenizer = &app.model.tokenizer;
         // vLLM adds them unless told otherwise
         let ids = match fields.get("add_special_tokens") {
