@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use assert_cmd::Command;
-use common::{Shape, write_gguf_changed};
+use common::{Shape, program, write_gguf_changed};
 use retort_infer::chat::{Conversation, Ended};
 use retort_infer::sampling::Sampling;
 use retort_infer::{GgmlType, Model};
@@ -115,7 +115,7 @@ fn what_was_said_before_a_stop_stays() {
 
 /// What the terminal's conversation prints to standard output and to standard error.
 fn talk(path: &PathBuf, lines: &str) -> (String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_retort-edge"));
+    let mut command = Command::from_std(program());
     command.args([
         "chat",
         path.to_str().unwrap(),

@@ -5,10 +5,9 @@ mod common;
 mod http;
 
 use std::io::{Read, Write};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Shape, write_gguf, write_gguf_changed};
+use common::{Shape, program, write_gguf, write_gguf_changed};
 use http::{Server, read};
 use retort_infer::GgmlType;
 use serde_json::{Value, json};
@@ -16,22 +15,6 @@ use tempfile::TempDir;
 
 const TEMPLATE: &str = "{% for m in messages %}[{{ m.role }}]{{ m.content }}\n{% endfor %}\
                         {% if tools %}{{ tools | tojson }}{% endif %}[assistant]";
-
-/// The program, through the emulator that cargo runs the tests with when they are cross-built.
-fn program() -> Command {
-    let path = env!("CARGO_BIN_EXE_retort-edge");
-    let arch = std::env::consts::ARCH.to_uppercase();
-    let runner = std::env::vars().find(|(name, _)| {
-        name.starts_with(&format!("CARGO_TARGET_{arch}_")) && name.ends_with("_RUNNER")
-    });
-    let Some((_, runner)) = runner else {
-        return Command::new(path);
-    };
-    let mut words = runner.split_whitespace();
-    let mut process = Command::new(words.next().unwrap());
-    process.args(words).arg(path);
-    process
-}
 
 /// A packed model with a chat template, and a server for it.
 fn serve(more: &[&str]) -> (TempDir, Server) {
