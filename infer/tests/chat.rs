@@ -3,7 +3,7 @@
 mod common;
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use common::{Shape, program, write_gguf_changed};
@@ -114,7 +114,7 @@ fn what_was_said_before_a_stop_stays() {
 }
 
 /// What the terminal's conversation prints to standard output and to standard error.
-fn talk(path: &PathBuf, lines: &str) -> (String, String) {
+fn talk(path: &Path, lines: &str) -> (String, String) {
     let mut command = Command::from_std(program());
     command.args([
         "chat",

@@ -103,6 +103,7 @@ fn tokens(events: &[Event]) -> Vec<u32> {
 fn a_pass_gives_each_sequence_its_own_bits() {
     let model = model();
     let engine = &model.engine;
+    assert!(engine.stands_alone());
     let prompts: Vec<Vec<u32>> = (0..9).map(|i| prompt(1 + 13 * i, i as u32)).collect();
     let mut alone = Vec::new();
     for prompt in &prompts {

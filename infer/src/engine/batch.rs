@@ -5,7 +5,7 @@
 //!
 //! In a packed file's matrices (Q4_0, Q4_1, Q8_0 in panels of sixteen rows), a row of a product does not depend on the
 //! rows beside it: a sequence gets the same bits whatever it shares a pass with. Other files take other kernels for
-//! more than six tokens than for fewer, whose sums differ in their last bits; and quantized keys and values depend on how a
+//! more than six tokens than for fewer, whose sums differ, and with them what activations are rounded to; and quantized keys and values depend on how a
 //! text was cut.
 
 use super::Engine;

@@ -108,6 +108,12 @@ impl Engine {
         &self.gguf
     }
 
+    /// Whether a sequence gets the same bits whatever goes through a pass with it: all matrices are packed, and keys
+    /// and values are not quantized. See [`Batch`].
+    pub fn stands_alone(&self) -> bool {
+        self.weights.in_panels() && matches!(self.settings.kv, KvType::F32 | KvType::F16)
+    }
+
     /// Bytes of weights that decoding reads for a token: all layers and the output projection.
     pub fn bytes_per_token(&self) -> u64 {
         self.weights

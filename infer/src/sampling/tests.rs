@@ -169,8 +169,8 @@ fn filters_act_in_draws() {
         &[1],
     );
     let mut sampler = Sampler::new(base);
-    let even = |id: u32| id % 2 == 0;
-    assert!((0..500).all(|_| sampler.sample_where(&LOGITS, Some(&even)) % 2 == 0));
+    let even = |id: u32| id.is_multiple_of(2);
+    assert!((0..500).all(|_| even(sampler.sample_where(&LOGITS, Some(&even)))));
     let mut sampler = Sampler::new(Sampling::greedy());
     assert_eq!(sampler.sample_where(&LOGITS, Some(&even)), 4);
 }
@@ -191,7 +191,7 @@ fn penalties_and_bias_are_their_formulas() {
     let mut changed = logits;
     seen.apply(&settings, &mut changed);
     let expected = [
-        -1.0 * 1.3,
+        -1.3,
         2.0 / 1.3 - 0.5 - 2.0 * 0.25,
         (0.5 + 1.5) / 1.3 - 0.5 - 0.25,
         f32::NEG_INFINITY,

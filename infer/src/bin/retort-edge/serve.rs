@@ -75,6 +75,12 @@ pub struct Args {
 /// Serves until Ctrl-C or SIGTERM.
 pub fn run(args: Args) -> Result<()> {
     let model = Arc::new(Model::open_with(&args.file, args.runtime.settings()?)?);
+    if !model.engine.stands_alone() {
+        eprintln!(
+            "note: an answer's rounding may depend on what else is being answered; with a packed file \
+             (`retort-edge pack`) and f16 keys and values it does not"
+        );
+    }
     let mut limits = default_limits(&model, args.ctx, args.kv_tokens);
     limits.parallel = args.parallel;
     limits.queue = args.queue;
