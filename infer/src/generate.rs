@@ -122,6 +122,7 @@ impl Model {
             )));
         }
         let mut sampler = Sampler::new(sampling.clone());
+        sampler.prompt(prompt);
         let mut session = self.engine.session(needed)?;
         let mut stream = Utf8Stream::new();
         // the whole sequence, and how much of it the session has taken in

@@ -3,14 +3,18 @@
 //! ```text
 //! model.gguf ─► gguf ─┬─► tokenizer   text ↔ token ids
 //!                     └─► engine      token ids → logits, over kernels on quantized weights
-//!                             └─► sampling, generate, perplexity, bench
+//!                             ├─► sampling, generate, chat, perplexity, bench
+//!                             └─► scheduler ─► serve     many requests over HTTP
 //! Hugging Face directory ─► export ─► model.gguf ─► import ─► Hugging Face directory
 //! ```
 //!
 //! This crate stands alone: it knows nothing of training or of Burn, and builds for aarch64 with a
 //! linker and nothing else. [`Model`] is the way in.
 
+mod aside;
 pub mod bench;
+pub mod chat;
+pub mod constrain;
 pub mod engine;
 pub mod error;
 pub mod export;
@@ -26,7 +30,10 @@ pub mod pool;
 pub mod quant;
 mod rope_scaling;
 pub mod sampling;
+pub mod scheduler;
+pub mod serve;
 pub mod speculate;
+pub mod template;
 pub mod threads;
 pub mod tokenizer;
 

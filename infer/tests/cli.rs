@@ -3,31 +3,15 @@
 mod common;
 
 use std::path::PathBuf;
-use std::process::{Command as Process, Stdio};
+use std::process::Stdio;
 
 use assert_cmd::Command;
-use common::{Shape, write_gguf, write_gguf_changed};
+use common::{Shape, program, write_gguf, write_gguf_changed};
 use predicates::prelude::*;
 use predicates::str::contains;
 use retort_infer::GgmlType;
 use serde_json::Value;
 use tempfile::TempDir;
-
-/// The program, through the emulator that cargo runs the tests with when they are cross-built.
-fn program() -> Process {
-    let path = env!("CARGO_BIN_EXE_retort-edge");
-    let arch = std::env::consts::ARCH.to_uppercase();
-    let runner = std::env::vars().find(|(name, _)| {
-        name.starts_with(&format!("CARGO_TARGET_{arch}_")) && name.ends_with("_RUNNER")
-    });
-    let Some((_, runner)) = runner else {
-        return Process::new(path);
-    };
-    let mut words = runner.split_whitespace();
-    let mut process = Process::new(words.next().unwrap());
-    process.args(words).arg(path);
-    process
-}
 
 fn retort_edge(args: &[&str]) -> Command {
     let mut command = Command::from_std(program());
@@ -70,7 +54,7 @@ fn stdout(args: &[&str]) -> String {
 #[test]
 fn help_lists_what_works_and_gives_examples() {
     let help = stdout(&["--help"]);
-    for command in ["run", "bench", "perplexity", "info"] {
+    for command in ["run", "chat", "serve", "bench", "perplexity", "info"] {
         assert!(help.contains(command));
         assert!(stdout(&[command, "--help"]).contains(&format!("retort-edge {command} ")));
     }

@@ -1,19 +1,20 @@
 //! Keys and values of the positions seen so far, and attention over them.
 //!
 //! Per layer and key head a list of blocks of 32 positions (see [`super::kv`]), made as positions come: memory is that
-//! of the positions there are, not of the context there may be.
+//! of the positions there are, not of the context there may be. A full block may be shared by sequences that begin
+//! alike: a [`Page`] holds those of all layers and heads, and counts references to them.
 //!
 //! Work is cut into units of one key head and a few tokens, whose query heads share the decoded keys. A long sequence
 //! is cut into stretches of [`STRETCH`] positions whose softmaxes are merged in order, whether one thread or several
 //! computed them: the result does not depend on the number of threads, nor on how a text came in.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use super::config::Config;
 use super::kv::{BLOCK, Block, KvType};
 use crate::kernels::attention::{STEP, State, Step, width};
 use crate::pool::Pool;
-use crate::{Error, Result};
 
 /// Positions whose softmax is computed on its own.
 const STRETCH: usize = 512;
@@ -24,7 +25,7 @@ const QUERIES: usize = 32;
 #[derive(Debug)]
 pub(super) struct Cache {
     /// Per layer and key head.
-    heads: Vec<Vec<Block>>,
+    heads: Vec<Vec<Arc<Block>>>,
     /// Positions stored per layer: a forward pass is ahead in its first layers.
     stored: Vec<usize>,
     ty: KvType,
@@ -49,6 +50,27 @@ struct Scratch {
     stretch: State,
 }
 
+/// The keys and values of [`PAGE`](super::PAGE) positions of a sequence, all layers and heads. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// Per layer and key head.
+    blocks: Arc<[Arc<Block>]>,
+    ty: KvType,
+    head_dim: usize,
+}
+
+#[cfg(test)]
+impl Page {
+    /// A page of a model without layers.
+    pub(crate) fn empty() -> Self {
+        Self {
+            blocks: Arc::default(),
+            ty: KvType::F16,
+            head_dim: 0,
+        }
+    }
+}
+
 /// How a layer's attention is cut.
 struct Cut {
     n_tokens: usize,
@@ -60,13 +82,9 @@ struct Cut {
 }
 
 impl Cache {
-    /// An empty cache for up to `context` positions.
-    pub(super) fn new(config: &Config, context: usize, ty: KvType) -> Result<Self> {
-        if config.kv_cache_bytes(context, ty).is_none() {
-            let problem = format!("a context of {context} positions does not fit in memory");
-            return Err(Error::Argument(format!("{problem}; choose a smaller one")));
-        }
-        Ok(Self {
+    /// An empty cache.
+    pub(super) fn new(config: &Config, ty: KvType) -> Self {
+        Self {
             heads: vec![Vec::new(); config.n_layers * config.n_kv_heads],
             stored: vec![0; config.n_layers],
             ty,
@@ -74,7 +92,35 @@ impl Cache {
             n_kv_heads: config.n_kv_heads,
             head_dim: config.head_dim,
             states: Vec::new(),
-        })
+        }
+    }
+
+    /// Full blocks `index` of all layers and heads.
+    pub(super) fn page(&self, index: usize) -> Page {
+        Page {
+            blocks: self
+                .heads
+                .iter()
+                .map(|head| Arc::clone(&head[index]))
+                .collect(),
+            ty: self.ty,
+            head_dim: self.head_dim,
+        }
+    }
+
+    /// Whether `page` comes from a cache of this shape.
+    pub(super) fn fits(&self, page: &Page) -> bool {
+        page.blocks.len() == self.heads.len()
+            && page.ty == self.ty
+            && page.head_dim == self.head_dim
+    }
+
+    /// Takes `page` as the positions that come next, in all layers.
+    pub(super) fn adopt(&mut self, page: &Page) {
+        for (head, block) in self.heads.iter_mut().zip(page.blocks.iter()) {
+            head.push(Arc::clone(block));
+        }
+        self.stored.iter_mut().for_each(|stored| *stored += BLOCK);
     }
 
     /// Forgets every position from `len` on.
@@ -108,13 +154,16 @@ impl Cache {
                 let position = stored + token;
                 let (block, i) = (position / BLOCK, position % BLOCK);
                 if block == head.len() {
-                    if let Some(full) = block.checked_sub(2) {
-                        head[full] = head[full].quantized(ty, hd);
+                    if let Some(full) = block.checked_sub(2)
+                        && let Some(quantized) = head[full].quantized(ty, hd)
+                    {
+                        head[full] = Arc::new(quantized);
                     }
-                    head.push(Block::new(ty, hd));
+                    head.push(Arc::new(Block::new(ty, hd)));
                 }
                 let at = (token * n + index) * hd..(token * n + index + 1) * hd;
-                head[block].set(i, &keys[at.clone()], &values[at]);
+                // a block that others share is copied before it is written
+                Arc::make_mut(&mut head[block]).set(i, &keys[at.clone()], &values[at]);
             }
         });
         self.stored[layer] += tokens;
@@ -165,6 +214,8 @@ impl Cache {
                 state.output(token % tokens * group + g, out);
             }
         });
+        // what a prompt needed is not kept while its answer is written
+        states.truncate(units * stretches);
         self.states = states;
     }
 

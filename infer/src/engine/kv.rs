@@ -17,7 +17,7 @@ use crate::kernels::attention::{TILE, width};
 use crate::kernels::ops;
 
 /// Positions in a block.
-pub(super) const BLOCK: usize = 32;
+pub const BLOCK: usize = 32;
 
 /// The format of keys and values in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -155,10 +155,10 @@ impl Block {
         half
     }
 
-    /// The block in `ty`; one that is quantized already stays as it is.
-    pub fn quantized(&self, ty: KvType, hd: usize) -> Self {
+    /// The block in `ty`, if that quantizes and the block is not quantized already.
+    pub fn quantized(&self, ty: KvType, hd: usize) -> Option<Self> {
         if !matches!(self, Self::F16 { .. }) || !matches!(ty, KvType::Q8 | KvType::Q4) {
-            return self.clone();
+            return None;
         }
         let (mut keys, mut rows) = (vec![0.0; BLOCK * hd], vec![0.0; BLOCK * width(hd)]);
         self.read(hd, &mut keys, &mut rows);
@@ -170,7 +170,7 @@ impl Block {
                 std::array::from_fn(|i| *part.get(i).unwrap_or(&part[0]))
             })
         });
-        match ty {
+        Some(match ty {
             KvType::Q8 => Self::Q8 {
                 keys: channels.map(|x| Group8::new(&x)).collect(),
                 values: groups.map(|x| Group8::new(&x)).collect(),
@@ -179,7 +179,7 @@ impl Block {
                 keys: channels.map(|x| Group4::new(&x)).collect(),
                 values: groups.map(|x| Group4::new(&x)).collect(),
             },
-        }
+        })
     }
 
     /// Decodes into `keys` [2][hd][16] and `values` [32][width(hd)].
@@ -302,7 +302,7 @@ mod tests {
                     let value: Vec<f32> = (0..hd).map(|d| number(i + 50, d)).collect();
                     block.set(i, &key, &value);
                 }
-                let mut block = block.quantized(ty, hd);
+                let mut block = block.quantized(ty, hd).unwrap_or(block);
                 assert_eq!(matches!(block, Block::Q8 { .. }), ty == KvType::Q8);
                 let check = |block: &Block| {
                     let (mut keys, mut values) =

@@ -1,23 +1,29 @@
 //! The engine: a decoder run from a mapped GGUF file.
 //!
 //! [`Engine`] is the model, shared and read-only; a [`Session`] is one sequence with its keys and
-//! values: token ids in, logits `[vocab_size]` out. Weights are never copied: the kernels read them
-//! where the file is mapped.
+//! values: token ids in, logits `[vocab_size]` out. A [`Batch`] takes several [`Sequence`]s through
+//! together. Weights are never copied: the kernels read them where the file is mapped.
 
 mod architecture;
+mod batch;
 mod cache;
 mod config;
 mod kv;
 mod memory;
+mod pass;
+mod products;
 mod rope;
 mod session;
 mod weights;
 
 pub use architecture::{Architecture, RopePairs};
+pub use batch::Batch;
+pub use cache::Page;
 pub use config::{Config, PastTrained};
 pub(crate) use config::{DYNAMIC_NTK, LOGN, TRAINED_LENGTH};
-pub use kv::KvType;
+pub use kv::{BLOCK as PAGE, KvType};
 pub use memory::available_bytes;
+pub use pass::Sequence;
 pub use session::Session;
 
 use std::num::NonZeroUsize;
@@ -102,6 +108,12 @@ impl Engine {
         &self.gguf
     }
 
+    /// Whether a sequence gets the same bits whatever goes through a pass with it: all matrices are packed, and keys
+    /// and values are not quantized. See [`Batch`].
+    pub fn stands_alone(&self) -> bool {
+        self.weights.in_panels() && matches!(self.settings.kv, KvType::F32 | KvType::F16)
+    }
+
     /// Bytes of weights that decoding reads for a token: all layers and the output projection.
     pub fn bytes_per_token(&self) -> u64 {
         self.weights
@@ -123,6 +135,15 @@ impl Engine {
     fn rope(&self, length: usize) -> rope::Rope {
         let alpha = self.config.past_trained.ntk_alpha(length);
         rope::Rope::new(&self.config, self.weights.rope_freqs.as_deref(), alpha)
+    }
+
+    /// Refuses keys and values of `positions` in all that do not fit the memory that is free.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Argument`], with both sizes.
+    pub fn check_memory(&self, positions: usize) -> Result<()> {
+        memory::check(self, positions)
     }
 
     /// A new sequence with room for `context` positions.

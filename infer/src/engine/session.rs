@@ -1,16 +1,11 @@
-//! The forward pass: token ids in, logits out, one sequence at a time.
+//! One sequence: token ids in, logits out.
 //!
-//! Shapes: a chunk of n tokens is x [n, hidden_size] on the residual stream; logits are rows of
-//! [vocab_size] f32. Prompts go through in chunks, so that every matrix is read once per chunk;
-//! chunks of one token are decoding. The result does not depend on how a text is cut.
-//! Architecture: Llama (arXiv 2302.13971) with grouped-query attention.
+//! Prompts go through in chunks, so that every matrix is read once per chunk; chunks of one token are decoding. The
+//! result does not depend on how a text is cut. What happens to a chunk is [`super::pass`].
 
 use super::Engine;
-use super::cache::Cache;
-use super::rope::Rope;
-use super::weights::{Layer, Weight};
-use crate::kernels::{self, Activations, Matrix, ops};
-use crate::pool::Pool;
+use super::pass::{Pass, Piece, Sequence};
+use crate::kernels::Activations;
 use crate::{Error, Result};
 
 /// Tokens that go through the layers together.
@@ -18,40 +13,15 @@ const CHUNK: usize = 256;
 /// Rows of logits computed together when every position is asked for.
 const LOGIT_ROWS: usize = 32;
 
-/// How far each pair of a head turns at a position: cosine and sine.
-type Turns = Vec<(f32, f32)>;
-
-/// One sequence: its keys and values, and room to compute.
+/// One sequence, and room to compute.
 #[derive(Debug)]
 pub struct Session<'e> {
     engine: &'e Engine,
-    /// The frequencies for the length of the sequence's first prompt.
-    rope: Rope,
-    cache: Cache,
+    sequence: Sequence,
     context: usize,
-    len: usize,
-    scratch: Scratch,
-    logits: Vec<f32>,
-}
-
-/// Intermediate results of a chunk, kept between chunks.
-#[derive(Debug, Default)]
-struct Scratch {
-    /// The residual stream [n, hidden_size].
-    x: Vec<f32>,
-    /// Queries, and then what attention gathered [n, q_size].
-    q: Vec<f32>,
-    attended: Vec<f32>,
-    /// Keys and values [n, kv_size].
-    k: Vec<f32>,
-    v: Vec<f32>,
-    /// The MLP's two branches [n, intermediate_size].
-    gate: Vec<f32>,
-    up: Vec<f32>,
-    /// What the next matrices are multiplied with.
+    pass: Pass,
     input: Activations,
-    /// What a sublayer adds to x [n, hidden_size].
-    update: Vec<f32>,
+    logits: Vec<f32>,
 }
 
 impl<'e> Session<'e> {
@@ -59,14 +29,20 @@ impl<'e> Session<'e> {
         if context == 0 {
             return Err(Error::Argument("the context must be at least 1".into()));
         }
+        if (engine.config)
+            .kv_cache_bytes(context, engine.settings.kv)
+            .is_none()
+        {
+            let problem = format!("a context of {context} positions does not fit in memory");
+            return Err(Error::Argument(format!("{problem}; choose a smaller one")));
+        }
         super::memory::check(engine, context)?;
         Ok(Self {
             engine,
-            rope: engine.rope(0),
-            cache: Cache::new(&engine.config, context, engine.settings.kv)?,
+            sequence: engine.sequence(0),
             context,
-            len: 0,
-            scratch: Scratch::default(),
+            pass: Pass::default(),
+            input: Activations::new(),
             logits: Vec::new(),
         })
     }
@@ -78,12 +54,12 @@ impl<'e> Session<'e> {
 
     /// The number of positions seen.
     pub fn len(&self) -> usize {
-        self.len
+        self.sequence.len
     }
 
     /// Whether nothing has been seen yet.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.sequence.len == 0
     }
 
     /// The number of positions there is room for.
@@ -93,8 +69,7 @@ impl<'e> Session<'e> {
 
     /// Forgets every position from `len` on.
     pub fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(len);
-        self.cache.truncate(self.len);
+        self.sequence.truncate(len);
     }
 
     /// Takes `tokens` in and returns the logits `[vocab_size]` that follow the last of them.
@@ -102,12 +77,29 @@ impl<'e> Session<'e> {
         if tokens.is_empty() {
             return Err(Error::Argument("there are no tokens to take in".into()));
         }
+        self.take_in(tokens)?;
+        self.last_logits()
+    }
+
+    /// Takes `tokens` in.
+    pub fn take_in(&mut self, tokens: &[u32]) -> Result<()> {
         self.begin(tokens)?;
         for chunk in tokens.chunks(CHUNK) {
             self.take(chunk)?;
         }
-        let hidden = self.engine.config.hidden_size;
-        let rows = self.scratch.x.len() / hidden;
+        Ok(())
+    }
+
+    /// The logits `[vocab_size]` that follow the last token taken in.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Argument`] if there is none.
+    pub fn last_logits(&mut self) -> Result<&[f32]> {
+        let rows = self.pass.x.len() / self.engine.config.hidden_size;
+        if rows == 0 {
+            return Err(Error::Argument("no token has been taken in".into()));
+        }
         self.logits_of(rows - 1..rows)?;
         Ok(&self.logits)
     }
@@ -142,7 +134,7 @@ impl<'e> Session<'e> {
         self.begin(tokens)?;
         for chunk in tokens.chunks(CHUNK) {
             self.take(chunk)?;
-            hidden.extend_from_slice(&self.scratch.x);
+            hidden.extend_from_slice(&self.pass.x);
         }
         Ok(())
     }
@@ -159,7 +151,7 @@ impl<'e> Session<'e> {
         branches: &[&[u32]],
         mut visit: impl FnMut(usize, &[f32]),
     ) -> Result<()> {
-        if self.len == 0 {
+        if self.sequence.len == 0 {
             let problem = "branches need something before them; take in a token first";
             return Err(Error::Argument(problem.into()));
         }
@@ -171,7 +163,7 @@ impl<'e> Session<'e> {
             return Ok(());
         }
         let taken = self.layers(branches);
-        self.cache.truncate(self.len);
+        self.sequence.truncate(self.sequence.len);
         taken?;
         for row in (0..rows).step_by(LOGIT_ROWS) {
             self.logits_of(row..(row + LOGIT_ROWS).min(rows))?;
@@ -184,215 +176,49 @@ impl<'e> Session<'e> {
     /// Qwen's published code: keys already turned cannot be turned again.
     fn begin(&mut self, tokens: &[u32]) -> Result<()> {
         self.check(tokens)?;
-        if self.len == 0 {
-            self.rope = self.engine.rope(tokens.len());
+        if self.sequence.len == 0 {
+            self.sequence.rope = self.engine.rope(tokens.len());
         }
         Ok(())
     }
 
     fn check(&self, tokens: &[u32]) -> Result<()> {
-        if tokens.len() > self.context - self.len {
+        if tokens.len() > self.context - self.sequence.len {
             return Err(Error::Argument(format!(
                 "{} more tokens do not fit a context of {} with {} taken; choose a larger one",
                 tokens.len(),
                 self.context,
-                self.len
+                self.sequence.len
             )));
         }
-        let vocab_size = self.engine.config.vocab_size;
-        if let Some(id) = tokens.iter().find(|&&id| id as usize >= vocab_size) {
-            return Err(Error::Argument(format!(
-                "token {id} is outside the vocabulary of {vocab_size}"
-            )));
-        }
-        Ok(())
+        self.engine.check_tokens(tokens)
     }
 
     /// Takes a chunk in, leaving the residual stream in the scratch.
     fn take(&mut self, chunk: &[u32]) -> Result<()> {
         self.layers(&[chunk])?;
-        self.len += chunk.len();
+        self.sequence.len += chunk.len();
         Ok(())
     }
 
-    /// Takes a chunk through all layers, leaving the residual stream in the scratch and the last branch's keys and
-    /// values in the cache. Each of `branches` follows what has been seen; one alone is simply the next chunk.
+    /// Takes each of `branches` through all layers as what follows, leaving the residual stream in the scratch and the
+    /// last branch's keys and values in the cache.
     fn layers(&mut self, branches: &[&[u32]]) -> Result<()> {
-        self.cache.truncate(self.len);
-        self.embed(&branches.concat())?;
-        let engine = self.engine;
-        let lengths: Vec<usize> = branches.iter().map(|branch| branch.len()).collect();
-        let positions = lengths.iter().flat_map(|n| self.len..self.len + n);
-        let turns: Vec<_> = positions
-            .map(|position| (position, self.rope.turns(position)))
+        let pieces: Vec<_> = (branches.iter())
+            .map(|&tokens| Piece {
+                sequence: 0,
+                tokens,
+            })
             .collect();
-        for (index, layer) in engine.weights.layers.iter().enumerate() {
-            self.attention(index, layer, &turns, &lengths)?;
-            self.mlp(layer)?;
-        }
-        Ok(())
-    }
-
-    fn embed(&mut self, tokens: &[u32]) -> Result<()> {
-        let hidden = self.engine.config.hidden_size;
-        let table = self.engine.weights.token_embd.matrix(&self.engine.gguf)?;
-        let x = &mut self.scratch.x;
-        x.resize(tokens.len() * hidden, 0.0);
-        for (&token, row) in tokens.iter().zip(x.chunks_exact_mut(hidden)) {
-            table.row(token as usize, row)?;
-        }
-        Ok(())
-    }
-
-    /// Attention of tokens at their positions, given with their rotary turns, in branches of `lengths`.
-    fn attention(
-        &mut self,
-        index: usize,
-        layer: &Layer,
-        turns: &[(usize, Turns)],
-        lengths: &[usize],
-    ) -> Result<()> {
-        let engine = self.engine;
-        let config = &engine.config;
-        let pool = engine.pool();
-        let s = &mut self.scratch;
-        let n = turns.len();
-        engine.normed(&s.x, &layer.attn_norm, &mut s.input)?;
-        engine.project(
-            &s.input,
-            [
-                (&layer.q, &mut s.q),
-                (&layer.k, &mut s.k),
-                (&layer.v, &mut s.v),
-            ],
-        )?;
-        let (bias, norm) = (layer.qkv_bias.as_ref(), layer.qk_norm.as_ref());
-        let (rope, grain) = (&self.rope, grain(n, pool));
-        let parts = [(&mut s.q, config.q_size()), (&mut s.k, config.kv_size())];
-        for (part, (rows, size)) in parts.into_iter().enumerate() {
-            pool.rows(rows, size, grain, |token, row| {
-                if let Some(bias) = bias {
-                    ops::axpy(1.0, &bias[part], row);
-                }
-                if let Some(norm) = norm {
-                    for head in row.chunks_exact_mut(config.head_dim) {
-                        ops::rms_norm_in_place(head, &norm[part], config.rms_norm_eps);
-                    }
-                }
-                let (position, turns) = &turns[token];
-                rope.apply(row, turns);
-                let scale = config.past_trained.query_scale(*position);
-                if part == 0 && scale != 1.0 {
-                    row.iter_mut().for_each(|q| *q *= scale);
-                }
-            });
-        }
-        if let Some([_, _, bias]) = bias {
-            for row in s.v.chunks_exact_mut(bias.len()) {
-                ops::axpy(1.0, bias, row);
-            }
-        }
-        s.attended.resize(s.q.len(), 0.0);
-        let mut first = 0;
-        for length in lengths.iter().filter(|&&length| length > 0) {
-            let part = |size: usize| first * size..(first + length) * size;
-            let (q, kv) = (part(config.q_size()), part(config.kv_size()));
-            self.cache.rewind(index, self.len);
-            self.cache.append(pool, index, &s.k[kv.clone()], &s.v[kv]);
-            self.cache
-                .attend(pool, index, &s.q[q.clone()], &mut s.attended[q]);
-            first += length;
-        }
-        let (attended, size) = (&s.attended, config.q_size());
-        s.input
-            .fill(kernels::active()?, pool, n, size, |token, row| {
-                row.copy_from_slice(&attended[token * size..(token + 1) * size]);
-            });
-        engine.project(&s.input, [(&layer.o, &mut s.update)])?;
-        engine.add(&s.update, &mut s.x);
-        Ok(())
-    }
-
-    fn mlp(&mut self, layer: &Layer) -> Result<()> {
-        let engine = self.engine;
-        let config = &engine.config;
-        let s = &mut self.scratch;
-        let n = s.x.len() / config.hidden_size;
-        engine.normed(&s.x, &layer.ffn_norm, &mut s.input)?;
-        engine.project(
-            &s.input,
-            [(&layer.gate, &mut s.gate), (&layer.up, &mut s.up)],
-        )?;
-        let (gate, up, size) = (&s.gate, &s.up, config.intermediate_size);
-        s.input
-            .fill(kernels::active()?, engine.pool(), n, size, |token, row| {
-                let at = token * size..(token + 1) * size;
-                ops::swiglu(&gate[at.clone()], &up[at], row);
-            });
-        engine.project(&s.input, [(&layer.down, &mut s.update)])?;
-        engine.add(&s.update, &mut s.x);
-        Ok(())
+        self.pass
+            .layers(self.engine, &mut [&mut self.sequence], &pieces)
     }
 
     /// Logits of the chunk's rows `rows` into `self.logits`.
     fn logits_of(&mut self, rows: std::ops::Range<usize>) -> Result<()> {
         let engine = self.engine;
-        let s = &mut self.scratch;
         let hidden = engine.config.hidden_size;
-        let x = &s.x[rows.start * hidden..rows.end * hidden];
-        engine.head(x, &mut s.input, &mut self.logits)
+        let x = &self.pass.x[rows.start * hidden..rows.end * hidden];
+        engine.head(x, &mut self.input, &mut self.logits)
     }
-}
-
-impl Engine {
-    /// The logits `[n, vocab_size]` of what [`Session::hidden`] gave, `[n, hidden_size]`.
-    pub fn logits(&self, hidden: &[f32]) -> Result<Vec<f32>> {
-        let mut logits = Vec::new();
-        self.head(hidden, &mut Activations::new(), &mut logits)?;
-        Ok(logits)
-    }
-
-    /// Norm and output projection of `x` [n, hidden_size].
-    fn head(&self, x: &[f32], input: &mut Activations, logits: &mut Vec<f32>) -> Result<()> {
-        self.normed(x, &self.weights.output_norm, input)?;
-        self.project(input, [(&self.weights.output, logits)])
-    }
-
-    /// Multiplies `input` [n, cols] by each weight [rows, cols] into its y [n, rows].
-    fn project<const N: usize>(
-        &self,
-        input: &Activations,
-        products: [(&Weight, &mut Vec<f32>); N],
-    ) -> Result<()> {
-        let mut all: Vec<(Matrix, &mut [f32])> = Vec::with_capacity(N);
-        for (weight, y) in products {
-            y.resize(input.n_tokens() * weight.rows, 0.0);
-            all.push((weight.matrix(&self.gguf)?, y));
-        }
-        kernels::active()?.matmuls(self.pool(), input, &mut all)
-    }
-
-    /// RMSNorm of every row of `x` [n, weight.len()] into `input`.
-    fn normed(&self, x: &[f32], weight: &[f32], input: &mut Activations) -> Result<()> {
-        let (width, eps) = (weight.len(), self.config.rms_norm_eps);
-        let n = x.len() / width;
-        input.fill(kernels::active()?, self.pool(), n, width, |token, row| {
-            ops::rms_norm(&x[token * width..(token + 1) * width], weight, eps, row);
-        });
-        Ok(())
-    }
-
-    /// `x += update`, row by row.
-    fn add(&self, update: &[f32], x: &mut [f32]) {
-        let width = self.config.hidden_size;
-        let grain = grain(x.len() / width, self.pool());
-        self.pool().rows(x, width, grain, |token, row| {
-            ops::axpy(1.0, &update[token * width..(token + 1) * width], row);
-        });
-    }
-}
-
-/// Rows that a thread takes at a time where all take about as long.
-fn grain(rows: usize, pool: &Pool) -> usize {
-    rows.div_ceil(pool.threads())
 }

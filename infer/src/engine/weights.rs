@@ -91,6 +91,11 @@ impl Weights {
         layers.chain([&self.output])
     }
 
+    /// Whether every matrix that a token goes through lies in panels.
+    pub(super) fn in_panels(&self) -> bool {
+        self.matrices().all(|weight| weight.panels)
+    }
+
     /// Finds and checks every tensor of `config`.
     pub(super) fn load(gguf: &Gguf, config: &Config) -> Result<Self> {
         if config.n_layers > gguf.tensors().len() {

@@ -17,6 +17,22 @@ use retort_infer::gguf::Writer;
 use retort_infer::quant::quantize_row;
 use retort_infer::tokenizer::{Pre, TokenType, Vocabulary};
 
+/// The program, through the emulator that cargo runs the tests with when they are cross-built.
+pub fn program() -> std::process::Command {
+    let path = env!("CARGO_BIN_EXE_retort-edge");
+    let arch = std::env::consts::ARCH.to_uppercase();
+    let runner = std::env::vars().find(|(name, _)| {
+        name.starts_with(&format!("CARGO_TARGET_{arch}_")) && name.ends_with("_RUNNER")
+    });
+    let Some((_, runner)) = runner else {
+        return std::process::Command::new(path);
+    };
+    let mut words = runner.split_whitespace();
+    let mut process = std::process::Command::new(words.next().unwrap());
+    process.args(words).arg(path);
+    process
+}
+
 /// A tiny model.
 #[derive(Clone, Debug)]
 pub struct Shape {

@@ -4,12 +4,14 @@
 //! output, everything else to standard error; an error is one line and a non-zero exit.
 
 mod bench;
+mod chat;
 mod info;
 mod output;
 mod pack;
 mod perplexity;
 mod run;
 mod runtime;
+mod serve;
 
 use std::process::ExitCode;
 
@@ -32,6 +34,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Run(run::Args),
+    Chat(chat::Args),
+    Serve(serve::Args),
     Bench(bench::Args),
     Perplexity(perplexity::Args),
     Info(info::Args),
@@ -57,6 +61,8 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<()> {
     match command {
         Command::Run(args) => run::run(args),
+        Command::Chat(args) => chat::run(args),
+        Command::Serve(args) => serve::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Perplexity(args) => perplexity::run(args),
         Command::Info(args) => info::run(args),

@@ -58,6 +58,7 @@ pub fn run(args: Args) -> Result<()> {
         top_p: args.top_p,
         min_p: args.min_p,
         seed: args.seed,
+        ..Sampling::default()
     };
     let settings = args.runtime.settings()?;
     let model = Model::open_with(&args.file, settings.clone())?;
