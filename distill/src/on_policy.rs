@@ -75,10 +75,9 @@ impl OnPolicyConfig {
     fn sampling(&self, seed: u64) -> Sampling {
         Sampling {
             temperature: self.temperature,
-            top_k: 0,
             top_p: self.top_p,
-            min_p: 0.0,
             seed,
+            ..Sampling::plain()
         }
     }
 }

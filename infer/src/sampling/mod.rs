@@ -2,11 +2,11 @@
 //!
 //! In: one row of logits `[vocab_size]`; out: an id. What acts, in this order:
 //!
-//! 1. [`penalties`]: logit bias, then repetition, presence and frequency penalties for tokens seen before
-//! 2. [`filters`] on the probabilities at temperature 1: top-k, typical, top-p, min-p
+//! 1. `penalties`: logit bias, then repetition, presence and frequency penalties for tokens seen before
+//! 2. `filters` on the probabilities at temperature 1: top-k, typical, top-p, min-p
 //! 3. the temperature, and a draw
 //!
-//! Mirostat ([`mirostat`]) takes the place of 2 and 3. The same seed and logits give the same ids on every platform:
+//! Mirostat (`mirostat`) takes the place of 2 and 3. The same seed and logits give the same ids on every platform:
 //! the random numbers are ChaCha12.
 
 mod filters;

@@ -2,7 +2,7 @@
 //!
 //! A GGUF file carries the template that its model was trained with as `tokenizer.chat_template`, in Jinja as the
 //! `transformers` library renders it: blocks trimmed and stripped, loop controls, Python's string and dict methods,
-//! and the helpers `raise_exception`, `strftime_now` and `tojson` (see [`helpers`]). Variables: `messages`, `tools`
+//! and the helpers `raise_exception`, `strftime_now` and `tojson` (see `helpers`). Variables: `messages`, `tools`
 //! (none where there are none), `add_generation_prompt`, `bos_token`, `eos_token`, and what the caller adds.
 //!
 //! A template is a program from outside. It sees nothing but these variables and the clock; its steps, its depth and
