@@ -15,6 +15,7 @@ mod aside;
 pub mod bench;
 pub mod chat;
 pub mod constrain;
+pub mod divergence;
 pub mod engine;
 pub mod error;
 pub mod export;
