@@ -80,10 +80,14 @@ pub fn divergence(
             for (side, sums) in sides.iter().zip(&mut sums) {
                 let ours = side.logits(rows.clone())?;
                 let mut tokens = vec![Token::default(); rows.len()];
-                side.model.engine.pool().rows(&mut tokens, 1, 1, |row, token| {
-                    let at = row * vocab_size..(row + 1) * vocab_size;
-                    token[0] = Token::new(&theirs[at.clone()], &ours[at], window[first + row + 1]);
-                });
+                side.model
+                    .engine
+                    .pool()
+                    .rows(&mut tokens, 1, 1, |row, token| {
+                        let at = row * vocab_size..(row + 1) * vocab_size;
+                        token[0] =
+                            Token::new(&theirs[at.clone()], &ours[at], window[first + row + 1]);
+                    });
                 tokens.iter().for_each(|token| sums.add(token));
             }
         }

@@ -70,44 +70,32 @@ pub(crate) fn error(ty: GgmlType, block: &[u8], x: &[f32; BLOCK], w: &[f32; BLOC
 }
 
 fn squares(x: &[f32; BLOCK], w: &[f32; BLOCK], decoded: impl Fn(usize) -> f32) -> f64 {
-    (0..BLOCK)
-        .map(|i| {
-            let difference = f64::from(x[i] - decoded(i));
-            f64::from(w[i]) * difference * difference
-        })
-        .sum()
+    let mut lanes = [0f64; 8];
+    for i in 0..BLOCK {
+        let difference = f64::from(x[i] - decoded(i));
+        lanes[i % 8] += f64::from(w[i]) * difference * difference;
+    }
+    lanes.iter().sum()
 }
 
 /// A block with an error below `least`, if a candidate has one.
 fn search(ty: GgmlType, x: &[f32; BLOCK], w: &[f32; BLOCK], mut least: f64) -> Option<Vec<u8>> {
     let mut best = None;
-    match ty {
-        GgmlType::Q4_1 => {
-            for (d, m) in affine_candidates(x, w) {
-                let q = levels(x, d, m, 0.0, 15.0);
-                let error = squares(x, w, |i| d * q[i] + m);
-                if error < least {
-                    (least, best) = (error, Some((d, m, q)));
-                }
-            }
-        }
-        _ => {
-            let (low, high) = range(ty);
-            for d in scale_candidates(ty, x, w) {
-                let q = levels(x, d, 0.0, low, high);
-                let error = squares(x, w, |i| d * q[i]);
-                if error < least {
-                    (least, best) = (error, Some((d, 0.0, q)));
-                }
-            }
+    let (low, high) = range(ty);
+    for (d, m) in candidates(ty, x, w) {
+        let q = levels(x, d, m, low, high);
+        let error = squares(x, w, |i| d * q[i] + m);
+        if error < least {
+            (least, best) = (error, Some((d, m, q)));
         }
     }
     best.map(|(d, m, q)| encode(ty, d, m, &q))
 }
 
-/// The integers that a symmetric format has.
+/// The least and the largest integer of a format.
 pub(crate) fn range(ty: GgmlType) -> (f32, f32) {
     match ty {
+        GgmlType::Q4_1 => (0.0, 15.0),
         GgmlType::Q8_0 => (-127.0, 127.0),
         _ => (-8.0, 7.0),
     }
@@ -116,7 +104,17 @@ pub(crate) fn range(ty: GgmlType) -> (f32, f32) {
 /// The nearest integers under a scale and a minimum.
 fn levels(x: &[f32; BLOCK], d: f32, m: f32, low: f32, high: f32) -> [f32; BLOCK] {
     let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
-    x.map(|x| ((x - m) * inverse).round_ties_even().clamp(low, high))
+    x.map(|x| nearest((x - m) * inverse, low, high))
+}
+
+/// The integer from `low` to `high` that is nearest to `x`, halves to even.
+#[inline(always)]
+pub(crate) fn nearest(x: f32, low: f32, high: f32) -> f32 {
+    // adding 1.5 · 2^23 leaves no bits for fractions; a call of the system's `rint` would be in the way of vectors
+    const ROUND: f32 = 12_582_912.0;
+    let cut = if x > low { x } else { low };
+    let cut = if cut < high { cut } else { high };
+    (cut + ROUND) - ROUND
 }
 
 /// A number as f16 stores it; zero where that is no finite number.
@@ -125,12 +123,16 @@ pub(crate) fn stored(d: f32) -> f32 {
     if d.is_finite() { d } else { 0.0 }
 }
 
-/// Scales worth trying, as they are stored, for a symmetric format.
-pub(crate) fn scale_candidates(
-    ty: GgmlType,
-    x: &[f32; BLOCK],
-    w: &[f32; BLOCK],
-) -> impl Iterator<Item = f32> {
+/// Scales and minima worth trying, as they are stored.
+pub(crate) fn candidates(ty: GgmlType, x: &[f32; BLOCK], w: &[f32; BLOCK]) -> Vec<(f32, f32)> {
+    match ty {
+        GgmlType::Q4_1 => affine_candidates(x, w).collect(),
+        _ => scale_candidates(ty, x, w).map(|d| (d, 0.0)).collect(),
+    }
+}
+
+/// The same for a symmetric format.
+fn scale_candidates(ty: GgmlType, x: &[f32; BLOCK], w: &[f32; BLOCK]) -> impl Iterator<Item = f32> {
     let (low, high) = range(ty);
     // where the largest weight comes to lie: near the ends of the range, on either side
     let (steps, width) = match ty {
@@ -144,21 +146,23 @@ pub(crate) fn scale_candidates(
         let inside = step as f32 * width;
         [low - 1.2 + inside, high + 1.2 - inside].map(|level| {
             let q = levels(x, largest / level, 0.0, low, high);
-            let (mut wxq, mut wqq) = (0.0, 0.0);
+            let (mut wxq, mut wqq) = ([0f32; 8], [0f32; 8]);
             for i in 0..BLOCK {
-                wxq += w[i] * x[i] * q[i];
-                wqq += w[i] * q[i] * q[i];
+                wxq[i % 8] += w[i] * x[i] * q[i];
+                wqq[i % 8] += w[i] * q[i] * q[i];
             }
-            stored(if wqq > 0.0 { wxq / wqq } else { largest / level })
+            let (wxq, wqq): (f32, f32) = (wxq.iter().sum(), wqq.iter().sum());
+            stored(if wqq > 0.0 {
+                wxq / wqq
+            } else {
+                largest / level
+            })
         })
     })
 }
 
-/// Scales and minima worth trying, as they are stored.
-fn affine_candidates(
-    x: &[f32; BLOCK],
-    w: &[f32; BLOCK],
-) -> impl Iterator<Item = (f32, f32)> {
+/// The same for a format with a minimum.
+fn affine_candidates(x: &[f32; BLOCK], w: &[f32; BLOCK]) -> impl Iterator<Item = (f32, f32)> {
     let min = x.iter().copied().fold(f32::MAX, f32::min);
     let max = x.iter().copied().fold(f32::MIN, f32::max);
     (0..12).map(move |step| {

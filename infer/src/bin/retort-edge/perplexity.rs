@@ -90,10 +90,17 @@ fn beside(args: &Args, parent: &PathBuf, text: &str) -> Result<()> {
         .iter()
         .map(|path| open(path))
         .collect::<Result<_, _>>()?;
-    let results = divergence(&parent, &models, text, args.ctx, args.windows, |done, all| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
-    })?;
+    let results = divergence(
+        &parent,
+        &models,
+        text,
+        args.ctx,
+        args.windows,
+        |done, all| {
+            bar.set_length(all as u64);
+            bar.set_position(done as u64);
+        },
+    )?;
     bar.finish_and_clear();
     if args.json {
         let mut objects: Vec<_> = results.iter().map(figures).collect();
