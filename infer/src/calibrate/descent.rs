@@ -11,6 +11,9 @@ use crate::kernels::{dense::add_product, ops};
 use crate::pool::Pool;
 use crate::quant::search::{self, BLOCK};
 
+/// Rounds in which scales move too: each costs as much as changing every integer.
+const SCALE_PASSES: usize = 2;
+
 /// A row in blocks: `decoded = d q + m`.
 pub(super) struct Row {
     q: Vec<[f32; BLOCK]>,
@@ -131,11 +134,13 @@ pub(super) fn refine(
         .chunks_exact_mut(n)
         .zip(gradients.chunks_exact_mut(n));
     for (row, (errors, gradient)) in rows.iter_mut().zip(parts) {
-        for _ in 0..passes {
+        for pass in 0..passes {
             if row.move_integers(factor, errors, gradient) == 0 {
                 break;
             }
-            row.move_scales(factor, errors, gradient);
+            if pass < SCALE_PASSES {
+                row.move_scales(factor, errors, gradient);
+            }
         }
     }
 }

@@ -158,15 +158,26 @@ pub(crate) fn solve(pool: &Pool, factor: &Factor, y: &mut [f32]) {
         // then x U = z, from the first column on
         for k in 0..n {
             let feedback = &factor.feedback[k * n..k * n + k];
-            let dot: f64 = (x[..k].iter().zip(feedback))
-                .map(|(x, v)| x * f64::from(*v))
-                .sum();
+            let dot = dot(&x[..k], feedback);
             x[k] -= dot;
         }
         for (y, x) in row.iter_mut().zip(x) {
             *y = x as f32;
         }
     });
+}
+
+/// `Σ x y` in lanes that vectorise.
+fn dot(x: &[f64], y: &[f32]) -> f64 {
+    let mut lanes = [0f64; 16];
+    let ((xs, x), (ys, y)) = (x.as_chunks::<16>(), y.as_chunks::<16>());
+    for (x, y) in xs.iter().zip(ys) {
+        for ((lane, x), y) in lanes.iter_mut().zip(x).zip(y) {
+            *lane += x * f64::from(*y);
+        }
+    }
+    let rest: f64 = x.iter().zip(y).map(|(x, y)| x * f64::from(*y)).sum();
+    rest + lanes.iter().sum::<f64>()
 }
 
 #[cfg(test)]

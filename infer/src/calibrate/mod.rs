@@ -42,7 +42,7 @@ impl Default for Settings {
         Self {
             context: 512,
             damping: 0.01,
-            passes: 8,
+            passes: 4,
             correction: 1.0,
         }
     }

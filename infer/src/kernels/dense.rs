@@ -6,7 +6,7 @@
 use crate::pool::Pool;
 
 /// Rows of the result that are computed together.
-const ROWS: usize = 64;
+const ROWS: usize = 256;
 
 /// `out [m, n] += sign · a [m, k] · bᵀ`, `b` being `[n, k]`; rows may lie apart by more than their length.
 ///
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn products_are_sums_of_products() {
         let pool = Pool::new(2, &[]).unwrap();
-        let (m, n, k) = (70, 9, 13);
+        let (m, n, k) = (300, 9, 13);
         let a: Vec<f64> = (0..m * 20).map(|i| (i % 17) as f64 - 8.0).collect();
         let b: Vec<f64> = (0..n * k).map(|i| (i % 11) as f64 - 5.0).collect();
         let mut out = vec![1.0; m * n];
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn moments_are_sums_over_tokens() {
         let pool = Pool::new(2, &[]).unwrap();
-        let (tokens, rows, columns) = (7, 66, 5);
+        let (tokens, rows, columns) = (7, 300, 5);
         let x: Vec<f32> = (0..tokens * rows).map(|i| (i % 13) as f32 - 6.0).collect();
         let y: Vec<f32> = (0..tokens * columns).map(|i| (i % 7) as f32).collect();
         let mut out = vec![2.0; rows * columns];

@@ -136,8 +136,8 @@ fn scale_candidates(ty: GgmlType, x: &[f32; BLOCK], w: &[f32; BLOCK]) -> impl It
     let (low, high) = range(ty);
     // where the largest weight comes to lie: near the ends of the range, on either side
     let (steps, width) = match ty {
-        GgmlType::Q8_0 => (4, 0.5),
-        _ => (18, 0.2),
+        GgmlType::Q8_0 => (2, 1.0),
+        _ => (9, 0.4),
     };
     let largest = x
         .iter()
