@@ -7,7 +7,7 @@
         [--windows 24] [--tokens 16384] [--threads 2] [--work DIR] [--only NAME …]
 
 Files are made of the same parent: llama-quantize's Q4_0, Q4_0 with an importance matrix of the same
-calibration text, Q4_K_M; ours plain (scales searched), and calibrated. Files that are in DIR
+calibration text, Q4_K_M; ours calibrated (uncalibrated, ours are llama.cpp's Q4_0). Files that are in DIR
 already are not made again. All are scored by retort-edge in one pass of the parent per text.
 """
 
@@ -56,7 +56,7 @@ def main():
         files["llama.cpp Q4_0"] = theirs("Q4_0")
         files["llama.cpp Q4_0, importance matrix"] = with_matrix("Q4_0")
         files["llama.cpp Q4_K_M"] = theirs("Q4_K_M")
-    files["retort q4_0, scales searched"] = ours()
+    files["retort q4_0"] = ours()
     files["retort q4_0, calibrated"] = ours(*calibrated)
     made = []
     for name, make in files.items():

@@ -8,9 +8,9 @@
 //! ```
 //!
 //! The moments of a site's inputs `x` are taken where the layers before it are rounded already, so that each site can
-//! make up for their errors: what is rounded is not the parent's `W` but the matrix whose product with `x` comes
-//! nearest to the parent's own answer (least squares; for sites that add to the residual stream, to the parent's
-//! stream as a whole). Rounding passes errors on: [`rounding`]. Memory: one layer's weights in f32, the moments of
+//! make up for their errors. With [`Settings::correction`] what is rounded is not the parent's `W` but the matrix whose
+//! product with `x` comes nearest to the parent's own answer (least squares; for sites that add to the residual
+//! stream, to the parent's stream as a whole); that has lost where it was measured, and is off by default. Rounding passes errors on: [`rounding`]. Memory: one layer's weights in f32, the moments of
 //! one site (n² twice in f32, once in f64), and per token of calibration twice `hidden_size + intermediate_size` f32.
 
 mod descent;
@@ -43,7 +43,7 @@ impl Default for Settings {
             context: 512,
             damping: 0.01,
             passes: 4,
-            correction: 1.0,
+            correction: 0.0,
         }
     }
 }
@@ -58,6 +58,10 @@ pub fn windows(
     tokens: usize,
     context: usize,
 ) -> Result<Vec<u32>> {
+    if context < 2 {
+        let problem = format!("calibration in windows of {context}; they have 2 tokens at least");
+        return Err(Error::Argument(problem));
+    }
     let wanted = (tokens / context).max(1) * context;
     let mut ids = Vec::new();
     for text in texts {
@@ -123,6 +127,24 @@ impl<'e> Calibration<'e> {
             let problem = format!(
                 "calibration in windows of {}; between 2 and the model's context of {} is possible",
                 settings.context, config.context_length
+            );
+            return Err(Error::Argument(problem));
+        }
+        let in_range = settings.damping > 0.0
+            && settings.damping.is_finite()
+            && (0.0..=1.0).contains(&settings.correction);
+        if !in_range {
+            let problem = format!(
+                "calibration with damping {} and correction {}; the one is positive, the other from 0 to 1",
+                settings.damping, settings.correction
+            );
+            return Err(Error::Argument(problem));
+        }
+        if !tokens.len().is_multiple_of(settings.context) || tokens.is_empty() {
+            let problem = format!(
+                "{} tokens of calibration are no whole windows of {}",
+                tokens.len(),
+                settings.context
             );
             return Err(Error::Argument(problem));
         }

@@ -4,8 +4,8 @@
 //! Q8_0 or Q4_0, the tokenizer and the chat template inside. Norms and biases stay F32. In a Q4_0
 //! file the embedding table and the output projection are Q8_0: they are looked up or decide the
 //! token directly, and lose more from 4 bits than the layers do. A matrix whose rows do not divide
-//! into blocks of 32 becomes F16. A type that the checkpoint has already is copied exactly. Blocks of 4 and 8 bits
-//! get the scale that loses least ([`search`]). Tensors stream through a few megabytes of memory, and the file appears under its name only when it is
+//! into blocks of 32 becomes F16. A type that the checkpoint has already is copied exactly. Tensors
+//! stream through a few megabytes of memory, and the file appears under its name only when it is
 //! complete. Names and metadata: llama.cpp's `convert_hf_to_gguf.py`. With [`Layout::Rows16`] the file
 //! is the one, byte for byte, that [`pack`](crate::pack::pack) makes of the plain one.
 
@@ -21,7 +21,6 @@ use serde_json::Value;
 use crate::engine::{Architecture, DYNAMIC_NTK, LOGN, TRAINED_LENGTH};
 use crate::gguf::Writer;
 use crate::pack::{LAYOUT, Layout, ROWS16, name_of, take_panels};
-use crate::quant::search;
 use crate::rope_scaling::RopeScaling;
 use crate::{Error, GgmlType, Result, quant};
 use checkpoint::Checkpoint;
@@ -195,7 +194,7 @@ fn copy_tensor(
                 let problem = "it holds weights that F16 cannot; export to bf16 or f32";
                 return Err(Error::tensor(checkpoint.dir(), &entry.hf, problem));
             }
-            search::quantize_row_searched(planned.ty, row, None, &mut bytes)?;
+            quant::quantize_row(planned.ty, row, &mut bytes)?;
         }
         if planned.in_panels {
             // what is left of the rows waits for the next ones

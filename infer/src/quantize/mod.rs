@@ -1,8 +1,8 @@
 //! From one GGUF file, or a Hugging Face directory, to another GGUF file in fewer bits.
 //!
 //! In: a model in any type that is read, best a float one; out: the same metadata and tensors, each in the type that
-//! the [`Recipe`] gives it, blocks of 4 and 8 bits with searched scales ([`crate::quant::search`]) or, calibrated,
-//! with errors passed on ([`crate::calibrate`]). Tensors stream; the file appears under its name when it is complete.
+//! the [`Recipe`] gives it: rounded as llama.cpp rounds or, calibrated, with scales searched and errors passed on
+//! ([`crate::calibrate`]). Tensors stream; the file appears under its name when it is complete.
 
 mod budget;
 mod recipe;
@@ -17,7 +17,6 @@ use crate::export;
 use crate::gguf::{Gguf, TensorView, Writer};
 use crate::pack::refuse_packed;
 use crate::pool::Pool;
-use crate::quant::search::quantize_row_searched;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, GgmlType, Result, quant};
 use budget::Choice;
@@ -250,7 +249,7 @@ fn each_block(
             .collect();
         pool.rows(&mut encoded, 1, 8, |_, part| {
             let mut out = Vec::new();
-            part[0].1 = quantize_row_searched(ty, part[0].0, None, &mut out).map(|()| out);
+            part[0].1 = quant::quantize_row(ty, part[0].0, &mut out).map(|()| out);
         });
         let mut bytes = Vec::new();
         for (_, row) in encoded {
@@ -341,7 +340,7 @@ impl File<'_> {
             let at = token as usize * row_bytes;
             quant::dequantize_row(table.ty, &table.data[at..at + row_bytes], out)?;
             let mut encoded = Vec::new();
-            quantize_row_searched(table_ty, out, None, &mut encoded)?;
+            quant::quantize_row(table_ty, out, &mut encoded)?;
             quant::dequantize_row(table_ty, &encoded, out)
         };
         let mut calibration = Calibration::new(engine, &texts.settings, &tokens, rounded_row)?;

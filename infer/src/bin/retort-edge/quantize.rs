@@ -44,6 +44,18 @@ pub struct Args {
         requires = "calibrate"
     )]
     calibrate_tokens: usize,
+    /// Tokens of a window of that text
+    #[arg(long, value_name = "N", default_value_t = Settings::default().context)]
+    calibrate_context: usize,
+    /// What is added to the diagonal of the inputs' moments, as a share of its mean
+    #[arg(long, value_name = "X", default_value_t = Settings::default().damping)]
+    calibrate_damping: f64,
+    /// Rounds of coordinate descent after errors are passed on
+    #[arg(long, value_name = "N", default_value_t = Settings::default().passes)]
+    calibrate_passes: usize,
+    /// How much of the errors of the layers before a matrix makes up for, 0 to 1
+    #[arg(long, value_name = "X", default_value_t = Settings::default().correction)]
+    calibrate_correction: f32,
     #[command(flatten)]
     runtime: Runtime,
 }
@@ -76,7 +88,12 @@ pub fn run(args: Args) -> Result<()> {
     let texts = args.calibrate.is_some().then(|| Texts {
         documents: &mut documents,
         tokens: args.calibrate_tokens,
-        settings: settings(),
+        settings: Settings {
+            context: args.calibrate_context,
+            damping: args.calibrate_damping,
+            passes: args.calibrate_passes,
+            correction: args.calibrate_correction,
+        },
     });
     let bar = output::progress_bar("quantize");
     let show = |progress| match progress {
@@ -94,16 +111,4 @@ pub fn run(args: Args) -> Result<()> {
         written.parameters, written.bytes, written.bits_per_weight
     );
     output::print(&format!("{}\n", args.out.display()))
-}
-
-fn settings() -> Settings {
-    // experiment
-    let get = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<f64>().ok());
-    let d = Settings::default();
-    Settings {
-        context: get("QC").map_or(d.context, |v| v as usize),
-        damping: get("QD").unwrap_or(d.damping),
-        passes: get("QP").map_or(d.passes, |v| v as usize),
-        correction: get("QA").map_or(d.correction, |v| v as f32),
-    }
 }
