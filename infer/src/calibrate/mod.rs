@@ -10,7 +10,7 @@
 //! The moments of a site's inputs `x` are taken where the layers before it are rounded already, so that each site can
 //! make up for their errors. With [`Settings::correction`] what is rounded is not the parent's `W` but the matrix whose
 //! product with `x` comes nearest to the parent's own answer (least squares; for sites that add to the residual
-//! stream, to the parent's stream as a whole); that has lost where it was measured, and is off by default. Rounding passes errors on: [`rounding`]. Memory: one layer's weights in f32, the moments of
+//! stream, to the parent's stream as a whole); that has lost where it was measured, and is off by default. Rounding passes errors on: `rounding`. Memory: one layer's weights in f32, the moments of
 //! one site (n² twice in f32, once in f64), and per token of calibration twice `hidden_size + intermediate_size` f32.
 
 mod descent;
@@ -29,7 +29,7 @@ use layer::{Input, Layer, Shape, Site, Stream};
 pub struct Settings {
     /// Tokens of a window.
     pub context: usize,
-    /// What is added to the moments' diagonal, as a share of its mean.
+    /// What is added to each input's own second moment, as a share of it, so that moments of pairs count less.
     pub damping: f64,
     /// Rounds of coordinate descent after rounding.
     pub passes: usize,
@@ -41,7 +41,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             context: 512,
-            damping: 0.01,
+            damping: 0.5,
             passes: 4,
             correction: 0.0,
         }
@@ -259,20 +259,25 @@ impl<'e> Calibration<'e> {
             residual: (adds && corrects).then(|| vec![0.0; hidden * n]),
         };
         for chunk in self.shape.chunks(self.n_tokens) {
-            let x = self.rounded.input(&self.shape, input, chunk.clone());
-            add_moments(pool, &x, &x, n, &mut moments.own);
-            if !corrects {
-                continue;
+            let mut x = self.rounded.input(&self.shape, input, chunk.clone());
+            let shares = shares(&x, n);
+            if corrects {
+                let mut drift = self.exact.input(&self.shape, input, chunk.clone());
+                drift.iter_mut().zip(&x).for_each(|(d, x)| *d -= x);
+                scale(&mut x, n, &shares);
+                scale(&mut drift, n, &shares);
+                add_moments(pool, &x, &drift, n, &mut moments.drift);
+            } else {
+                scale(&mut x, n, &shares);
             }
-            let mut drift = self.exact.input(&self.shape, input, chunk.clone());
-            drift.iter_mut().zip(&x).for_each(|(d, x)| *d -= x);
-            add_moments(pool, &x, &drift, n, &mut moments.drift);
+            add_moments(pool, &x, &x, n, &mut moments.own);
             if let Some(residual) = &mut moments.residual {
                 let at = chunk.start * hidden..chunk.end * hidden;
-                let difference: Vec<f32> = (self.exact.hidden[at.clone()].iter())
+                let mut difference: Vec<f32> = (self.exact.hidden[at.clone()].iter())
                     .zip(&self.rounded.hidden[at])
                     .map(|(exact, rounded)| exact - rounded)
                     .collect();
+                scale(&mut difference, hidden, &shares);
                 add_moments(pool, &difference, &x, n, residual);
             }
         }
@@ -282,6 +287,41 @@ impl<'e> Calibration<'e> {
             sum.iter_mut().for_each(|sum| *sum *= mean);
         }
         moments
+    }
+}
+
+/// How much larger than most a token's input may count, in squares.
+const CAP: f32 = 4.0;
+
+/// What each token's input, a row of `x` [tokens, n], is multiplied with so that none counts more than [`CAP`] times the
+/// median. A text's first token is a thousand times as large as the others in some models (attention sinks, arXiv
+/// 2402.17762), and rounding would be for it alone.
+fn shares(x: &[f32], n: usize) -> Vec<f32> {
+    let squares: Vec<f32> = x
+        .chunks_exact(n)
+        .map(|row| row.iter().map(|x| x * x).sum())
+        .collect();
+    let mut sorted = squares.clone();
+    sorted.sort_by(f32::total_cmp);
+    let most = CAP * sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
+    squares
+        .into_iter()
+        .map(|square| {
+            if square > most {
+                (most / square).sqrt()
+            } else {
+                1.0
+            }
+        })
+        .collect()
+}
+
+/// Multiplies the rows of `x` [tokens, n].
+fn scale(x: &mut [f32], n: usize, shares: &[f32]) {
+    for (row, share) in x.chunks_exact_mut(n).zip(shares) {
+        if *share != 1.0 {
+            row.iter_mut().for_each(|x| *x *= share);
+        }
     }
 }
 

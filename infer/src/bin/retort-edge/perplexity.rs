@@ -1,6 +1,6 @@
 //! `retort-edge perplexity`: how well a model predicts a text, alone or beside the one it was made of.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use retort_infer::Model;
@@ -80,7 +80,7 @@ fn alone(args: &Args, text: &str) -> Result<()> {
     output::print(&format!("{:.4}\n", result.perplexity))
 }
 
-fn beside(args: &Args, parent: &PathBuf, text: &str) -> Result<()> {
+fn beside(args: &Args, parent: &Path, text: &str) -> Result<()> {
     let bar = output::progress_bar("perplexity");
     let settings = args.runtime.settings()?;
     let open = |path| Model::open_with(path, settings.clone());

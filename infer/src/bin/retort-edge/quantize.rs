@@ -47,7 +47,7 @@ pub struct Args {
     /// Tokens of a window of that text
     #[arg(long, value_name = "N", default_value_t = Settings::default().context)]
     calibrate_context: usize,
-    /// What is added to the diagonal of the inputs' moments, as a share of its mean
+    /// What is added to each input's own second moment, as a share of it: more trusts pairs of inputs less
     #[arg(long, value_name = "X", default_value_t = Settings::default().damping)]
     calibrate_damping: f64,
     /// Rounds of coordinate descent after errors are passed on
@@ -85,7 +85,7 @@ pub fn run(args: Args) -> Result<()> {
         None => None,
     };
     let mut documents = text.into_iter().map(Ok);
-    let texts = args.calibrate.is_some().then(|| Texts {
+    let texts = args.calibrate.is_some().then_some(Texts {
         documents: &mut documents,
         tokens: args.calibrate_tokens,
         settings: Settings {
