@@ -80,6 +80,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     };
     let config = json!({
         "model": path.display().to_string(),
+        "model_bytes": size(&path)?,
         "backend": if gguf { "retort-infer" } else { "burn" },
         "limit": args.limit,
         "max_length": args.max_length,
@@ -97,6 +98,26 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         None => print!("{}", table(&evaluations)),
     }
     Ok(())
+}
+
+/// Bytes of a file, or of a checkpoint's weights.
+fn size(path: &Path) -> anyhow::Result<u64> {
+    let unread = || format!("{}: cannot read it", path.display());
+    if path.is_file() {
+        return Ok(path.metadata().with_context(unread)?.len());
+    }
+    let mut bytes = 0;
+    for entry in path.read_dir().with_context(unread)? {
+        let entry = entry?;
+        let weights = Path::new(&entry.file_name())
+            .extension()
+            .is_some_and(|e| e == "safetensors");
+        // Beside them may lie what training goes on from.
+        if weights && entry.file_name().to_string_lossy().starts_with("model") {
+            bytes += entry.path().metadata()?.len();
+        }
+    }
+    Ok(bytes)
 }
 
 /// A GGUF file, with keys and values in full precision.

@@ -3,6 +3,7 @@
 //! One file per subcommand, each a thin call into the crates; what is shared is the
 //! progress shown on standard error. Results go to standard output.
 
+mod challenge;
 mod data;
 mod demo;
 mod distill;
@@ -54,6 +55,11 @@ enum Command {
     Import(import::Args),
     Eval(eval::Args),
     Report(report::Args),
+    #[command(
+        subcommand,
+        about = "A model's score in public contests, from measured figures"
+    )]
+    Challenge(challenge::Command),
 }
 
 fn main() -> ExitCode {
@@ -78,6 +84,7 @@ fn main() -> ExitCode {
         Command::Import(args) => import::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Challenge(command) => challenge::run(&command),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

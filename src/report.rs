@@ -1,21 +1,28 @@
-//! `retort report`: loss curves and throughput of runs, to look at.
+//! `retort report`: runs and measured models, to look at.
 
 use std::path::PathBuf;
 
-/// Write an HTML report with plots and CSV from run directories
+/// Write an HTML report with plots and CSV from run directories and figures of models
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  retort report runs/web-4m runs/web-distil --out report/")]
+#[command(
+    after_help = "Examples:\n  retort report runs/web-4m runs/web-distil --out report/\n  \
+    retort eval small.gguf --tasks arc_challenge,piqa --data eval --json small.eval.json\n  \
+    retort-edge bench small.gguf --json > small.bench.json\n  \
+    retort report --figures small.eval.json,small.bench.json,large.eval.json,large.bench.json --out report/"
+)]
 pub struct Args {
-    /// Run directories
-    #[arg(required = true)]
+    /// Run directories: curves, and first what their recipes differ in
     runs: Vec<PathBuf>,
+    /// Files of `retort eval --json` and `retort-edge bench --json`: accuracy against size and time
+    #[arg(long, value_delimiter = ',', value_name = "FILE.json,…")]
+    figures: Vec<PathBuf>,
     /// Directory for index.html, the SVG plots and the CSV
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    retort_experiments::report::write(&args.runs, &args.out)?;
+    retort_experiments::report::write(&args.runs, &args.figures, &args.out)?;
     println!("{}", args.out.join("index.html").display());
     Ok(())
 }

@@ -83,6 +83,8 @@ fn every_command_has_an_example_in_its_help() {
         "generate",
         "export",
         "report",
+        "challenge arm",
+        "challenge edge-llm",
     ] {
         let mut args: Vec<&str> = command.split(' ').collect();
         args.push("--help");

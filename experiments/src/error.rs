@@ -9,7 +9,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No run was named.
-    #[error("no run to report on; name at least one run directory")]
+    #[error("nothing to report on; name a run directory, or files of figures after --figures")]
     NoRuns,
     /// A file could not be read or written.
     #[error("{}: cannot {action}: {cause}", path.display())]
@@ -37,6 +37,30 @@ pub enum Error {
     Empty {
         /// The file.
         path: PathBuf,
+    },
+    /// A file of figures that a report cannot use.
+    #[error("{}: {reason}", path.display())]
+    Figures {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A run's resolved recipe is no TOML.
+    #[error("{}: {reason}", path.display())]
+    Recipe {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said.
+        reason: String,
+    },
+    /// Figures that a challenge asks for are missing, or were taken another way.
+    #[error("{model}: {reason}")]
+    Challenge {
+        /// The model.
+        model: String,
+        /// What is missing, and the command that gives it.
+        reason: String,
     },
     /// A plot could not be drawn.
     #[error("plot {name}: {reason}")]

@@ -4,7 +4,7 @@
 //!
 //! A run that was killed may leave its last line torn: a last line without a newline that does not
 //! parse is passed over. A run that was resumed may have written some steps twice: the later ones
-//! stand.
+//! stand. Beside it, where there is one, the `recipe.toml` that the run resolved.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -47,6 +47,8 @@ pub struct Run {
     pub evaluations: Vec<Record>,
     /// Examinations on likelihood tasks, by step.
     pub examinations: Vec<Record>,
+    /// The resolved recipe, `train.lr` to `0.0003`; empty where the run directory has none.
+    pub recipe: BTreeMap<String, String>,
 }
 
 impl Run {
@@ -55,7 +57,7 @@ impl Run {
     /// # Errors
     ///
     /// [`Error::Io`] if it cannot be read, [`Error::Line`] for a line that is no record,
-    /// [`Error::Empty`] if there is none.
+    /// [`Error::Empty`] if there is none, [`Error::Recipe`] for a `recipe.toml` that is no TOML.
     pub fn read(dir: &Path) -> Result<Self> {
         let path = dir.join("metrics.jsonl");
         let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, "read the metrics", e))?;
@@ -88,8 +90,36 @@ impl Run {
             steps,
             evaluations,
             examinations,
+            recipe: recipe(dir)?,
         })
     }
+}
+
+/// The keys of `recipe.toml` in `dir`, tables joined to their keys by points.
+fn recipe(dir: &Path) -> Result<BTreeMap<String, String>> {
+    let path = dir.join("recipe.toml");
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(e) => return Err(Error::io(&path, "read the recipe", e)),
+    };
+    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| Error::Recipe {
+        path,
+        reason: e.to_string(),
+    })?;
+    let mut keys = BTreeMap::new();
+    let mut tables = vec![(String::new(), table)];
+    while let Some((before, table)) = tables.pop() {
+        for (key, value) in table {
+            match value {
+                toml::Value::Table(inner) => tables.push((format!("{before}{key}."), inner)),
+                value => {
+                    keys.insert(format!("{before}{key}"), value.to_string());
+                }
+            }
+        }
+    }
+    Ok(keys)
 }
 
 /// Appends `record`, which replaces every record from its step on.
@@ -113,11 +143,8 @@ fn name(dir: &Path) -> String {
 ///
 /// # Errors
 ///
-/// [`Error::NoRuns`] for none, else as [`Run::read`].
+/// As [`Run::read`].
 pub fn read_all<P: AsRef<Path>>(dirs: &[P]) -> Result<Vec<Run>> {
-    if dirs.is_empty() {
-        return Err(Error::NoRuns);
-    }
     let mut runs: Vec<Run> = Vec::with_capacity(dirs.len());
     for dir in dirs {
         let mut run = Run::read(dir.as_ref())?;

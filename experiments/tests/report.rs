@@ -37,7 +37,7 @@ fn a_report_stands_alone() {
         run(dir.path(), "student <b> & co", 700),
     ];
     let out = dir.path().join("deep/report");
-    let index = report::write(&runs, &out).unwrap();
+    let index = report::write::<_, PathBuf>(&runs, &[], &out).unwrap();
     let page = std::fs::read_to_string(&index).unwrap();
     assert!(page.contains("teacher") && page.contains("student &lt;b&gt; &amp; co"));
     assert!(!page.contains("<b>"), "names are escaped");
@@ -69,7 +69,7 @@ fn a_report_stands_alone() {
     let tasks = std::fs::read_to_string(out.join("tasks.svg")).unwrap();
     assert!(tasks.contains("teacher arc_easy/acc") && tasks.contains("piqa/acc"));
     assert!(!svg.contains("010203"), "ink takes the page's colour");
-    report::write(&runs, &out).unwrap();
+    report::write::<_, PathBuf>(&runs, &[], &out).unwrap();
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn only_a_torn_last_line_is_passed_over() {
     std::fs::write(&path, whole.replacen("\"step\":2,", "\"ste", 1)).unwrap();
     let error = Run::read(&run).unwrap_err();
     assert!(matches!(error, Error::Line { line: 2, .. }), "{error}");
-    assert!(report::write(&[&run], &dir.path().join("out")).is_err());
+    assert!(report::write::<_, PathBuf>(&[&run], &[], &dir.path().join("out")).is_err());
     assert!(!dir.path().join("out").exists(), "nothing is written");
 }
 
@@ -119,17 +119,17 @@ fn odd_runs_are_reported_or_refused() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
     assert!(matches!(
-        report::write::<PathBuf>(&[], &out),
+        report::write::<PathBuf, PathBuf>(&[], &[], &out),
         Err(Error::NoRuns)
     ));
-    let missing = report::write(&[dir.path().join("none")], &out).unwrap_err();
+    let missing = report::write::<_, PathBuf>(&[dir.path().join("none")], &[], &out).unwrap_err();
     assert!(
         missing.to_string().contains("none/metrics.jsonl"),
         "{missing}"
     );
     std::fs::write(dir.path().join("metrics.jsonl"), "\n").unwrap();
     assert!(matches!(
-        report::write(&[dir.path()], &out),
+        report::write::<_, PathBuf>(&[dir.path()], &[], &out),
         Err(Error::Empty { .. })
     ));
     // One step whose loss was not finite, and one run named twice.
@@ -140,7 +140,7 @@ fn odd_runs_are_reported_or_refused() {
         "{\"step\":1,\"tokens\":8,\"loss\":null,\"lr\":0.1}\n",
     )
     .unwrap();
-    report::write(&[&one, &one], &out).unwrap();
+    report::write::<_, PathBuf>(&[&one, &one], &[], &out).unwrap();
     assert!(
         std::fs::read_to_string(out.join("index.html"))
             .unwrap()

@@ -44,6 +44,8 @@ pub struct Figures {
     /// The most memory this process has held, weights of the mapped file included; `None` where
     /// the system does not tell.
     pub peak_rss_bytes: Option<u64>,
+    /// The most address space this process has held, used or not; `None` where the system does not tell.
+    pub peak_vms_bytes: Option<u64>,
     /// Energy of a generated token; `None` where the system does not tell.
     pub joules_per_token: Option<f64>,
     /// Bytes of weights that decoding reads in a second.
@@ -95,7 +97,7 @@ pub fn bench(
         joules.extend(energy.and_then(|energy| energy.joules()));
         progress(rep + 1, settings.reps);
     }
-    let peak_rss_bytes = peak_rss_bytes();
+    let (peak_rss_bytes, peak_vms_bytes) = (peak_rss_bytes(), status_bytes("VmPeak:"));
     let (ttft, tpot) = (median(&ttfts), median(&tpots));
     let macs = (engine.macs_per_prompt_token() as f64) * settings.prompt as f64 / ttft;
     let bytes = engine.bytes_per_token() as f64 / tpot;
@@ -110,6 +112,7 @@ pub fn bench(
         ttft_seconds_values: ttfts,
         tpot_seconds_values: tpots,
         peak_rss_bytes,
+        peak_vms_bytes,
         joules_per_token: joules.map(|joules| joules / settings.generate as f64),
         decode_bytes_per_second: bytes,
         read_bytes_per_second: bandwidth,
@@ -219,10 +222,13 @@ fn median(values: &[f64]) -> f64 {
 
 /// The most memory this process has held, from Linux's `/proc/self/status`.
 pub fn peak_rss_bytes() -> Option<u64> {
+    status_bytes("VmHWM:")
+}
+
+/// A size in `/proc/self/status`.
+fn status_bytes(key: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kilobytes.checked_mul(1024)
 }

@@ -108,9 +108,14 @@ fn figures_have_their_names() {
         "ttft_seconds",
         "tpot_seconds",
         "peak_rss_bytes",
+        "peak_vms_bytes",
+        "threads",
     ] {
         assert!(figures[key].as_f64().unwrap() > 0.0, "{key}");
     }
+    assert_eq!(figures["model"], model);
+    let length = std::fs::metadata(&model).unwrap().len();
+    assert_eq!(figures["model_bytes"], length);
     let args = [
         "bench", &model, "--prompt", "8", "--gen", "4", "--reps", "2", "--csv",
     ];

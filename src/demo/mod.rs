@@ -46,7 +46,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     rows.push(edge_row(out, &student, GgmlType::Q4_0)?);
     eprintln!("6/6  the report");
     let directories = [&teacher, &student, &control].map(|r| r.directory.clone());
-    retort_experiments::report::write(&directories, &out.join("report"))?;
+    retort_experiments::report::write::<_, PathBuf>(&directories, &[], &out.join("report"))?;
 
     let results = serde_json::json!({ "entropy": floor, "models": rows });
     let path = out.join("results.json");

@@ -1,9 +1,12 @@
-//! The page: a table of the runs and the plots, in one file that loads nothing.
+//! The page: tables of the models and of the runs, and the plots, in one file that loads nothing.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use super::pareto::{common_tasks, mean_accuracy};
 use super::plots::Plot;
 use super::series::{points, short, smooth};
+use crate::measured::Measured;
 use crate::metrics::Run;
 
 const STYLE: &str = "\
@@ -20,31 +23,124 @@ svg{width:100%;height:auto;color:var(--ink)}
 footer{color:var(--soft);margin-top:2rem}a{color:inherit}";
 
 /// The whole page.
-pub(super) fn page(runs: &[Run], plots: &[Plot]) -> String {
+pub(super) fn page(
+    runs: &[Run],
+    of_runs: &[Plot],
+    models: &[Measured],
+    of_models: &[Plot],
+) -> String {
     let mut body = String::new();
-    for plot in plots {
-        let (title, svg) = (plot.title, plot.inline());
-        let _ = write!(
-            body,
-            "<h2>{title}</h2>\n<figure style=\"margin:0\">{svg}</figure>\n"
-        );
+    if !models.is_empty() {
+        body += "<h1>Models</h1>\n";
+        body += &models_table(models);
+        body += &figures(of_models);
+        body += "<footer>Bars are standard errors; the line joins the models that none beats in both. \
+                 All figures are in <a href=\"models.csv\">models.csv</a>.</footer>\n";
     }
+    if !runs.is_empty() {
+        body += "<h1>Runs</h1>\n";
+        body += &differences(runs);
+        body += &table(runs);
+        body += &figures(of_runs);
+        body += "<footer>Every step is in <a href=\"metrics.csv\">metrics.csv</a>. Training loss is \
+                 smoothed; the faint line is the loss of each step.</footer>\n";
+    }
+    let names = runs.iter().map(|r| &r.name[..]);
+    let names: Vec<&str> = names.chain(models.iter().map(|m| &m.name[..])).collect();
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
-         <title>retort: {title}</title>\n<style>\n{STYLE}\n</style>\n</head>\n<body>\n\
-         <h1>Runs</h1>\n{table}{body}\
-         <footer>Every step is in <a href=\"metrics.csv\">metrics.csv</a>. Training loss is \
-         smoothed; the faint line is the loss of each step.</footer>\n</body>\n</html>\n",
-        title = escaped(
-            &runs
-                .iter()
-                .map(|r| r.name.as_str())
-                .collect::<Vec<_>>()
-                .join(", ")
-        ),
-        table = table(runs),
+         <title>retort: {}</title>\n<style>\n{STYLE}\n</style>\n</head>\n<body>\n\
+         {body}</body>\n</html>\n",
+        escaped(&names.join(", ")),
     )
+}
+
+fn figures(plots: &[Plot]) -> String {
+    let figure = |plot: &Plot| {
+        let (title, svg) = (plot.title, plot.inline());
+        format!("<h2>{title}</h2>\n<figure style=\"margin:0\">{svg}</figure>\n")
+    };
+    plots.iter().map(figure).collect()
+}
+
+/// The keys in which the runs' recipes differ, a column a run; nothing where none does.
+fn differences(runs: &[Run]) -> String {
+    let keys: BTreeSet<&String> = runs.iter().flat_map(|run| run.recipe.keys()).collect();
+    let differs = |key: &&&String| {
+        let mut values = runs.iter().map(|run| run.recipe.get(**key));
+        let first = values.next();
+        values.any(|value| Some(value) != first)
+    };
+    let keys: Vec<&&String> = keys.iter().filter(differs).collect();
+    if keys.is_empty() {
+        return String::new();
+    }
+    let mut table = String::from(
+        "<h2>What their recipes differ in</h2>\n<div class=\"wide\"><table>\n<tr><th>key</th>",
+    );
+    for run in runs {
+        let _ = write!(table, "<th>{}</th>", escaped(&run.name));
+    }
+    for key in keys {
+        let _ = write!(table, "</tr>\n<tr><td>{}</td>", escaped(key));
+        for run in runs {
+            let value = run
+                .recipe
+                .get(*key)
+                .map_or("–".into(), |value| escaped(value));
+            let _ = write!(table, "<td>{value}</td>");
+        }
+    }
+    table + "</tr>\n</table></div>\n<h2>What came of them</h2>\n"
+}
+
+/// Sizes, times, memory, and the accuracies of every task that any has.
+fn models_table(models: &[Measured]) -> String {
+    let tasks: BTreeSet<&String> = models.iter().flat_map(|m| m.accuracies.keys()).collect();
+    let common = common_tasks(models);
+    let mut table = String::from(
+        "<div class=\"wide\"><table>\n<tr><th>model</th><th>file, MB</th><th>ms a token</th>\
+         <th>prefill, tokens/s</th><th>peak memory, MB</th>",
+    );
+    for task in &tasks {
+        let _ = write!(table, "<th>{}</th>", escaped(task));
+    }
+    if !common.is_empty() {
+        let _ = write!(table, "<th>mean of {}</th>", common.len());
+    }
+    table.push_str("</tr>\n");
+    let megabytes = |bytes: Option<u64>| number(bytes.map(|b| b as f64 / 1e6), 1);
+    for model in models {
+        let speed = model.speed.as_ref();
+        let mut cells = vec![
+            escaped(&model.name),
+            megabytes(model.bytes),
+            number(speed.map(|s| s.tpot_seconds * 1e3), 2),
+            number(speed.map(|s| s.prefill_tokens_per_second), 0),
+            megabytes(speed.and_then(|s| s.peak_rss_bytes)),
+        ];
+        for task in &tasks {
+            let accuracy = model.accuracies.get(*task);
+            cells.push(share(accuracy.map(|a| (a.value, a.stderr.unwrap_or(0.0)))));
+        }
+        if !common.is_empty() {
+            cells.push(share(mean_accuracy(model, &common)));
+        }
+        let _ = writeln!(table, "<tr><td>{}</td></tr>", cells.join("</td><td>"));
+    }
+    table + "</table></div>\n"
+}
+
+fn number(value: Option<f64>, digits: usize) -> String {
+    value.map_or("–".into(), |value| format!("{value:.digits$}"))
+}
+
+/// An accuracy and its standard error in percent.
+fn share(value: Option<(f64, f64)>) -> String {
+    value.map_or("–".into(), |(value, stderr)| {
+        format!("{:.1} ± {:.1} %", value * 100.0, stderr * 100.0)
+    })
 }
 
 fn table(runs: &[Run]) -> String {
@@ -93,7 +189,7 @@ fn table(runs: &[Run]) -> String {
 }
 
 fn fixed(value: Option<f64>) -> String {
-    value.map_or("–".into(), |value| format!("{value:.4}"))
+    number(value, 4)
 }
 
 fn median(values: impl Iterator<Item = f64>) -> Option<f64> {

@@ -1,8 +1,9 @@
-//! A report on one or more runs: a page that stands alone, the plots as SVG files, the figures as
-//! CSV.
+//! A report on runs, and on models that were measured: a page that stands alone, the plots as SVG
+//! files, the figures as CSV.
 
 mod csv;
 mod html;
+mod pareto;
 mod plots;
 mod series;
 
@@ -10,29 +11,48 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::measured;
 use crate::metrics::read_all;
 
-/// Writes `index.html` (with the plots inside, for light and dark), `loss.svg`,
-/// `learning-rate.svg`, `gradient-norm.svg`, `throughput.svg`, where tasks were asked `tasks.svg`, and `metrics.csv` into `out`, which is made if need be.
-/// Returns the path of the page.
+/// Writes `index.html` (with the plots inside, for light and dark) into `out`, which is made if need
+/// be, and beside it the plots as SVG and the figures as CSV: of run directories `loss.svg`,
+/// `learning-rate.svg`, `gradient-norm.svg`, `throughput.svg`, where tasks were asked `tasks.svg`,
+/// and `metrics.csv`; of `figures`, files that `retort eval --json` and `retort-edge bench --json`
+/// wrote, `accuracy-size.svg`, `accuracy-time.svg` and `models.csv`. Returns the path of the page.
 ///
-/// Nothing is written before every run has been read and every plot drawn; each file takes its
+/// Nothing is written before everything has been read and every plot drawn; each file takes its
 /// place whole, the page last.
 ///
 /// # Errors
 ///
-/// [`Error::NoRuns`], any error of reading a run's metrics, [`Error::Plot`] and [`Error::Io`].
-pub fn write<P: AsRef<Path>>(runs: &[P], out: &Path) -> Result<PathBuf> {
-    let runs = read_all(runs)?;
-    let plots = plots::draw(&runs)?;
-    let page = html::page(&runs, &plots);
-    let table = csv::table(&runs);
+/// [`Error::NoRuns`] for neither runs nor figures, any error of reading them, [`Error::Plot`] and
+/// [`Error::Io`].
+pub fn write<P: AsRef<Path>, F: AsRef<Path>>(
+    runs: &[P],
+    figures: &[F],
+    out: &Path,
+) -> Result<PathBuf> {
+    if runs.is_empty() && figures.is_empty() {
+        return Err(Error::NoRuns);
+    }
+    let (runs, models) = (read_all(runs)?, measured::read(figures)?);
+    let of_runs = match runs.is_empty() {
+        true => Vec::new(),
+        false => plots::draw(&runs)?,
+    };
+    let of_models = pareto::draw(&models)?;
+    let page = html::page(&runs, &of_runs, &models, &of_models);
 
     std::fs::create_dir_all(out).map_err(|e| Error::io(out, "make the directory", e))?;
-    for plot in &plots {
+    for plot in of_runs.iter().chain(&of_models) {
         write_whole(&out.join(plot.file), plot.standalone().as_bytes())?;
     }
-    write_whole(&out.join("metrics.csv"), table.as_bytes())?;
+    if !runs.is_empty() {
+        write_whole(&out.join("metrics.csv"), csv::table(&runs).as_bytes())?;
+    }
+    if !models.is_empty() {
+        write_whole(&out.join("models.csv"), csv::models(&models).as_bytes())?;
+    }
     let index = out.join("index.html");
     write_whole(&index, page.as_bytes())?;
     Ok(index)

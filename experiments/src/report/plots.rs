@@ -14,12 +14,12 @@ use crate::error::{Error, Result};
 use crate::metrics::{Record, Run};
 
 /// Width and height in SVG units.
-const SIZE: (u32, u32) = (860, 400);
+pub(super) const SIZE: (u32, u32) = (860, 400);
 /// Stands for the page's ink; no curve has this colour.
-const INK: RGBColor = RGBColor(1, 2, 3);
+pub(super) const INK: RGBColor = RGBColor(1, 2, 3);
 /// One per run, in turn: Okabe and Ito's, which the colour-blind can tell apart, without the
 /// yellow and black that vanish on a light or dark page.
-const COLOURS: [RGBColor; 6] = [
+pub(super) const COLOURS: [RGBColor; 6] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
@@ -34,7 +34,8 @@ pub(super) struct Plot {
     pub(super) file: &'static str,
     /// What it shows.
     pub(super) title: &'static str,
-    svg: String,
+    /// The drawing, in the page's ink.
+    pub(super) svg: String,
 }
 
 impl Plot {
@@ -193,8 +194,13 @@ fn svg(curves: &[Curve], base: Base) -> std::result::Result<String, Box<dyn std:
         chart(&root, curves, base)?;
         root.present()?;
     }
+    Ok(in_ink(&svg))
+}
+
+/// The drawing with its ink in the page's colour.
+pub(super) fn in_ink(svg: &str) -> String {
     let ink = format!("#{:02X}{:02X}{:02X}", INK.0, INK.1, INK.2);
-    Ok(svg.replace(&format!("\"{ink}\""), "\"currentColor\""))
+    svg.replace(&format!("\"{ink}\""), "\"currentColor\"")
 }
 
 fn chart(

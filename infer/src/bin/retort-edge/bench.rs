@@ -40,6 +40,19 @@ pub struct Args {
     runtime: Runtime,
 }
 
+/// The figures, and what they are of.
+#[derive(serde::Serialize)]
+struct Report {
+    model: String,
+    model_bytes: u64,
+    parameters: u64,
+    threads: usize,
+    prompt_tokens: usize,
+    generated_tokens: usize,
+    #[serde(flatten)]
+    figures: Figures,
+}
+
 /// Prints the figures.
 pub fn run(args: Args) -> Result<()> {
     let settings = Settings {
@@ -48,7 +61,12 @@ pub fn run(args: Args) -> Result<()> {
         reps: args.reps,
     };
     let bar = output::progress_bar("bench");
-    let engine = Engine::with(Gguf::open(&args.file)?, args.runtime.settings()?)?;
+    let gguf = Gguf::open(&args.file)?;
+    let (bytes, parameters) = (
+        gguf.file_size(),
+        gguf.tensors().map(|t| t.n_elements()).sum(),
+    );
+    let engine = Engine::with(gguf, args.runtime.settings()?)?;
     let progress = |done: usize, all: usize| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
@@ -64,7 +82,15 @@ pub fn run(args: Args) -> Result<()> {
         args.reps
     );
     if args.json {
-        return output::print_json(&figures);
+        return output::print_json(&Report {
+            model: args.file.display().to_string(),
+            model_bytes: bytes,
+            parameters,
+            threads: engine.pool().threads(),
+            prompt_tokens: args.prompt,
+            generated_tokens: args.generate,
+            figures,
+        });
     }
     if args.csv {
         return output::print(&figures.csv(&args.file.display().to_string(), &settings));

@@ -1,0 +1,228 @@
+//! The Arm contest: AICAS 2024's grand challenge, inference of a general language model on an Arm CPU.
+//!
+//! Accuracy on three tasks against bounds, and what a model saves of a baseline's memory and time, all
+//! between 0 and 1, weighted. The contest normalised times and memory over its contestants, whom a single
+//! report does not know: here each is normalised by the baseline, as the share of it that is saved.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{speed, told};
+use crate::error::{Error, Result};
+use crate::measured::Measured;
+
+/// Its tasks, and how often chance answers them rightly.
+pub const TASKS: [(&str, f64); 3] = [("arc_challenge", 0.25), ("hellaswag", 0.25), ("piqa", 0.5)];
+/// Tokens of its prompt, tokens generated, repetitions.
+pub const PROTOCOL: (u64, u64, usize) = (560, 50, 10);
+
+/// Accuracies between which a task counts from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Bounds {
+    /// Counts 0, as does all below.
+    pub low: f64,
+    /// Counts 1, as does all above.
+    pub high: f64,
+}
+
+/// What each part of the score is worth; they add to 1.
+pub const WEIGHTS: Terms = Terms {
+    accuracy: 0.30,
+    resident_memory: 0.15,
+    virtual_memory: 0.15,
+    prefill: 0.15,
+    decode: 0.25,
+};
+
+/// The parts of the score, each 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Terms {
+    /// Mean over the tasks of where the accuracy lies between its bounds.
+    pub accuracy: f64,
+    /// Share of the baseline's resident memory that is saved.
+    pub resident_memory: f64,
+    /// Share of its address space.
+    pub virtual_memory: f64,
+    /// Share of its time for a prompt token.
+    pub prefill: f64,
+    /// Share of its time for a decoded token.
+    pub decode: f64,
+}
+
+impl Terms {
+    /// The score, 0 to 1: this is the one formula.
+    pub fn score(&self) -> f64 {
+        WEIGHTS.accuracy * self.accuracy
+            + WEIGHTS.resident_memory * self.resident_memory
+            + WEIGHTS.virtual_memory * self.virtual_memory
+            + WEIGHTS.prefill * self.prefill
+            + WEIGHTS.decode * self.decode
+    }
+}
+
+/// A model beside its baseline.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// The model's path.
+    pub model: String,
+    /// The baseline's path.
+    pub baseline: String,
+    /// By task.
+    pub accuracies: BTreeMap<&'static str, f64>,
+    /// The baseline's, where it was asked.
+    pub baseline_accuracies: BTreeMap<&'static str, f64>,
+    /// By task.
+    pub bounds: BTreeMap<&'static str, Bounds>,
+    /// The file's size, as a share of the baseline's.
+    pub compression_rate: f64,
+    /// The model's resident memory, bytes.
+    pub rss_bytes: u64,
+    /// Its address space, bytes.
+    pub vms_bytes: u64,
+    /// Prompt tokens a second.
+    pub prefill_tokens_per_second: f64,
+    /// Decoded tokens a second.
+    pub decode_tokens_per_second: f64,
+    /// Prefill's throughput over the baseline's.
+    pub prefill_gain: f64,
+    /// Decoding's throughput over the baseline's.
+    pub decode_gain: f64,
+    /// The baseline's time to the first token over the model's.
+    pub latency_gain: f64,
+    /// The parts of the score.
+    pub terms: Terms,
+    /// Their weights.
+    pub weights: Terms,
+    /// Their weighted sum.
+    pub score: f64,
+}
+
+/// Scores `model` against `baseline`. `bounds` are by task; a task that is not in them counts from chance to
+/// the baseline's accuracy.
+///
+/// # Errors
+///
+/// [`Error::Challenge`] for figures that are missing, that were not taken with [`PROTOCOL`], or bounds that
+/// leave no room between them.
+pub fn score(
+    model: &Measured,
+    baseline: &Measured,
+    bounds: &BTreeMap<String, Bounds>,
+) -> Result<Report> {
+    let wrong = |model: &Measured, reason: String| Error::Challenge {
+        model: model.path.clone(),
+        reason,
+    };
+    for one in [model, baseline] {
+        let speed = speed(one)?;
+        let (prompt, generated, reps) = PROTOCOL;
+        let found = (
+            speed.prompt_tokens,
+            speed.generated_tokens,
+            speed.tpot_seconds_values.len(),
+        );
+        if found != PROTOCOL {
+            let path = &one.path;
+            return Err(wrong(
+                one,
+                format!(
+                    "its speed was measured with {} prompt tokens, {} generated and {} repetitions; the contest \
+                 asks for `retort-edge bench {path} --prompt {prompt} --gen {generated} --reps {reps} --json`",
+                    found.0, found.1, found.2
+                ),
+            ));
+        }
+    }
+    if let Some(unknown) = bounds
+        .keys()
+        .find(|name| TASKS.iter().all(|task| task.0 != **name))
+    {
+        return Err(wrong(
+            model,
+            format!("bounds for {unknown}, which is none of the contest's tasks"),
+        ));
+    }
+    let (mut accuracies, mut baseline_accuracies, mut used) =
+        (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let mut placed = 0.0;
+    for (task, chance) in TASKS {
+        let Some(accuracy) = model.accuracies.get(task) else {
+            let path = &model.path;
+            return Err(wrong(
+                model,
+                format!(
+                    "{task} is not among the figures: `retort eval {path} --tasks {task} --json …`"
+                ),
+            ));
+        };
+        let of_baseline = baseline.accuracies.get(task).map(|a| a.value);
+        baseline_accuracies.extend(of_baseline.map(|value| (task, value)));
+        let between = match (bounds.get(task), of_baseline) {
+            (Some(given), _) => *given,
+            (None, Some(high)) => Bounds { low: chance, high },
+            (None, None) => {
+                return Err(wrong(
+                    baseline,
+                    format!(
+                        "{task} is not among its figures: evaluate it, or give the task's bounds"
+                    ),
+                ));
+            }
+        };
+        if between.high <= between.low {
+            return Err(wrong(
+                model,
+                format!(
+                    "{task}: its bounds, {} to {}, leave no room: give others",
+                    between.low, between.high
+                ),
+            ));
+        }
+        accuracies.insert(task, accuracy.value);
+        used.insert(task, between);
+        placed += ((accuracy.value - between.low) / (between.high - between.low)).clamp(0.0, 1.0);
+    }
+    let (ours, theirs) = (speed(model)?, speed(baseline)?);
+    let rss = told(ours.peak_rss_bytes, model, "peak_rss_bytes")?;
+    let vms = told(ours.peak_vms_bytes, model, "peak_vms_bytes")?;
+    let saved = |ours: f64, theirs: f64| (1.0 - ours / theirs).clamp(0.0, 1.0);
+    let terms = Terms {
+        accuracy: placed / TASKS.len() as f64,
+        resident_memory: saved(
+            rss as f64,
+            told(theirs.peak_rss_bytes, baseline, "peak_rss_bytes")? as f64,
+        ),
+        virtual_memory: saved(
+            vms as f64,
+            told(theirs.peak_vms_bytes, baseline, "peak_vms_bytes")? as f64,
+        ),
+        prefill: saved(
+            ours.prefill_tokens_per_second.recip(),
+            theirs.prefill_tokens_per_second.recip(),
+        ),
+        decode: saved(ours.tpot_seconds, theirs.tpot_seconds),
+    };
+    let sizes = (
+        told(model.bytes, model, "model_bytes")?,
+        told(baseline.bytes, baseline, "model_bytes")?,
+    );
+    Ok(Report {
+        model: model.path.clone(),
+        baseline: baseline.path.clone(),
+        accuracies,
+        baseline_accuracies,
+        bounds: used,
+        compression_rate: sizes.0 as f64 / sizes.1 as f64,
+        rss_bytes: rss,
+        vms_bytes: vms,
+        prefill_tokens_per_second: ours.prefill_tokens_per_second,
+        decode_tokens_per_second: ours.decode_tokens_per_second,
+        prefill_gain: ours.prefill_tokens_per_second / theirs.prefill_tokens_per_second,
+        decode_gain: ours.decode_tokens_per_second / theirs.decode_tokens_per_second,
+        latency_gain: theirs.ttft_seconds / ours.ttft_seconds,
+        score: terms.score(),
+        terms,
+        weights: WEIGHTS,
+    })
+}

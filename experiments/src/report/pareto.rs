@@ -1,0 +1,201 @@
+//! Accuracy against what it costs: bytes, and milliseconds a token. A line joins the models that none
+//! beats in both (the Pareto front).
+
+use plotters::prelude::*;
+
+use super::plots::{COLOURS, INK, Plot, SIZE, in_ink};
+use super::series::short;
+use crate::error::{Error, Result};
+use crate::measured::Measured;
+
+/// A model in a plot.
+pub(super) struct Point {
+    /// Bytes or milliseconds.
+    pub(super) cost: f64,
+    /// Mean accuracy, 0 to 1.
+    pub(super) accuracy: f64,
+    /// Its standard error, were the tasks' independent.
+    pub(super) stderr: f64,
+    /// The model's name.
+    pub(super) name: String,
+    colour: RGBColor,
+}
+
+/// The tasks that every model with accuracies has, in order of name.
+pub(super) fn common_tasks(models: &[Measured]) -> Vec<&str> {
+    let mut with = models.iter().filter(|model| !model.accuracies.is_empty());
+    let Some(first) = with.next() else {
+        return Vec::new();
+    };
+    let rest: Vec<&Measured> = with.collect();
+    let shared = |task: &&String| {
+        rest.iter()
+            .all(|model| model.accuracies.contains_key(*task))
+    };
+    first
+        .accuracies
+        .keys()
+        .filter(shared)
+        .map(String::as_str)
+        .collect()
+}
+
+/// Mean and standard error of the accuracies in `tasks`; none where one is missing.
+pub(super) fn mean_accuracy(model: &Measured, tasks: &[&str]) -> Option<(f64, f64)> {
+    let (mut sum, mut squares) = (0.0, 0.0);
+    for task in tasks {
+        let accuracy = model.accuracies.get(*task)?;
+        sum += accuracy.value;
+        squares += accuracy.stderr.unwrap_or_default().powi(2);
+    }
+    let n = tasks.len() as f64;
+    (!tasks.is_empty()).then(|| (sum / n, squares.sqrt() / n))
+}
+
+/// Draws the plots that have points.
+pub(super) fn draw(models: &[Measured]) -> Result<Vec<Plot>> {
+    let tasks = common_tasks(models);
+    let points = |cost: fn(&Measured) -> Option<f64>| -> Vec<Point> {
+        let point = |(i, model): (usize, &Measured)| {
+            let (accuracy, stderr) = mean_accuracy(model, &tasks)?;
+            Some(Point {
+                cost: cost(model)?,
+                accuracy,
+                stderr,
+                name: model.name.clone(),
+                colour: COLOURS[i % COLOURS.len()],
+            })
+        };
+        models.iter().enumerate().filter_map(point).collect()
+    };
+    let wanted = [
+        (
+            "accuracy-size.svg",
+            "Accuracy against size",
+            "bytes",
+            points(|m| m.bytes.map(|bytes| bytes as f64)),
+        ),
+        (
+            "accuracy-time.svg",
+            "Accuracy against time a token",
+            "milliseconds a token",
+            points(|m| m.speed.as_ref().map(|speed| speed.tpot_seconds * 1e3)),
+        ),
+    ];
+    let mut plots = Vec::new();
+    for (file, title, unit, points) in wanted {
+        if points.is_empty() {
+            continue;
+        }
+        let svg = svg(&points, unit).map_err(|e| Error::Plot {
+            name: file,
+            reason: e.to_string(),
+        })?;
+        plots.push(Plot { file, title, svg });
+    }
+    Ok(plots)
+}
+
+/// The points that no other beats: none is as cheap and better, or cheaper and as good.
+pub(super) fn front(points: &[Point]) -> Vec<(f64, f64)> {
+    let mut order: Vec<&Point> = points.iter().collect();
+    order.sort_by(|a, b| {
+        a.cost
+            .total_cmp(&b.cost)
+            .then(b.accuracy.total_cmp(&a.accuracy))
+    });
+    let mut front: Vec<(f64, f64)> = Vec::new();
+    for point in order {
+        if front.last().is_none_or(|best| point.accuracy > best.1) {
+            front.push((point.cost, point.accuracy));
+        }
+    }
+    front
+}
+
+fn svg(points: &[Point], unit: &str) -> std::result::Result<String, Box<dyn std::error::Error>> {
+    let mut svg = String::new();
+    {
+        let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        let most = points.iter().map(|p| p.cost).fold(0.0, f64::max);
+        let low = points
+            .iter()
+            .map(|p| p.accuracy - p.stderr)
+            .fold(1.0, f64::min);
+        let high = points
+            .iter()
+            .map(|p| p.accuracy + p.stderr)
+            .fold(0.0, f64::max);
+        let room = ((high - low) * 0.15).max(0.005);
+        let (bottom, top) = ((low - room).max(0.0), (high + room).min(1.0));
+        // To the right of the points there is room for their names.
+        let right = most * 1.6;
+        let mut chart = ChartBuilder::on(&root)
+            .margin(12)
+            .margin_right(28)
+            .x_label_area_size(44)
+            .y_label_area_size(72)
+            .build_cartesian_2d(0.0..right, bottom..top)?;
+        let label = ("sans-serif", 15).into_font().color(&INK);
+        chart
+            .configure_mesh()
+            .x_desc(unit)
+            .y_desc("mean accuracy")
+            .axis_desc_style(label.clone())
+            .label_style(label.clone())
+            .axis_style(INK.mix(0.5))
+            .bold_line_style(INK.mix(0.12))
+            .light_line_style(TRANSPARENT)
+            .x_labels(8)
+            .y_labels(7)
+            .x_label_formatter(&|x| short(*x))
+            .y_label_formatter(&|y| format!("{:.1} %", y * 100.0))
+            .draw()?;
+        chart.draw_series(LineSeries::new(front(points), INK.mix(0.4).stroke_width(1)))?;
+        for point in points {
+            let (x, y, colour) = (point.cost, point.accuracy, point.colour);
+            let ends = [(x, y - point.stderr), (x, y + point.stderr)];
+            chart.draw_series(LineSeries::new(ends, colour.mix(0.6).stroke_width(1)))?;
+            chart
+                .draw_series([Circle::new((x, y), 5, colour.filled())])?
+                .label(&point.name)
+                .legend(move |(x, y)| Circle::new((x + 11, y), 5, colour.filled()));
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperRight)
+            .margin(10)
+            .legend_area_size(30)
+            .label_font(label)
+            .border_style(TRANSPARENT)
+            .background_style(TRANSPARENT)
+            .draw()?;
+        root.present()?;
+    }
+    Ok(in_ink(&svg))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_front_has_what_none_beats() {
+        let point = |cost, accuracy| Point {
+            cost,
+            accuracy,
+            stderr: 0.0,
+            name: String::new(),
+            colour: COLOURS[0],
+        };
+        let points = [
+            point(3.0, 0.5),
+            point(1.0, 0.4),
+            point(2.0, 0.39),
+            point(1.0, 0.3),
+            point(3.0, 0.6),
+            point(4.0, 0.6),
+        ];
+        assert_eq!(front(&points), [(1.0, 0.4), (3.0, 0.6)]);
+    }
+}
