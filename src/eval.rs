@@ -22,8 +22,8 @@ use crate::progress;
 #[command(
     after_help = "Examples:\n  retort eval web-4m.gguf --tasks arc_challenge,hellaswag,piqa --data eval\n  \
     retort eval runs/web-4m --tasks my_task.toml --data . --limit 100 --items items.jsonl\n\n\
-    Built-in tasks: arc_challenge, arc_easy, boolq, commonsense_qa, hellaswag, lambada_openai, mmlu,\n\
-    openbookqa, piqa, truthfulqa_mc1, truthfulqa_mc2, wikitext, winogrande"
+    Built-in tasks: arc_challenge, arc_easy, bbh, boolq, chid, commonsense_qa, gsm8k, hellaswag, humaneval,\n\
+    lambada_openai, mmlu, openbookqa, piqa, truthfulqa_mc1, truthfulqa_mc2, wikitext, winogrande"
 )]
 pub struct Args {
     /// A .gguf file, a Hugging Face directory, or a run directory (its newest checkpoint)
@@ -43,7 +43,7 @@ pub struct Args {
     /// Write the figures here as JSON; - prints them instead of the table
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write every item's log-likelihoods and predictions here, one JSON object a line
+    /// Write every item's log-likelihoods and predictions, or what the model wrote, here, one JSON object a line
     #[arg(long, value_name = "FILE.jsonl")]
     items: Option<PathBuf>,
     /// Tokens of context at most, instead of the model's own
@@ -159,13 +159,17 @@ fn go(tasks: &[Loaded], scorer: &mut dyn Scorer) -> anyhow::Result<Vec<Evaluatio
     Ok(evaluations)
 }
 
-/// A line a task, its first figure first.
+/// A line a figure, the first with the task's name; a line for a task that has none.
 fn table(evaluations: &[Evaluation]) -> String {
     let mut text = format!(
         "{:<18} {:>6} {:>5}  {:<16} {:>10} {:>9}\n",
         "task", "n", "shots", "metric", "value", "stderr"
     );
     for evaluation in evaluations {
+        if evaluation.figures.is_empty() {
+            let (name, n, shots) = (&evaluation.name, evaluation.n, evaluation.shots);
+            text += &format!("{name:<18} {n:>6} {shots:>5}  written, see --items\n");
+        }
         for (i, figure) in evaluation.figures.iter().enumerate() {
             let (name, n, shots) = match i {
                 0 => (

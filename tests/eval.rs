@@ -106,7 +106,20 @@ fn burn_and_the_engine_come_to_the_same() {
         files = ["arc_easy.test.jsonl"]
     "#;
     fs::write(path.join("letters.toml"), own).unwrap();
-    let task = ["--tasks", "arc_easy,letters.toml", "--data", "."];
+    let writes = r#"
+        name = "goes_on"
+        metrics = ["exact_match"]
+        [generation]
+        prompt = "{{ question }}"
+        target = "{{ question }}"
+        until = ["zzz", "."]
+        max_tokens = 12
+        [[source]]
+        files = ["arc_easy.test.jsonl"]
+    "#;
+    fs::write(path.join("goes_on.toml"), writes).unwrap();
+    let tasks = "arc_easy,goes_on.toml,letters.toml";
+    let task = ["--tasks", tasks, "--data", "."];
     let engine = [
         "eval",
         "model.gguf",
@@ -133,7 +146,13 @@ fn burn_and_the_engine_come_to_the_same() {
     let printed = done(&[&burn[..], &task].concat(), path);
     let a = items(&path.join("engine.jsonl"));
     let b = items(&path.join("burn.jsonl"));
-    assert_eq!((a.len(), b.len()), (40, 40));
+    assert_eq!((a.len(), b.len()), (60, 60));
+    let texts = |items: &[Value]| -> Vec<String> {
+        let texts = items.iter().filter_map(|item| item["completion"].as_str());
+        texts.map(str::to_owned).collect()
+    };
+    assert_eq!(texts(&a), texts(&b));
+    assert!(texts(&a).len() == 20 && texts(&a).iter().all(|t| !t.is_empty() && !t.contains('.')));
     for (a, b) in logs(&a).iter().zip(logs(&b)) {
         assert!((a - b).abs() < 1e-3, "{a} {b}");
     }
@@ -143,6 +162,9 @@ fn burn_and_the_engine_come_to_the_same() {
     assert_eq!(burn["results"], engine["results"]);
     assert_eq!(engine["config"]["backend"], "retort-infer");
     assert_eq!(burn["config"]["backend"], "burn");
+    let length = fs::metadata(path.join("model.gguf")).unwrap().len();
+    assert_eq!(engine["config"]["model_bytes"], length);
+    assert!(burn["config"]["model_bytes"].as_u64().unwrap() > 1000);
     // One by one, all at once, and by a single thread: the same.
     for more in [
         ["--batch-tokens", "1"],

@@ -167,7 +167,8 @@ def evaluations(run):
 
 
 def probes(args, corpus, size, pruned, shape):
-    """Seconds a step of each kind: medians of two short runs, the kinds in turn."""
+    """Seconds a step of each kind: medians of short runs, two of each, the kinds in turn. Cut out of the parent or
+    not, a step is the same work: those count together."""
     path = args.work / f"probes-{size:g}.json"
     if path.exists():
         return json.loads(path.read_text())
@@ -179,7 +180,10 @@ def probes(args, corpus, size, pruned, shape):
             total = [m["seconds"] for m in metrics(run) if "grad_norm" in m]
             # The first step pays for what later ones find ready.
             seconds[kind] += [b - a for a, b in zip(total, total[1:])]
-    found = {kind: statistics.median(s) for kind, s in seconds.items()}
+    found = {
+        kind: statistics.median(s for other, (_, t) in KINDS.items() if t == taught for s in seconds[other])
+        for kind, (_, taught) in KINDS.items()
+    }
     write(path, json.dumps(found, indent=1))
     return found
 

@@ -263,3 +263,63 @@ fn every_built_in_task_is_checked_here() {
         assert!(text.contains(&format!("\"{name}\"")), "{name}");
     }
 }
+
+#[test]
+fn gsm8k_has_five_examples_with_their_reasoning() {
+    let train: String = (0..6)
+        .map(|i| {
+            json!({"question": format!("q{i}"), "answer": format!("r{i}\n#### {i}")}).to_string()
+                + "\n"
+        })
+        .collect();
+    let row = json!({"question": "How many?", "answer": "1 + 1 = <<1+1=2>>2\n#### 2"});
+    let files = [
+        ("gsm8k.test.jsonl", row.to_string()),
+        ("gsm8k.train.jsonl", train),
+    ];
+    let item = load("gsm8k", &files, 5).items.remove(0);
+    let prompt = &item.asks[0].0;
+    assert!(
+        prompt.starts_with("Question: q0\nAnswer: r0\n#### 0\n\nQuestion: q1\n"),
+        "{prompt}"
+    );
+    assert!(
+        prompt.ends_with("#### 4\n\nQuestion: How many?\nAnswer:"),
+        "{prompt}"
+    );
+    assert_eq!(
+        item.gold,
+        Gold::Written(Some("1 + 1 = <<1+1=2>>2\n#### 2".into()))
+    );
+}
+
+#[test]
+fn tasks_that_are_written_ask_with_their_prompts() {
+    let row = json!({"input": "True and not True is", "target": "False"});
+    let (asks, _) = one("bbh", "bbh_boolean_expressions.jsonl", row);
+    assert_eq!(asks[0].0, "Q: True and not True is\nA:");
+    let row = json!({"task_id": "HumanEval/0", "prompt": "def f(x):\n", "canonical_solution": "", "test": ""});
+    let item = load("humaneval", &[("humaneval.jsonl", row.to_string())], 0)
+        .items
+        .remove(0);
+    assert_eq!(
+        (&item.asks[0].0[..], item.gold),
+        ("def f(x):\n", Gold::Written(None))
+    );
+}
+
+#[test]
+fn chid_puts_each_idiom_into_the_sentence() {
+    let row = json!({"id": 1, "content": "他#idiom#了。", "candidates": ["甲", "乙", "丙", "丁", "戊", "己", "庚"],
+        "answer": 4});
+    let ends = [
+        "甲了。",
+        "乙了。",
+        "丙了。",
+        "丁了。",
+        "戊了。",
+        "己了。",
+        "庚了。",
+    ];
+    same("chid", "chid.test.jsonl", row, "他", &ends, 4);
+}

@@ -15,6 +15,7 @@ use super::scorer::{Likelihood, Scorer};
 /// Scores through a decoder, wherever it lies.
 pub struct BurnScorer<'m> {
     model: &'m Decoder,
+    tokenizer: &'m Tokenizer,
     encoder: Encoder<'m>,
     max_length: usize,
     batch_tokens: usize,
@@ -39,6 +40,7 @@ impl<'m> BurnScorer<'m> {
         let trained = model.config().max_position_embeddings;
         Ok(Self {
             model,
+            tokenizer,
             encoder: Encoder::new(encode, before, after, prefix),
             max_length: max_length.map_or(trained, |most| most.get().min(trained)),
             batch_tokens,
@@ -115,5 +117,38 @@ impl Scorer for BurnScorer<'_> {
             rest = later;
         }
         Ok(answers.into_iter().flatten().collect())
+    }
+
+    fn write(
+        &mut self,
+        prompt: &[u32],
+        most: usize,
+        enough: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<String> {
+        let (mut ids, mut text, mut problem) = (Vec::new(), String::new(), None);
+        let config = self.model.config();
+        retort_model::generate(
+            config,
+            self.model,
+            &self.model.embed_tokens.weight.val().device(),
+            prompt,
+            most,
+            (0.0, 0),
+            |id| {
+                if id == self.tokenizer.eot() {
+                    return false;
+                }
+                ids.push(id);
+                match self.tokenizer.decode(&ids) {
+                    Ok(written) => text = written,
+                    Err(e) => problem = Some(e),
+                }
+                problem.is_none() && !enough(&text)
+            },
+        );
+        match problem {
+            Some(problem) => Err(problem.into()),
+            None => Ok(text),
+        }
     }
 }

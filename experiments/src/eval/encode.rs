@@ -98,6 +98,20 @@ impl<'a> Encoder<'a> {
         })
     }
 
+    /// The ids of a prompt to write after, its last `most` where it has more.
+    ///
+    /// # Errors
+    ///
+    /// The tokenizer's.
+    pub fn prompt(&self, text: &str, most: usize) -> Result<Vec<u32>> {
+        let mut ids = [&self.before[..], &(self.encode)(text)?].concat();
+        if ids.is_empty() {
+            ids.push(self.prefix);
+        }
+        ids.drain(..ids.len().saturating_sub(most));
+        Ok(ids)
+    }
+
     /// The requests that together ask about all of `text`, each of at most `max_length` ids that
     /// go in.
     ///
@@ -195,6 +209,17 @@ mod tests {
         // The continuation begins with the prefix itself.
         assert_eq!(pair(&plain(), "", "\u{7}ab"), [vec![7], ids("ab")]);
         assert!(plain().pair("", "", 100).is_err());
+    }
+
+    #[test]
+    fn a_prompt_keeps_its_end() {
+        let encoder = Encoder::new(encode, vec![5], vec![6], 7);
+        assert_eq!(
+            encoder.prompt("ab", 9).unwrap(),
+            [vec![5], ids("ab")].concat()
+        );
+        assert_eq!(encoder.prompt("abc", 2).unwrap(), ids("bc"));
+        assert_eq!(plain().prompt("", 2).unwrap(), [7]);
     }
 
     #[test]

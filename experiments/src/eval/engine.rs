@@ -9,6 +9,7 @@ use std::num::NonZeroUsize;
 use retort_infer::Model;
 use retort_infer::engine::Session;
 use retort_infer::perplexity::negative_log_likelihood;
+use retort_infer::sampling::argmax;
 
 use super::encode::{Encoder, Request};
 use super::error::{Error, Result};
@@ -225,6 +226,30 @@ impl Scorer for EngineScorer<'_> {
             done(answers.len());
         }
         Ok(answers)
+    }
+
+    fn write(
+        &mut self,
+        prompt: &[u32],
+        most: usize,
+        enough: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<String> {
+        let tokenizer = &self.model.tokenizer;
+        self.take_in(prompt, prompt.len() + most)?;
+        let mut next = argmax(&self.next);
+        let mut ids = Vec::new();
+        let mut text = String::new();
+        while !tokenizer.is_end_of_generation(next) && tokenizer.eos() != Some(next) {
+            ids.push(next);
+            text = tokenizer.decode(&ids);
+            if ids.len() == most || enough(&text) {
+                break;
+            }
+            // What is written stands behind what was taken in, and is cut off before the next question.
+            let session = self.session.as_mut().expect("taken in above");
+            next = argmax(session.forward(&[next])?);
+        }
+        Ok(text)
     }
 }
 

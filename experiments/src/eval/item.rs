@@ -38,6 +38,8 @@ pub enum Gold {
     True(Vec<bool>),
     /// The only one should be what the model would say.
     Said,
+    /// There is none: what the model writes after the context should be this, where it is told.
+    Written(Option<String>),
     /// The text should be likely.
     Text {
         /// Its words.
@@ -140,6 +142,13 @@ impl<'t> Maker<'t> {
             let said = at("continuation.continuation", t.text(&form.continuation, row))?;
             return Ok((vec![(format!("{before}{prompt}"), said)], Gold::Said));
         }
+        if let Some(form) = &self.task.generation {
+            let prompt = at("generation.prompt", t.text(&form.prompt, row))?;
+            let target = form.target.as_ref().map(|target| t.text(target, row));
+            let target = at("generation.target", target.transpose())?;
+            let ask = (format!("{before}{prompt}"), String::new());
+            return Ok((vec![ask], Gold::Written(target)));
+        }
         let Some(form) = &self.task.rolling else {
             return Err(("the form", "the task asks nothing".into()));
         };
@@ -168,6 +177,14 @@ impl<'t> Maker<'t> {
         if let Some(form) = &task.cloze {
             let (contexts, answer, right) = self.cloze(form, row)?;
             return Ok(format!("{}{delimiter}{answer}{end}", contexts[right]));
+        }
+        if let Some(form) = &task.generation {
+            let prompt = at("generation.prompt", t.text(&form.prompt, row))?;
+            let Some(target) = &form.target else {
+                return Err(("few_shot", "examples need generation.target".into()));
+            };
+            let target = at("generation.target", t.text(target, row))?;
+            return Ok(format!("{prompt}{delimiter}{target}{end}"));
         }
         let Some(form) = &task.continuation else {
             return Err(("few_shot", "a text by itself has no examples".into()));

@@ -18,6 +18,10 @@ pub enum Metric {
     AccNorm,
     /// The same with their lengths in bytes.
     AccBytes,
+    /// How often what was written holds the right answer where it should.
+    ExactMatch,
+    /// How often it holds it at the end.
+    FlexibleMatch,
     /// exp of the mean negative log-likelihood of an item's answer.
     Perplexity,
     /// exp of the negative log-likelihood of all text a word of it.
@@ -49,6 +53,8 @@ impl Metric {
             Self::Acc => "acc",
             Self::AccNorm => "acc_norm",
             Self::AccBytes => "acc_bytes",
+            Self::ExactMatch => "exact_match",
+            Self::FlexibleMatch => "flexible_match",
             Self::Perplexity => "perplexity",
             Self::WordPerplexity => "word_perplexity",
             Self::BytePerplexity => "byte_perplexity",
@@ -58,7 +64,13 @@ impl Metric {
 
     /// Whether more of it is better.
     pub fn higher_is_better(self) -> bool {
-        matches!(self, Self::Acc | Self::AccNorm | Self::AccBytes)
+        self.is_share()
+    }
+
+    /// Whether it is a share of the items.
+    fn is_share(self) -> bool {
+        use Metric::{Acc, AccBytes, AccNorm, ExactMatch, FlexibleMatch};
+        matches!(self, Acc | AccNorm | AccBytes | ExactMatch | FlexibleMatch)
     }
 
     /// The figure of `parts`, at least one.
@@ -67,10 +79,10 @@ impl Metric {
         let weight: f64 = parts.iter().map(|part| part.1).sum();
         let each = -values.iter().sum::<f64>() / weight;
         let (value, stderr) = match self {
-            Self::Acc | Self::AccNorm | Self::AccBytes => (mean(&values), mean_stderr(&values)),
+            _ if self.is_share() => (mean(&values), mean_stderr(&values)),
             Self::Perplexity => ((-mean(&values)).exp(), bootstrap(&values)),
             Self::WordPerplexity | Self::BytePerplexity => (each.exp(), None),
-            Self::BitsPerByte => (each / std::f64::consts::LN_2, None),
+            _ => (each / std::f64::consts::LN_2, None),
         };
         Figure {
             metric: self,

@@ -1,12 +1,12 @@
-//! Evaluation by likelihood: how often a model finds the right answer likelier than the wrong
-//! ones, and how well it predicts text.
+//! Evaluation: how often a model finds the right answer likelier than the wrong ones, how well it predicts
+//! text, how often it writes what is right.
 //!
 //! ```text
 //! task.toml ─► spec ─┐                                   ┌─ engine  a .gguf, prefixes kept
 //! data files ─► rows ─┴► items ─► encode ─► Scorer ──────┤
 //!                        prompts   ids                   └─ burn    a Hugging Face directory
 //!                                             │
-//!                                  log-likelihoods, nats ─► metrics ─► figures
+//!                        log-likelihoods in nats, or texts ─► metrics ─► figures
 //! ```
 //!
 //! Prompts, tokenization, metrics and their names are those of lm-evaluation-harness 0.4
@@ -27,6 +27,7 @@ mod scorer;
 mod source;
 mod task;
 mod template;
+mod written;
 
 pub use burn::BurnScorer;
 pub use encode::{Encoder, Request};
@@ -39,3 +40,4 @@ pub use run::{Evaluation, ItemResult, evaluate};
 pub use scorer::{Likelihood, Scorer};
 pub use source::{Loaded, Options};
 pub use task::{TASKS, Task};
+pub use written::Written;

@@ -42,7 +42,8 @@ fn figures(figures: &[Figure]) -> Value {
     all.into()
 }
 
-/// One JSON object a line for every item: task, index, log-likelihoods in nats, predictions, gold.
+/// One JSON object a line for every item: task, index, log-likelihoods in nats, predictions, gold; or
+/// what was written, the answer found in it and what was wanted.
 pub fn items_json(evaluations: &[Evaluation]) -> String {
     let mut lines = String::new();
     for evaluation in evaluations {
@@ -65,10 +66,18 @@ pub fn items_json(evaluations: &[Evaluation]) -> String {
                 Gold::Choice { right, .. } => line["gold"] = json!(right),
                 Gold::True(truths) => line["gold"] = json!(truths),
                 Gold::Said => line["greedy"] = item.found.iter().all(|f| f.greedy).into(),
+                // With the text, below.
+                Gold::Written(_) => {}
                 Gold::Text { words, bytes } => {
                     line["words"] = (*words).into();
                     line["bytes"] = (*bytes).into();
                 }
+            }
+            if let Some(written) = &item.written {
+                line["completion"] = written.text.as_str().into();
+                line["answer"] = written.answer.as_str().into();
+                line["target"] = written.target.as_deref().into();
+                line["exact_match"] = written.exact.into();
             }
             lines += &line.to_string();
             lines.push('\n');

@@ -7,10 +7,12 @@ use std::time::Instant;
 
 use super::error::{Error, Result};
 use super::item::{Gold, Item};
-use super::metrics::{Figure, pooled_stderr};
+use super::metrics::{Figure, Metric, Part, pooled_stderr};
 use super::score::{part, predictions};
 use super::scorer::{Likelihood, Scorer};
 use super::source::Loaded;
+use super::task::Generation;
+use super::written::{Judge, Written};
 
 /// Items whose ids are held at once.
 const ITEMS: usize = 1024;
@@ -45,6 +47,8 @@ pub struct ItemResult {
     pub gold: Gold,
     /// How likely each continuation was; of a text, each window.
     pub found: Vec<Likelihood>,
+    /// What the model wrote, where that is what was asked.
+    pub written: Option<Written>,
 }
 
 impl ItemResult {
@@ -83,6 +87,10 @@ fn one(
     if total == 0 {
         return Err(Error::Model(format!("task {name}: has no items")));
     }
+    if let Some(form) = &loaded.task.generation {
+        let items = write(loaded, form, scorer, progress)?;
+        return Ok(evaluation(loaded, items, start));
+    }
     let mut items = Vec::with_capacity(total);
     for chunk in loaded.items.chunks(ITEMS) {
         let mut requests = Vec::new();
@@ -115,19 +123,68 @@ fn one(
                 group: item.group.clone(),
                 gold: item.gold.clone(),
                 found: answers.by_ref().take(n).collect(),
+                written: None,
             });
         }
     }
+    Ok(evaluation(loaded, items, start))
+}
+
+/// Lets the model write after every item's prompt.
+fn write(
+    loaded: &Loaded,
+    form: &Generation,
+    scorer: &mut dyn Scorer,
+    progress: &mut dyn FnMut(&str, usize, usize),
+) -> Result<Vec<ItemResult>> {
+    let (name, total) = (&loaded.task.name, loaded.items.len());
+    let judge = Judge::new(form)
+        .map_err(|(field, reason)| Error::Model(format!("task {name}: {field}: {reason}")))?;
+    let length = scorer.max_length();
+    if form.max_tokens >= length {
+        return Err(Error::Model(format!(
+            "task {name}: writes up to {} tokens, and the model's context has room for {length}",
+            form.max_tokens
+        )));
+    }
+    let mut items = Vec::with_capacity(total);
+    for item in &loaded.items {
+        let context = item.asks.first().map_or("", |ask| &ask.0);
+        let prompt = scorer.encoder().prompt(context, length - form.max_tokens)?;
+        let mut enough = |text: &str| judge.end(text).is_some();
+        let text = scorer.write(&prompt, form.max_tokens, &mut enough)?;
+        let target = match &item.gold {
+            Gold::Written(target) => target.as_deref(),
+            _ => None,
+        };
+        items.push(ItemResult {
+            index: item.index,
+            group: item.group.clone(),
+            gold: item.gold.clone(),
+            found: Vec::new(),
+            written: Some(judge.judge(&text, target)),
+        });
+        progress(name, items.len(), total);
+    }
+    Ok(items)
+}
+
+fn evaluation(loaded: &Loaded, items: Vec<ItemResult>, start: Instant) -> Evaluation {
     let (figures, groups) = figures(loaded, &items);
-    Ok(Evaluation {
-        name: name.clone(),
-        n: total,
+    Evaluation {
+        name: loaded.task.name.clone(),
+        n: items.len(),
         shots: loaded.shots,
         figures,
         groups,
         items,
         seconds: start.elapsed().as_secs_f64(),
-    })
+    }
+}
+
+/// An item's part of a share.
+fn is(right: bool) -> Part {
+    (f64::from(u8::from(right)), 1.0)
 }
 
 fn at(task: &str, item: &Item, error: &Error) -> Error {
@@ -141,9 +198,11 @@ fn figures(loaded: &Loaded, items: &[ItemResult]) -> (Vec<Figure>, Groups) {
         let metrics = loaded.task.metrics.iter();
         metrics
             .map(|&metric| {
-                let parts = items
-                    .iter()
-                    .map(|item| part(metric, &item.gold, &item.found));
+                let parts = items.iter().map(|item| match (&item.written, metric) {
+                    (Some(written), Metric::FlexibleMatch) => is(written.flexible),
+                    (Some(written), _) => is(written.exact),
+                    _ => part(metric, &item.gold, &item.found),
+                });
                 metric.figure(&parts.collect::<Vec<_>>())
             })
             .collect()

@@ -57,6 +57,8 @@ pub(super) fn part(metric: Metric, gold: &Gold, found: &[Likelihood]) -> Part {
             Metric::Perplexity => (sum, 1.0),
             _ => (f64::from(u8::from(found.iter().all(|f| f.greedy))), 1.0),
         },
+        // What is written is judged as text, not by likelihoods.
+        Gold::Written(_) => (0.0, 1.0),
         Gold::Text { words, bytes } => match metric {
             Metric::WordPerplexity => (sum, *words as f64),
             _ => (sum, *bytes as f64),

@@ -5,7 +5,7 @@ use super::error::Result;
 
 pub use retort_model::Likelihood;
 
-/// A model that says how likely continuations are.
+/// A model that says how likely continuations are, and writes its own.
 pub trait Scorer {
     /// How texts become its ids.
     fn encoder(&self) -> &Encoder<'_>;
@@ -23,4 +23,17 @@ pub trait Scorer {
         requests: &[Request],
         done: &mut dyn FnMut(usize),
     ) -> Result<Vec<Likelihood>>;
+
+    /// What the model writes after `prompt`, the likeliest token each time: at most `most` of them, to the model's own
+    /// end, or as soon as `enough` says so of the text so far.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::score`].
+    fn write(
+        &mut self,
+        prompt: &[u32],
+        most: usize,
+        enough: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<String>;
 }

@@ -1,7 +1,7 @@
 //! A task as its TOML file says it: where the rows are, what is asked of each, what is measured.
 //!
-//! Exactly one of the tables `[multiple_choice]`, `[cloze]`, `[continuation]` and `[rolling]` says
-//! how a row is asked. A field called a template is text with `{{ … }}`; an expression is what
+//! Exactly one of the tables `[multiple_choice]`, `[cloze]`, `[continuation]`, `[rolling]` and `[generation]`
+//! says how a row is asked. A field called a template is text with `{{ … }}`; an expression is what
 //! stands between such braces (see [`super::template`]). Unknown keys are errors.
 
 use std::collections::BTreeMap;
@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::error::{Error, Result};
 use super::metrics::Metric;
 use super::template::Templates;
+use super::written::Judge;
 
 macro_rules! builtin {
     ($name:literal) => {
@@ -23,9 +24,13 @@ macro_rules! builtin {
 pub const TASKS: &[(&str, &str)] = &[
     builtin!("arc_challenge"),
     builtin!("arc_easy"),
+    builtin!("bbh"),
     builtin!("boolq"),
+    builtin!("chid"),
     builtin!("commonsense_qa"),
+    builtin!("gsm8k"),
     builtin!("hellaswag"),
+    builtin!("humaneval"),
     builtin!("lambada_openai"),
     builtin!("mmlu"),
     builtin!("openbookqa"),
@@ -48,7 +53,7 @@ pub struct Task {
     /// What stands before everything else in a prompt: a template of the row.
     #[serde(default)]
     pub description: String,
-    /// Figures to report.
+    /// Figures to report; none where a task only writes.
     pub metrics: Vec<Metric>,
     /// A column; its values' figures are reported apart as `NAME_VALUE`.
     pub group_by: Option<String>,
@@ -66,6 +71,8 @@ pub struct Task {
     pub continuation: Option<Continuation>,
     /// Text as such.
     pub rolling: Option<Rolling>,
+    /// What the model writes.
+    pub generation: Option<Generation>,
     /// Where the rows are: the first of these that is there.
     pub source: Vec<Source>,
     /// Examples before the question.
@@ -119,6 +126,32 @@ pub struct Rolling {
     pub counted: Option<String>,
 }
 
+/// What the model writes after the prompt, always the likeliest token next.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Generation {
+    /// A template.
+    pub prompt: String,
+    /// A template: what should be written. Without it the text is only kept (`--items`).
+    pub target: Option<String>,
+    /// The text ends before the first of these.
+    #[serde(default)]
+    pub until: Vec<String>,
+    /// Tokens at most.
+    #[serde(default = "most_tokens")]
+    pub max_tokens: usize,
+    /// A regular expression that finds the answer: its first match, of that the first group that is not empty.
+    pub extract: Option<String>,
+    /// The same for `flexible_match`, which takes the last match.
+    pub flexible: Option<String>,
+    /// Regular expressions whose matches do not count, neither in the answer nor in the target.
+    #[serde(default)]
+    pub ignore: Vec<String>,
+    /// Whether capitals count as small letters.
+    #[serde(default)]
+    pub ignore_case: bool,
+}
+
 /// Files of rows.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -164,6 +197,10 @@ pub struct FewShot {
 
 fn space() -> String {
     " ".into()
+}
+
+fn most_tokens() -> usize {
+    256
 }
 
 fn blank_line() -> String {
@@ -222,9 +259,10 @@ impl Task {
             self.cloze.is_some(),
             self.continuation.is_some(),
             self.rolling.is_some(),
+            self.generation.is_some(),
         ];
         if forms.iter().filter(|&&is| is).count() != 1 {
-            let reason = "exactly one of [multiple_choice], [cloze], [continuation] and [rolling] must be there";
+            let reason = "exactly one of [multiple_choice], [cloze], [continuation], [rolling] and [generation] must be there";
             return Err(wrong(path, "the form", reason));
         }
         if let Some(choice) = &self.multiple_choice
@@ -243,7 +281,8 @@ impl Task {
             );
             return Err(wrong(path, "metrics", &reason));
         }
-        if self.metrics.is_empty() {
+        let only_writes = (self.generation.as_ref()).is_some_and(|form| form.target.is_none());
+        if self.metrics.is_empty() && !only_writes {
             return Err(wrong(path, "metrics", "name at least one"));
         }
         if self.rolling.is_some() && (self.few_shot.is_some() || !self.description.is_empty()) {
@@ -265,6 +304,13 @@ impl Task {
 
     /// What can be measured of this form.
     fn possible(&self) -> &'static [Metric] {
+        if let Some(form) = &self.generation {
+            return match (&form.target, &form.flexible) {
+                (None, _) => &[],
+                (_, None) => &[Metric::ExactMatch],
+                _ => &[Metric::ExactMatch, Metric::FlexibleMatch],
+            };
+        }
         match (&self.multiple_choice, &self.cloze, &self.continuation) {
             (Some(choice), _, _) if choice.labels.is_some() => &[Metric::Acc],
             (Some(_), _, _) => &[Metric::Acc, Metric::AccNorm, Metric::AccBytes],
@@ -311,6 +357,20 @@ impl Task {
         if let Some(form) = &self.rolling {
             value("rolling.text", &form.text)?;
             value("rolling.counted", form.counted.as_deref().unwrap_or("0"))?;
+        }
+        if let Some(form) = &self.generation {
+            text("generation.prompt", &form.prompt)?;
+            text(
+                "generation.target",
+                form.target.as_deref().unwrap_or_default(),
+            )?;
+            if let Err((field, reason)) = Judge::new(form) {
+                return Err(wrong(path, field, &reason));
+            }
+            if form.max_tokens == 0 || form.until.iter().any(String::is_empty) {
+                let reason = "max_tokens must be at least 1, and no text in until empty";
+                return Err(wrong(path, "generation", reason));
+            }
         }
         let examples = self.few_shot.iter().flat_map(|few| &few.source);
         for source in self.source.iter().chain(examples) {
