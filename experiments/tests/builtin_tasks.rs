@@ -295,9 +295,19 @@ fn gsm8k_has_five_examples_with_their_reasoning() {
 
 #[test]
 fn tasks_that_are_written_ask_with_their_prompts() {
-    let row = json!({"input": "True and not True is", "target": "False"});
-    let (asks, _) = one("bbh", "bbh_boolean_expressions.jsonl", row);
-    assert_eq!(asks[0].0, "Q: True and not True is\nA:");
+    let rows =
+        json!({"canary": "", "examples": [{"input": "True and not True is", "target": "False"}]});
+    let files = [
+        ("bbh/web_of_lies.json", rows.to_string()),
+        ("bbh/boolean_expressions.json", rows.to_string()),
+    ];
+    let items = load("bbh", &files, 0).items;
+    assert_eq!(items[0].asks[0].0, "Q: True and not True is\nA:");
+    let kinds: Vec<&str> = items
+        .iter()
+        .filter_map(|item| item.group.as_deref())
+        .collect();
+    assert_eq!(kinds, ["boolean_expressions", "web_of_lies"]);
     let row = json!({"task_id": "HumanEval/0", "prompt": "def f(x):\n", "canonical_solution": "", "test": ""});
     let item = load("humaneval", &[("humaneval.jsonl", row.to_string())], 0)
         .items

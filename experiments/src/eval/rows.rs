@@ -1,4 +1,4 @@
-//! Data files to rows: JSON, comma-separated values, plain text and parquet.
+//! Data files to rows: JSON (gzipped too), comma-separated values, plain text and parquet.
 //!
 //! In: a file; out: rows, each a JSON object of its columns, handed on one by one until the taker
 //! has enough. What is read at once is bounded by the file's own size.
@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use csv_core::ReadRecordResult;
+use flate2::read::MultiGzDecoder;
 use parquet::file::reader::SerializedFileReader;
 use parquet::record::Field;
 use parquet::record::reader::RowIter;
@@ -20,12 +21,20 @@ use super::error::{Error, Result};
 use super::task::{Format, Source};
 use super::template::Row;
 
+/// Bytes that a gzipped file may come to.
+const MOST_UNPACKED: u64 = 1 << 30;
+
 /// Who takes rows.
 type Taker<'a> = dyn FnMut(Row) -> Result<ControlFlow<()>> + 'a;
 
 /// How `path` is read: as `source` says, else by its name.
 pub(super) fn format(path: &Path, source: &Source) -> Option<Format> {
-    let ending = path.extension().and_then(|e| e.to_str());
+    let unpacked = if packed(path) {
+        Path::new(path.file_stem()?)
+    } else {
+        path
+    };
+    let ending = unpacked.extension().and_then(|e| e.to_str());
     source.format.or(match ending {
         Some("jsonl" | "json") => Some(Format::Json),
         Some("csv") => Some(Format::Csv),
@@ -35,15 +44,21 @@ pub(super) fn format(path: &Path, source: &Source) -> Option<Format> {
     })
 }
 
+/// Whether a file is gzipped, by its name.
+fn packed(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "gz")
+}
+
 /// Hands the rows of `path` to `take`; breaks when that does.
 pub(super) fn read(
     path: &Path,
     format: Format,
+    rows: Option<&str>,
     row_starts: Option<&Regex>,
     take: &mut Taker<'_>,
 ) -> Result<ControlFlow<()>> {
     match format {
-        Format::Json => json(path, take),
+        Format::Json => json(path, rows, take),
         Format::Csv => csv(path, take),
         Format::Parquet => parquet(path, take),
         Format::Text => text(path, row_starts, take),
@@ -69,10 +84,28 @@ fn object(path: &Path, place: impl Fn() -> String, value: Value) -> Result<Row> 
     }
 }
 
-/// An object a line, or one array of objects.
-fn json(path: &Path, take: &mut Taker<'_>) -> Result<ControlFlow<()>> {
+/// An object a line, or one array of objects, or one object that has such an array under the key `rows`.
+fn json(path: &Path, rows: Option<&str>, take: &mut Taker<'_>) -> Result<ControlFlow<()>> {
     let failed = |e| Error::io(path, "read it", e);
-    let mut input = BufReader::new(open(path)?);
+    let file = open(path)?;
+    let mut input: Box<dyn BufRead> = match packed(path) {
+        true => Box::new(BufReader::new(
+            MultiGzDecoder::new(file).take(MOST_UNPACKED),
+        )),
+        false => Box::new(BufReader::new(file)),
+    };
+    if let Some(key) = rows {
+        let mut bytes = Vec::new();
+        input.read_to_end(&mut bytes).map_err(failed)?;
+        let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+        let mut whole: Row =
+            serde_json::from_slice(text).map_err(|e| wrong(path, "the object".into(), e))?;
+        let found = whole
+            .remove(key)
+            .and_then(|rows| serde_json::to_vec(&rows).ok());
+        let found = found.ok_or_else(|| wrong(path, key.into(), "is not a key of it"))?;
+        return array(path, &found, take);
+    }
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
@@ -260,12 +293,15 @@ mod tests {
             files: vec![name.to_owned()],
             format: None,
             columns: Default::default(),
+            rows: name.starts_with("object").then(|| "examples".into()),
+            file_column: None,
             row_starts: None,
         };
         let mut found = Vec::new();
         let starts = starts.map(|s| Regex::new(s).unwrap());
         let format = format(&path, &source).unwrap();
-        let end = read(&path, format, starts.as_ref(), &mut |row| {
+        let keyed = source.rows.as_deref();
+        let end = read(&path, format, keyed, starts.as_ref(), &mut |row| {
             found.push(row);
             Ok(ControlFlow::Continue(()))
         })?;
@@ -292,6 +328,25 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn an_object_may_hold_the_rows_and_a_file_be_gzipped() {
+        let text = br#"{"note": "x", "examples": [{"q": 1}, {"q": 2}]}"#;
+        assert_eq!(rows("object.json", text, None).unwrap()[1]["q"], 2);
+        for (bad, says) in [
+            (&br#"{"rows": []}"#[..], "examples: is not a key"),
+            (br#"{"examples": 3}"#, "the array"),
+            (b"[", "the object"),
+        ] {
+            let error = rows("object.json", bad, None).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut gzip, b"{\"q\": 1}\n{\"q\": 2}\n").unwrap();
+        let bytes = gzip.finish().unwrap();
+        assert_eq!(rows("a.jsonl.gz", &bytes, None).unwrap()[1]["q"], 2);
+        assert!(rows("a.jsonl.gz", &bytes[..bytes.len() - 9], None).is_err());
     }
 
     #[test]

@@ -117,7 +117,11 @@ fn each_row(
             let reason = format!("name the format of {}", path.display());
             return Err(wrong("source.format", reason));
         };
-        let mut widened = |row: Row| {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let mut widened = |mut row: Row| {
+            if let Some(column) = &source.file_column {
+                row.insert(column.clone(), stem.as_ref().into());
+            }
             let added = widen(source, templates, &row);
             let row = added.map_err(|(field, reason)| Error::Item {
                 task: task.name.clone(),
@@ -128,7 +132,15 @@ fn each_row(
             index += 1;
             take(row)
         };
-        if rows::read(&path, format, starts.as_ref(), &mut widened)?.is_break() {
+        if rows::read(
+            &path,
+            format,
+            source.rows.as_deref(),
+            starts.as_ref(),
+            &mut widened,
+        )?
+        .is_break()
+        {
             break;
         }
     }

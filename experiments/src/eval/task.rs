@@ -164,6 +164,10 @@ pub struct Source {
     /// Columns to add: name and expression of the columns in the file.
     #[serde(default)]
     pub columns: BTreeMap<String, String>,
+    /// For JSON: the key of the rows, where a file is an object that holds them.
+    pub rows: Option<String>,
+    /// A column to add: the name of the row's file, without its ending.
+    pub file_column: Option<String>,
     /// For text: a line that this regular expression matches begins a row.
     pub row_starts: Option<String>,
 }
