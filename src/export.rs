@@ -1,11 +1,15 @@
 //! `retort export`: a checkpoint becomes one GGUF file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use anyhow::bail;
 use clap::ValueEnum;
-use retort_infer::GgmlType;
+use retort_data::{Shards, SourceOptions};
+use retort_infer::engine::{KvType, Settings};
 use retort_infer::export::{Progress, export_as};
-use retort_infer::pack;
+use retort_infer::quantize::{self, Recipe, Texts, quantize};
+use retort_infer::{GgmlType, calibrate, pack};
 
 use crate::progress;
 
@@ -13,7 +17,8 @@ use crate::progress;
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  retort export runs/web-4m --out web-4m.gguf --quant q4_0\n  \
-    retort export runs/web-4m --out web-4m.packed.gguf --layout rows16"
+    retort export runs/web-4m --out web-4m.packed.gguf --layout rows16\n  \
+    retort export runs/web-4m --out web-4m.gguf --calibrate 'c4/*.parquet'"
 )]
 pub struct Args {
     /// A Hugging Face directory, or a run directory (its newest checkpoint)
@@ -27,6 +32,31 @@ pub struct Args {
     /// How the weights lie in the file
     #[arg(long, value_enum, default_value = "plain")]
     layout: Layout,
+    /// Tensors that are stored otherwise, by a pattern over their names in the file (may be repeated)
+    #[arg(long, value_name = "PATTERN=TYPE")]
+    tensor: Vec<String>,
+    /// Give matrices more bits, those that lose most first, up to X a weight in all
+    #[arg(long, value_name = "X")]
+    bits_per_weight: Option<f64>,
+    /// Round so that the layers' answers to these texts change least: parquet or JSON-lines files, a glob, a
+    /// directory, or hf://OWNER/NAME/CONFIG@REVISION
+    #[arg(long, value_name = "SOURCE")]
+    calibrate: Option<String>,
+    /// Tokens of those texts
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 32_768,
+        requires = "calibrate"
+    )]
+    calibrate_tokens: usize,
+}
+
+impl Args {
+    /// Whether tensors are looked at one by one, not all rounded alike.
+    fn has_recipe(&self) -> bool {
+        !self.tensor.is_empty() || self.bits_per_weight.is_some() || self.calibrate.is_some()
+    }
 }
 
 /// The layouts `retort export` writes.
@@ -79,6 +109,9 @@ impl From<Quant> for GgmlType {
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let checkpoint = retort_train::latest(&args.checkpoint)?.unwrap_or(args.checkpoint.clone());
+    if args.has_recipe() {
+        return by_recipe(args, &checkpoint);
+    }
     let bar = progress::bar("export", 0);
     let show = |progress| match progress {
         Progress::Notice(text) => bar.suspend(|| eprintln!("note: {text}")),
@@ -93,6 +126,53 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     eprintln!(
         "{} parameters in {} tensors, {} bytes",
         exported.parameters, exported.tensors, exported.bytes
+    );
+    println!("{}", args.out.display());
+    Ok(())
+}
+
+/// Export with types tensor by tensor, or calibrated.
+fn by_recipe(args: &Args, checkpoint: &Path) -> anyhow::Result<()> {
+    if matches!(args.layout, Layout::Rows16) {
+        bail!(
+            "--layout rows16 does not go with --tensor, --bits-per-weight and --calibrate: \
+             leave it out and run `retort-edge pack` on the file"
+        );
+    }
+    let mut recipe = Recipe::new(args.quant.into())?;
+    for tensor in &args.tensor {
+        recipe = recipe.tensor(tensor)?;
+    }
+    if let Some(bits) = args.bits_per_weight {
+        recipe = recipe.bits_per_weight(bits)?;
+    }
+    let mut documents = match &args.calibrate {
+        Some(source) => {
+            let shards = Arc::new(Shards::resolve(source, &SourceOptions::default())?);
+            let texts = retort_data::documents(&shards);
+            Some(texts.map(|text| text.map_err(|e| retort_infer::Error::Argument(e.to_string()))))
+        }
+        None => None,
+    };
+    let texts = documents.as_mut().map(|documents| Texts {
+        documents,
+        tokens: args.calibrate_tokens,
+        settings: calibrate::Settings::default(),
+    });
+    let bar = progress::bar("export", 0);
+    let show = |progress| match progress {
+        quantize::Progress::Notice(text) => bar.suspend(|| eprintln!("note: {text}")),
+        quantize::Progress::Weights(done, total) => {
+            bar.set_length(total);
+            bar.set_position(done);
+        }
+    };
+    let settings = Settings::new(None, false, KvType::F32)?;
+    let written = quantize(checkpoint, &args.out, &recipe, texts, settings, show)?;
+    bar.finish_and_clear();
+    eprintln!(
+        "{} parameters, {} bytes, {:.3} bits a weight",
+        written.parameters, written.bytes, written.bits_per_weight
     );
     println!("{}", args.out.display());
     Ok(())

@@ -21,13 +21,17 @@ pub fn text(plan: &Plan) -> String {
                 .map_or(String::new(), |epochs| format!(", {epochs:.2} epochs")),
         ),
         format!(
-            "memory      {}: weights {}, gradients {}, optimizer {}, average {}, activations {}",
+            "memory      {}: weights {}, gradients {}, optimizer {}, average {}, activations {}{}",
             bytes(m.total_bytes),
             bytes(m.weights_bytes),
             bytes(m.gradients_bytes),
             bytes(m.optimizer_bytes),
             bytes(m.ema_bytes),
             bytes(m.activations_bytes),
+            match m.rounded_bytes {
+                0 => String::new(),
+                rounded => format!(", rounded weights {}", bytes(rounded)),
+            },
         ),
         format!(
             "arithmetic  {}FLOP, {}FLOP a token",

@@ -19,11 +19,10 @@
 //! matrix exists); hidden states through a linear map: Arcee's DistillKit. The division: Puzzle,
 //! arXiv 2411.19146, there by the mean over a batch.
 
-use burn::module::Module;
 use burn::optim::GradientsParams;
-use burn::tensor::{Gradients, Tensor};
+use burn::tensor::Tensor;
 use retort_model::{Decoder, ModelConfig, Pieces};
-use retort_train::{BatchTensors, Loss};
+use retort_train::{BatchTensors, Loss, layer_by_layer};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -235,15 +234,13 @@ impl Matching {
         outputs: &mut dyn FnMut(Tensor<3>) -> retort_train::Result<Loss>,
         take: &mut dyn FnMut(GradientsParams),
     ) -> retort_train::Result<Loss> {
-        let documents = batch.documents.as_ref();
-        let pieces = model.pieces(batch.inputs.clone(), documents);
-        let both = (model, &pieces);
         let teacher = (states, &batch.weights);
         let mut sums = Sums::default();
         if !sparing {
+            let pieces = model.pieces(batch.inputs.clone(), batch.documents.as_ref());
             let mut x = pieces.embedded();
             for i in 0..model.layers.len() {
-                x = self.layer(both, i, x, teacher, &mut sums);
+                x = self.layer((model, &pieces), i, x, teacher, &mut sums);
             }
             let mut loss = outputs(pieces.normed(x))?;
             let (more, parts) = self.counted(&sums, batch.step);
@@ -258,42 +255,21 @@ impl Matching {
             return Ok(loss);
         }
 
-        let plain = model.valid();
-        let forward = plain.pieces(batch.inputs.clone().inner(), documents);
-        let mut inputs = vec![forward.embedded()];
-        for i in 0..model.layers.len() {
-            inputs.push(forward.layer(i, inputs[i].clone()));
-        }
-        let mut next = || inputs.pop().map(|x| Tensor::from_inner(x).require_grad());
-        let x = next().expect("the last layer has an output");
-        let mut loss = outputs(pieces.normed(x.clone()))?;
-        let mut grads = loss.total.clone().backward();
-        let mut gradient = remove(&x, &mut grads);
-        take(GradientsParams::from_grads(grads, model));
-        for i in (0..model.layers.len()).rev() {
-            let x = next().expect("each layer has an input");
+        let mut layer = |pieces: &Pieces<'_>, i: usize, x: Tensor<3>| {
             let mut here = Sums::default();
-            let y = self.layer(both, i, x.clone(), teacher, &mut here);
-            let mut pulled = (y * Tensor::from_inner(gradient)).sum();
-            if let (Some(more), _) = self.counted(&here, batch.step) {
-                pulled = pulled + more;
-            }
-            let mut grads = pulled.backward();
-            gradient = remove(&x, &mut grads);
-            take(GradientsParams::from_grads(grads, model));
+            let y = self.layer((model, pieces), i, x, teacher, &mut here);
+            let (more, _) = self.counted(&here, batch.step);
             for (k, sum) in here.0.into_iter().enumerate() {
                 if let Some(sum) = sum {
                     sums.add(k, sum.detach());
                 }
             }
-        }
-        if model.embed_tokens.weight.val().is_require_grad() {
-            let pulled = (pieces.embedded() * Tensor::from_inner(gradient)).sum();
-            take(GradientsParams::from_grads(pulled.backward(), model));
-        }
+            (y, more)
+        };
+        let mut loss = layer_by_layer(model, batch, &mut layer, outputs, take)?;
         let (more, parts) = self.counted(&sums, batch.step);
         if let Some(more) = more {
-            loss.total = loss.total.detach() + more;
+            loss.total = loss.total + more;
         }
         loss.parts.extend(parts);
         Ok(loss)
@@ -307,11 +283,6 @@ impl Sums {
             None => error,
         });
     }
-}
-
-fn remove(x: &Tensor<3>, grads: &mut Gradients) -> Tensor<3> {
-    x.grad_remove(grads)
-        .expect("a layer's output depends on its input")
 }
 
 /// Of a state that is all zeros nothing can be learned; its square counts as this.

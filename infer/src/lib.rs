@@ -13,8 +13,10 @@
 
 mod aside;
 pub mod bench;
+pub mod calibrate;
 pub mod chat;
 pub mod constrain;
+pub mod divergence;
 pub mod engine;
 pub mod error;
 pub mod export;
@@ -28,6 +30,7 @@ pub mod pack;
 pub mod perplexity;
 pub mod pool;
 pub mod quant;
+pub mod quantize;
 mod rope_scaling;
 pub mod sampling;
 pub mod scheduler;

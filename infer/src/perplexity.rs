@@ -23,14 +23,39 @@ pub struct Perplexity {
     pub windows: usize,
 }
 
-/// Scores `text` in windows of `context` tokens; `progress` gets windows done, windows in all and
-/// the perplexity so far.
+/// Scores `text` in windows of `context` tokens, the first `limit` of them if that is given;
+/// `progress` gets windows done, windows in all and the perplexity so far.
 pub fn perplexity(
     model: &Model,
     text: &str,
     context: usize,
+    limit: Option<usize>,
     mut progress: impl FnMut(usize, usize, f64),
 ) -> Result<Perplexity> {
+    let (tokens, windows) = windows(model, text, context, limit)?;
+    let mut session = model.engine.session(context)?;
+    let mut sum = Sum::default();
+    for (index, window) in tokens.chunks_exact(context).enumerate() {
+        session.truncate(0);
+        score_window(&mut session, window, &mut sum)?;
+        progress(index + 1, windows, sum.mean().exp());
+    }
+    let perplexity = sum.mean().exp();
+    Ok(Perplexity {
+        perplexity,
+        standard_error: perplexity * sum.standard_error_of_mean(),
+        tokens: sum.n,
+        windows,
+    })
+}
+
+/// The ids of `text` in windows of `context`, one after the other, and how many windows there are: `limit` at most.
+pub(crate) fn windows(
+    model: &Model,
+    text: &str,
+    context: usize,
+    limit: Option<usize>,
+) -> Result<(Vec<u32>, usize)> {
     let trained = model.engine.config().context_length;
     if context < 4 || context > trained {
         return Err(Error::Argument(format!(
@@ -50,23 +75,14 @@ pub fn perplexity(
             tokens.len()
         )));
     }
-    let mut session = model.engine.session(context)?;
-    let mut sum = Sum::default();
-    for (index, window) in tokens.chunks_exact_mut(context).enumerate() {
-        if let Some(bos) = bos {
+    let windows = limit.map_or(windows, |limit| windows.min(limit.max(1)));
+    tokens.truncate(windows * context);
+    if let Some(bos) = bos {
+        for window in tokens.chunks_exact_mut(context) {
             window[0] = bos;
         }
-        session.truncate(0);
-        score_window(&mut session, window, &mut sum)?;
-        progress(index + 1, windows, sum.mean().exp());
     }
-    let perplexity = sum.mean().exp();
-    Ok(Perplexity {
-        perplexity,
-        standard_error: perplexity * sum.standard_error_of_mean(),
-        tokens: sum.n,
-        windows,
-    })
+    Ok((tokens, windows))
 }
 
 /// Adds the second half of `window` to `sum`.
@@ -85,28 +101,30 @@ fn score_window(session: &mut Session<'_>, window: &[u32], sum: &mut Sum) -> Res
     })
 }
 
-/// Running sum of negative log likelihoods.
-#[derive(Default)]
-struct Sum {
-    n: usize,
+/// Running sum of one number a token, such as negative log likelihoods.
+#[derive(Clone, Default)]
+pub(crate) struct Sum {
+    pub(crate) n: usize,
     total: f64,
     squares: f64,
 }
 
 impl Sum {
-    fn add_all(&mut self, nlls: &[f64]) {
-        for nll in nlls {
-            self.n += 1;
-            self.total += nll;
-            self.squares += nll * nll;
-        }
+    pub(crate) fn add_all(&mut self, values: &[f64]) {
+        values.iter().for_each(|&value| self.add(value));
     }
 
-    fn mean(&self) -> f64 {
+    pub(crate) fn add(&mut self, value: f64) {
+        self.n += 1;
+        self.total += value;
+        self.squares += value * value;
+    }
+
+    pub(crate) fn mean(&self) -> f64 {
         self.total / self.n as f64
     }
 
-    fn standard_error_of_mean(&self) -> f64 {
+    pub(crate) fn standard_error_of_mean(&self) -> f64 {
         let mean = self.mean();
         let variance = (self.squares / self.n as f64 - mean * mean).max(0.0);
         (variance / (self.n as f64 - 1.0).max(1.0)).sqrt()

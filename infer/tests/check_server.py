@@ -11,34 +11,11 @@ import argparse
 import json
 import math
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import openai
-
-
-class Served:
-    """A server that runs inside a with statement."""
-
-    def __init__(self, program, model, *more):
-        self.command = [program, "serve", model, "--port", "0", *more]
-
-    def __enter__(self):
-        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        self.address = self.process.stdout.readline().strip()
-        assert self.address.startswith("http://"), self.address
-        return self
-
-    def __exit__(self, *_):
-        self.process.terminate()
-        assert self.process.wait(30) == 0
-
-
-def check(what, fine):
-    print(("ok   " if fine else "FAIL ") + what, flush=True)
-    if not fine:
-        sys.exit(1)
+from served import Served, check
 
 
 def check_openai(address, key):

@@ -54,7 +54,16 @@ fn stdout(args: &[&str]) -> String {
 #[test]
 fn help_lists_what_works_and_gives_examples() {
     let help = stdout(&["--help"]);
-    for command in ["run", "chat", "serve", "bench", "perplexity", "info"] {
+    for command in [
+        "run",
+        "chat",
+        "serve",
+        "bench",
+        "perplexity",
+        "info",
+        "pack",
+        "quantize",
+    ] {
         assert!(help.contains(command));
         assert!(stdout(&[command, "--help"]).contains(&format!("retort-edge {command} ")));
     }
@@ -165,6 +174,66 @@ fn a_packed_file_runs_and_guessing_changes_nothing() {
     refused(
         &["pack", packed, "--out", &model],
         &["packed.gguf", "is packed for retort-edge"],
+    );
+}
+
+#[test]
+fn quantizing_and_what_it_costs() {
+    let (directory, parent) = model(&Shape::default());
+    let [text, plain, calibrated] = ["text", "plain.gguf", "calibrated.gguf"]
+        .map(|name| directory.path().join(name).to_str().unwrap().to_owned());
+    std::fs::write(&text, "and the sea in the sand ".repeat(120)).unwrap();
+    let quantize = ["quantize", &parent, "--out"];
+    assert_eq!(
+        stdout(&[&quantize[..], &[&plain]].concat()).trim_end(),
+        plain
+    );
+    let tokens = ["--calibrate", &text, "--calibrate-tokens", "512"];
+    stdout(&[&quantize[..], &[&calibrated], &tokens].concat());
+    let against = [
+        "perplexity",
+        &calibrated,
+        "--text",
+        &text,
+        "--ctx",
+        "32",
+        "--windows",
+        "4",
+        "--against",
+        &parent,
+        "--json",
+    ];
+    let figures: Value = serde_json::from_str(&stdout(&against)).unwrap();
+    for key in ["perplexity", "parent_perplexity", "mean_kl_divergence"] {
+        assert!(figures[key].as_f64().unwrap() > 0.0, "{key}");
+    }
+    assert!(figures["top1_agreement"].as_f64().unwrap() <= 1.0);
+    assert_eq!(figures["tokens"], 4 * 15);
+    let both = [&against[..], &[&plain]].concat();
+    let figures: Value = serde_json::from_str(&stdout(&both)).unwrap();
+    assert_eq!(figures.as_array().unwrap().len(), 2);
+    let table = stdout(&against[..against.len() - 1]);
+    assert!(table.contains("KL divergence"), "{table}");
+    refused(
+        &[&quantize[..], &[&plain, "--calibrate", "no/text"]].concat(),
+        &["no/text", "No such file"],
+    );
+    let (_other, other) = model(&Shape {
+        context: 16,
+        ..Shape::default()
+    });
+    refused(
+        &[
+            "perplexity",
+            &other,
+            "--text",
+            &text,
+            "--ctx",
+            "32",
+            "--against",
+            &parent,
+        ],
+        &["16"],
     );
 }
 

@@ -1,11 +1,12 @@
 """Load and abuse for `retort-edge serve`: counts replies and memory, and what several streams gain over one.
 
-    python load_server.py RETORT_EDGE MODEL.gguf [--streams 64] [--seconds 60] [--threads T]
+    python load_server.py RETORT_EDGE MODEL.gguf [--streams 64] [--seconds 60] [--threads T] [--rounds 5]
 
-First the throughput: N streams of the same length together, against one alone. Then, for the given time, clients that
-behave, and clients that vanish in the middle, stall while they send or while they read, send garbage, or send too much.
-Everything a well-behaved client asks must be answered, 429 included; the memory must not grow; the server must end well.
-Standard library only.
+First the throughput: N streams of the same length together, against one alone, by turns; medians. Then, for the given
+time, clients that behave, and clients that vanish in the middle, stall while they send or while they read, send garbage,
+or send too much. Everything a well-behaved client asks must be answered as a quiet server answers it, or refused with 429
+and a time to wait; what is refused must get a 4xx; the memory must not grow after the first quarter; the server must end
+well. MODEL must be packed: other files round differently in company. Standard library only.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import http.client
 import json
 import random
 import socket
+import statistics
 import subprocess
 import threading
 import time
@@ -68,15 +70,33 @@ def throughput(address, streams, tokens):
     return streams * tokens / (max(ends) - min(begins))
 
 
-def behave(address, rng, counts):
-    body = {"prompt": "The sea " * rng.randrange(1, 200), "max_tokens": rng.randrange(1, 64), "stream": rng.random() < 0.5}
+def questions():
+    """What well-behaved clients ask: prompts that begin alike and others, each with a seed."""
+    rng = random.Random(7)
+    for i in range(32):
+        begin = rng.choice(["The sea ", "A story: ", f"Number {i}. "])
+        yield {"prompt": begin * rng.randrange(1, 200), "max_tokens": rng.randrange(1, 64), "seed": i}
+
+
+def said(text, stream):
+    """The answer in a response's body; none if it is not whole."""
+    if not stream:
+        return json.loads(text)["choices"][0]["text"]
+    events = [line.removeprefix("data: ") for line in text.decode().split("\n\n") if line.startswith("data: ")]
+    whole = events and events[-1] == "[DONE]"
+    return "".join(json.loads(event)["choices"][0]["text"] for event in events[:-1]) if whole else None
+
+
+def behave(address, rng, counts, known):
+    question, answer = rng.choice(known)
+    body = {**question, "stream": rng.random() < 0.5}
     connection, response = post(address, body)
     text = response.read()
     if response.status == 200:
-        fine = b"[DONE]" in text if body["stream"] else b'"choices"' in text
-        counts["answered" if fine else "BROKEN"] += 1
+        counts["answered" if said(text, body["stream"]) == answer else "BROKEN: another answer"] += 1
     else:
-        counts["refused" if response.status == 429 and response.getheader("Retry-After") else "BROKEN"] += 1
+        clean = response.status == 429 and response.getheader("Retry-After")
+        counts["refused" if clean else f"BROKEN: status {response.status}"] += 1
         time.sleep(0.2)
     connection.close()
 
@@ -107,18 +127,22 @@ def garbage(address, rng, counts):
         try:
             stream.sendall(rng.randbytes(rng.randrange(1, 5000)))
             stream.shutdown(socket.SHUT_WR)
-            stream.recv(1000)
+            said = stream.recv(1000)
+            if said and not said.startswith(b"HTTP/1.1 4"):
+                counts["BROKEN: garbage was answered"] += 1
         except OSError:
             pass
-    connection, response = post(address, rng.choice([[], {"prompt": {}}, {"prompt": "x", "temperature": "x"}, {"prompt": [-1]}]))
-    counts["garbage refused" if response.status == 400 else "BROKEN"] += 1
+    bad = [[], {"prompt": {}}, {"prompt": "x", "temperature": "x"}, {"prompt": [-1]}, {"prompt": "x", "n": 1e9}, {"prompt": "sea " * 90_000}]
+    connection, response = post(address, rng.choice(bad))
+    error = json.loads(response.read())["error"]
+    counts["garbage refused" if response.status == 400 and error["message"] else "BROKEN: bad request"] += 1
     connection.close()
 
 
 def oversize(address, rng, counts):
     try:
         connection, response = post(address, {"prompt": "x" * (6 << 20)})
-        counts["oversize refused" if response.status == 413 else "BROKEN"] += 1
+        counts["oversize refused" if response.status == 413 else "BROKEN: oversize"] += 1
         connection.close()
     except OSError:
         # the server need not read what it does not take
@@ -126,17 +150,23 @@ def oversize(address, rng, counts):
 
 
 def abuse(process, address, streams, seconds):
-    counts, lock_free = collections.Counter(), time.monotonic() + seconds
-    kinds = [behave] * 5 + [vanish, stall, garbage, oversize]
+    known = []
+    for question in questions():
+        connection, response = post(address, question)
+        known.append((question, said(response.read(), False)))
+        connection.close()
+    counts, until = collections.Counter(), time.monotonic() + seconds
+    kinds = [lambda *arguments: behave(*arguments, known)] * 5 + [vanish, stall, garbage, oversize]
 
     def client(seed):
         rng = random.Random(seed)
-        while time.monotonic() < lock_free:
+        while time.monotonic() < until:
             kind = kinds[seed % len(kinds)]
             try:
                 kind(address, rng, counts)
             except Exception as error:  # whatever it is, it is counted and shown
                 counts[f"ERROR {kind.__name__}: {error!r}"] += 1
+                time.sleep(0.2)
 
     threads = [threading.Thread(target=client, args=(i,)) for i in range(streams)]
     [thread.start() for thread in threads]
@@ -144,9 +174,9 @@ def abuse(process, address, streams, seconds):
     while any(thread.is_alive() for thread in threads):
         memory.append(resident(process))
         time.sleep(0.5)
-    half = len(memory) // 2
+    quarters = [max(memory[i * len(memory) // 4 : (i + 1) * len(memory) // 4]) / 2**20 for i in range(4)]
     print("replies", dict(counts))
-    print(f"memory without the model: first half at most {max(memory[:half]) >> 20} MiB, second half {max(memory[half:]) >> 20} MiB")
+    print("memory without the model, at most in each quarter of the time:", ", ".join(f"{most:.0f} MiB" for most in quarters))
     settled = time.monotonic() + 60
     while (figures := metrics(address))["retort_requests_running"] + figures["retort_requests_waiting"] > 0:
         assert time.monotonic() < settled, "requests are left over"
@@ -154,6 +184,7 @@ def abuse(process, address, streams, seconds):
     print({name.removeprefix("retort_"): int(value) for name, value in figures.items() if name.endswith("_total")})
     assert figures["retort_pages_reserved"] == 0, "pages are left over"
     assert counts["answered"] > 0 and not any(name.startswith(("ERROR", "BROKEN")) for name in counts)
+    assert max(quarters[2:]) < quarters[1] * 1.05 + 8, "the memory grows"
 
 
 def main():
@@ -163,14 +194,19 @@ def main():
     parser.add_argument("--streams", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--threads", default=None)
+    parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     more = ["--threads", arguments.threads] if arguments.threads else []
     process, address = start(arguments.program, arguments.model, *more)
     try:
         throughput(address, 1, 16)
-        one = sorted(throughput(address, 1, 128) for _ in range(3))[1]
-        for streams in (2, 4, 8, 16):
-            together = sorted(throughput(address, streams, 128) for _ in range(3))[1]
+        found = {streams: [] for streams in (1, 2, 4, 8, 16)}
+        for _ in range(arguments.rounds):
+            for streams in found:
+                found[streams].append(throughput(address, streams, 128))
+        one = statistics.median(found.pop(1))
+        for streams, rates in found.items():
+            together = statistics.median(rates)
             print(f"{streams} streams {together:.1f} tokens/s, one {one:.1f}: {together / one:.2f} times", flush=True)
         abuse(process, address, arguments.streams, arguments.seconds)
     finally:

@@ -9,6 +9,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use crate::attention::Attention;
 use crate::config::ModelConfig;
 use crate::decoder::{Block, Decoder};
+use crate::fake_quantization::Rounding;
 use crate::linear::Linear;
 use crate::mlp::Mlp;
 use crate::precision::{Precision, encode};
@@ -69,6 +70,7 @@ impl Builder<'_> {
                 .has_bias(self.config)
                 .then(|| self.param(slot(Part::Bias(projection)), false)),
             adapter: None,
+            rounding: Rounding::default(),
         }
     }
 
@@ -121,10 +123,12 @@ impl Decoder {
                 weight: b.param(Slot::Head, true),
                 bias: None,
                 adapter: None,
+                rounding: Rounding::default(),
             }),
             beside: Vec::new(),
             config: config.clone(),
             compute: Precision::F32,
+            quantization: None,
         }
     }
 
@@ -162,7 +166,7 @@ impl Decoder {
     fn parameter(&self, slot: Slot) -> (TensorData, bool) {
         let norm = |norm: &RmsNorm| (norm.gamma.val().into_data(), false);
         let (layer, part) = match slot {
-            Slot::Embedding => return (self.embed_tokens.weight.val().into_data(), false),
+            Slot::Embedding => return (self.table().into_data(), false),
             Slot::Norm => return norm(&self.norm),
             Slot::Head => {
                 let head = self.lm_head.as_ref().expect("the config is not tied");

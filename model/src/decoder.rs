@@ -23,7 +23,8 @@ use crate::cache::Cache;
 use crate::config::ModelConfig;
 use crate::distillation::{self, Distilled, Lesson, Mixture, Student};
 use crate::documents::Documents;
-use crate::linear::{Linear, lookup, product, to};
+use crate::fake_quantization::FakeQuantization;
+use crate::linear::{Linear, product, to};
 use crate::mlp::Mlp;
 use crate::ops::{self, Block as Rows, Geometry, rms_norm};
 use crate::precision::Precision;
@@ -62,6 +63,9 @@ pub struct Decoder {
     /// See [`with_compute`](Decoder::with_compute).
     #[module(skip)]
     pub(crate) compute: Precision,
+    /// See [`with_fake_quantization`](Decoder::with_fake_quantization).
+    #[module(skip)]
+    pub(crate) quantization: Option<FakeQuantization>,
 }
 
 /// What the queries of a pass see.
@@ -175,7 +179,7 @@ impl Decoder {
     }
 
     fn run(&self, ids: Tensor<2, Int>, pass: &Pass, mut cache: Option<&mut Cache>) -> Tensor<3> {
-        let mut x = lookup(&self.embed_tokens.weight, ids);
+        let mut x = self.embed(ids);
         for i in 0..self.layers.len() {
             let cache = cache.as_deref_mut().map(|cache| &mut cache.layers[i]);
             x = self.layer(i, x, pass, cache);
@@ -205,7 +209,7 @@ impl Decoder {
         let hidden = to(hidden, self.compute.dtype());
         let logits = match &self.lm_head {
             Some(head) => head.forward(hidden),
-            None => product(hidden, self.embed_tokens.weight.val().transpose()),
+            None => product(self.head_input(hidden), self.table().transpose()),
         };
         to(logits, DType::F32)
     }
@@ -224,7 +228,7 @@ impl Decoder {
         let (targets, weights) = (targets.reshape([n]), weights.reshape([n]));
         let (head, tied) = self.head();
         if self.fused(&hidden.device()) && head.dtype() == DType::F32 {
-            let hidden = hidden.reshape([n, d]);
+            let hidden = self.head_input(hidden.reshape([n, d]));
             return ops::linear_cross_entropy(hidden, head, tied, targets, weights);
         }
         let logits = self.logits(hidden);
@@ -251,7 +255,7 @@ impl Decoder {
         let n = b * t;
         let (head, tied) = self.head();
         let student = Student {
-            hidden: hidden.reshape([n, d]),
+            hidden: self.head_input(hidden.reshape([n, d])),
             head,
             tied,
         };
@@ -263,7 +267,7 @@ impl Decoder {
     fn head(&self) -> (Tensor<2>, bool) {
         match &self.lm_head {
             Some(head) => (head.merged_weight(), false),
-            None => (self.embed_tokens.weight.val(), true),
+            None => (self.table(), true),
         }
     }
 

@@ -21,6 +21,7 @@ mod distillation;
 mod documents;
 mod error;
 mod extents;
+mod fake_quantization;
 mod generate;
 mod likelihood;
 mod linear;
@@ -57,6 +58,9 @@ pub use distillation::{Distilled, Lesson, LogitsOf, Mixture, Rest, Sparse};
 pub use documents::Documents;
 pub use error::{Error, Result};
 pub use extents::{Dimension, Extent};
+pub use fake_quantization::{
+    ActivationFormat, FakeQuantization, WeightFormat, load_latent, save_latent,
+};
 pub use generate::generate;
 pub use likelihood::{Likelihood, Query, likelihoods};
 pub use linear::Linear;

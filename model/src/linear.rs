@@ -9,6 +9,7 @@ use burn::module::{Module, Param};
 use burn::tensor::module::{embedding, linear};
 use burn::tensor::{DType, Int, Tensor};
 
+use crate::fake_quantization::Rounding;
 use crate::lora::Adapter;
 use crate::ops::{fused, linear as linear_operation};
 
@@ -21,11 +22,15 @@ pub struct Linear {
     pub bias: Option<Param<Tensor<1>>>,
     /// What is trained in its place when the weight is frozen.
     pub adapter: Option<Adapter>,
+    /// What is rounded before it is used.
+    #[module(skip)]
+    pub(crate) rounding: Rounding,
 }
 
 impl Linear {
     pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let (w, bias) = (self.weight.val(), self.bias.as_ref().map(|b| b.val()));
+        let x = self.rounding.input(x);
+        let (w, bias) = (self.used(), self.bias.as_ref().map(|b| b.val()));
         let y = match bias {
             bias if fused(&w) && fused(&x) => linear_operation(x.clone(), w, bias),
             Some(bias) => product(x.clone(), w) + to(bias, x.dtype()).unsqueeze(),
@@ -40,7 +45,7 @@ impl Linear {
     /// `added + y`, of one shape, in the precision of `added`.
     pub(crate) fn forward_added(&self, x: Tensor<3>, added: Tensor<3>) -> Tensor<3> {
         match self.plain() {
-            Some(w) if fused(&x) => linear_operation(x, w, Some(added)),
+            Some(w) if fused(&x) => linear_operation(self.rounding.input(x), w, Some(added)),
             _ => {
                 let y = to(self.forward(x), added.dtype());
                 added + y
@@ -48,11 +53,16 @@ impl Linear {
         }
     }
 
-    /// The weight, if the layer is nothing else and the operations of [`ops`](crate::ops)
+    /// The weight `[in, out]` as it is used, without an adapter.
+    fn used(&self) -> Tensor<2> {
+        self.rounding.weight(self.weight.val())
+    }
+
+    /// The weight, if the layer has nothing beside it and the operations of [`ops`](crate::ops)
     /// run on it.
     pub(crate) fn plain(&self) -> Option<Tensor<2>> {
-        let w = self.weight.val();
-        (self.bias.is_none() && self.adapter.is_none() && fused(&w)).then_some(w)
+        let alone = self.bias.is_none() && self.adapter.is_none();
+        (alone && fused(&self.weight.val())).then(|| self.used())
     }
 }
 

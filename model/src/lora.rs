@@ -54,9 +54,9 @@ impl Adapter {
 }
 
 impl Linear {
-    /// The weight `[in, out]` with its adapter, if any, added.
+    /// The weight `[in, out]` as it is used, with its adapter, if any, added.
     pub(crate) fn merged_weight(&self) -> Tensor<2> {
-        let weight = self.weight.val();
+        let weight = self.rounding.weight(self.weight.val());
         match &self.adapter {
             Some(Adapter { a, b, scale }) => {
                 weight.cast(DType::F32) + a.val().matmul(b.val()) * *scale

@@ -23,6 +23,7 @@ impl Mlp {
         let plain = [&self.gate_proj, &self.up_proj, &self.down_proj].map(Linear::plain);
         if let [Some(gate), Some(up), Some(down)] = plain
             && fused(&x)
+            && self.down_proj.rounding.input.is_none()
         {
             return gated_mlp(x, [gate, up, down], added);
         }

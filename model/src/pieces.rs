@@ -9,7 +9,6 @@ use burn::tensor::{Int, Tensor};
 use crate::attention::Pass;
 use crate::decoder::{Block, Decoder, Sight};
 use crate::documents::Documents;
-use crate::linear::lookup;
 use crate::ops::rms_norm;
 
 /// See the module.
@@ -44,7 +43,7 @@ impl Decoder {
 impl Pieces<'_> {
     /// What goes into the first layer.
     pub fn embedded(&self) -> Tensor<3> {
-        lookup(&self.model.embed_tokens.weight, self.ids.clone())
+        self.model.embed(self.ids.clone())
     }
 
     /// Layer `i`, and what the layers share.

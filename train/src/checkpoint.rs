@@ -1,6 +1,7 @@
 //! Checkpoints: `checkpoints/step-N/`, a Hugging Face directory (config, safetensors,
-//! tokenizer) with the trainer's state beside it (`optimizer.bpk`, `state.json`, and `beside.safetensors` where an
-//! objective trains matrices beside the model) and, where weights are averaged, the average as
+//! tokenizer) with the trainer's state beside it (`optimizer.bpk`, `state.json`, `latent.safetensors` where
+//! weights are rounded before they are used, and `beside.safetensors` where an objective trains
+//! matrices beside the model) and, where weights are averaged, the average as
 //! another such directory, `ema/`.
 //!
 //! Written aside, synced, renamed; `state.json` is written last and marks completeness,
@@ -210,6 +211,7 @@ fn write(aside: &Path, contents: &Contents) -> Result<()> {
 
 fn write_model(directory: &Path, model: &Decoder, contents: &Contents) -> Result<()> {
     retort_model::save(directory, &contents.config, model)?;
+    retort_model::save_latent(directory, model)?;
     if let Some((lora, base)) = &contents.adapters {
         retort_model::save_adapters(directory, model, lora, &base.to_string_lossy())?;
     }

@@ -49,6 +49,7 @@ pub use pass::backward;
 pub use peak::peak_flops_per_second;
 pub use plan::{Measured, Memory, Plan};
 pub use recipe::{Algorithm, Group, ModelSection, Recipe, Schedule, TrainConfig};
+pub use recompute::{LayerOutput, layer_by_layer};
 pub use run::{Prepared, initial_model, plan, prepare};
 pub use schedule::learning_rate;
 pub use step::{Gradients, gradients};

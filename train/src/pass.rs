@@ -22,7 +22,13 @@ pub fn backward<O: Objective + ?Sized>(
     take: &mut dyn FnMut(GradientsParams),
 ) -> Result<Loss> {
     if sparing {
-        return recompute::backward(model, objective, batch, take);
+        return recompute::layer_by_layer(
+            model,
+            batch,
+            &mut |pieces, i, x| (pieces.layer(i, x), None),
+            &mut |hidden| objective.loss(model, hidden, batch),
+            take,
+        );
     }
     let loss = objective.loss(model, batch.hidden(model), batch)?;
     let grads = loss.total.clone().backward();

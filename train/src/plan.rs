@@ -65,6 +65,9 @@ pub struct Memory {
     pub optimizer_bytes: u64,
     /// The average of the weights.
     pub ema_bytes: u64,
+    /// Matrices as they are used, where they are rounded first; with activation checkpointing, of
+    /// one layer and the head.
+    pub rounded_bytes: u64,
     /// What the backward pass over one batch reads of the forward pass: the output of every
     /// product and norm, of attention and of the gate, and beside a teacher the logits; with
     /// activation checkpointing, of one layer, and the inputs of all. Where operations are not
@@ -114,6 +117,7 @@ impl Plan {
             gradients_bytes: held,
             optimizer_bytes: 4 * sizes.moments,
             ema_bytes: if t.ema_decay > 0.0 { held } else { 0 },
+            rounded_bytes: 4 * sizes.rounded,
             activations_bytes: 4 * batch_tokens * sizes.activations_per_token,
             total_bytes: 0,
         };
@@ -121,6 +125,7 @@ impl Plan {
             + memory.gradients_bytes
             + memory.optimizer_bytes
             + memory.ema_bytes
+            + memory.rounded_bytes
             + memory.activations_bytes;
         Self {
             parameters: all,
@@ -210,6 +215,8 @@ struct Sizes {
     products: u64,
     /// Those of them that are trained.
     trained_products: u64,
+    /// Rounded copies of weights.
+    rounded: u64,
     /// Numbers kept of a token's forward pass.
     activations_per_token: u64,
 }
@@ -248,6 +255,11 @@ impl Sizes {
             moments: 2 * all_trained - muon,
             products: body + head + adapters,
             trained_products: if lora { adapters } else { body + head },
+            rounded: match (recipe.quantize, recipe.train.activation_checkpointing) {
+                (None, _) => 0,
+                (Some(_), true) => body / layers.max(1) + head,
+                (Some(_), false) => body + head,
+            },
             activations_per_token: match recipe.train.activation_checkpointing {
                 true => (outputs + inputs) / layers + 2 * d + d * (layers + 1) + logits,
                 false => outputs + inputs + norms + logits,

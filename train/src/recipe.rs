@@ -7,7 +7,7 @@ mod train;
 use std::path::{Path, PathBuf};
 
 use retort_data::DataConfig;
-use retort_model::{LoraConfig, ModelConfig};
+use retort_model::{FakeQuantization, LoraConfig, ModelConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -29,6 +29,10 @@ pub struct Recipe {
     /// Low-rank adapters: they alone are trained, and a checkpoint has them merged in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora: Option<LoraConfig>,
+    /// What weights and activations are rounded to before they are used: those of the file that
+    /// the model will be exported to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantize: Option<FakeQuantization>,
     /// How it is trained.
     pub train: TrainConfig,
     /// What the weights are asked on the way.
@@ -102,6 +106,9 @@ impl Recipe {
             check::<ModelConfig>(&table, "model", path)?;
         }
         check::<TrainConfig>(&table, "train", path)?;
+        if table.contains_key("quantize") {
+            check::<FakeQuantization>(&table, "quantize", path)?;
+        }
         if table.contains_key("tasks") {
             check::<Tasks>(&table, "tasks", path)?;
         }
@@ -116,6 +123,13 @@ impl Recipe {
             return Err(Error::invalid(
                 path,
                 "[lora] adapts trained weights: name them with [model] from = \"DIRECTORY\"",
+            ));
+        }
+        if recipe.lora.is_some() && recipe.quantize.is_some() {
+            return Err(Error::invalid(
+                path,
+                "[quantize] rounds weights that are trained, and beside [lora] none are: train with one, and \
+                 then from its checkpoint with the other",
             ));
         }
         Ok(recipe)

@@ -3,25 +3,34 @@
 //! when its gradient is due. Memory is that of one layer and the inputs of all, arithmetic a
 //! third more.
 //!
-//! In: a model, an objective and a batch. Out: the gradients of one ordinary pass, added in
-//! another order where a weight is used twice (a tied embedding).
+//! In: a model, a batch, what a layer gives and what is minimised of the last one's output. Out: the
+//! gradients of one ordinary pass, added in another order where a weight is used twice (a tied
+//! embedding).
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Gradients, Tensor};
-use retort_model::Decoder;
+use retort_model::{Decoder, Pieces};
 
 use crate::error::Result;
-use crate::objective::{BatchTensors, Loss, Objective};
+use crate::objective::{BatchTensors, Loss};
 
-/// The loss of `model` on `batch`; each piece's gradients go to `take`.
+/// What a layer gives: its output `[B, T, D]`, and what is minimised `[1]` of what it did, if
+/// anything is.
+pub type LayerOutput = (Tensor<3>, Option<Tensor<1>>);
+
+/// The loss of `model` on `batch`: what `outputs` makes of the last layer's normed output
+/// `[B, T, D]`. The gradients of it and of what `layer`, given an index and that layer's input,
+/// adds of its own go to `take`, piece by piece. `layer` is asked once for each layer, the last
+/// one first.
 ///
 /// # Errors
-/// The objective's.
-pub fn backward<O: Objective + ?Sized>(
+/// Those of `outputs`.
+pub fn layer_by_layer(
     model: &Decoder,
-    objective: &O,
     batch: &BatchTensors,
+    layer: &mut dyn FnMut(&Pieces<'_>, usize, Tensor<3>) -> LayerOutput,
+    outputs: &mut dyn FnMut(Tensor<3>) -> Result<Loss>,
     take: &mut dyn FnMut(GradientsParams),
 ) -> Result<Loss> {
     let documents = batch.documents.as_ref();
@@ -35,26 +44,32 @@ pub fn backward<O: Objective + ?Sized>(
     let mut next = || inputs.pop().map(|x| Tensor::from_inner(x).require_grad());
 
     let x = next().expect("the last layer has an output");
-    let loss = objective.loss(model, again.normed(x.clone()), batch)?;
+    let mut loss = outputs(again.normed(x.clone()))?;
     let mut grads = loss.total.clone().backward();
+    loss.total = loss.total.detach();
     let mut gradient = remove(&x, &mut grads);
     take(GradientsParams::from_grads(grads, model));
     for i in (0..model.layers.len()).rev() {
         let x = next().expect("each layer has an input");
-        let mut grads = pull(again.layer(i, x.clone()), gradient);
+        let (y, own) = layer(&again, i, x.clone());
+        let mut pulled = pull(y, gradient);
+        if let Some(own) = own {
+            pulled = pulled + own;
+        }
+        let mut grads = pulled.backward();
         gradient = remove(&x, &mut grads);
         take(GradientsParams::from_grads(grads, model));
     }
     if model.embed_tokens.weight.val().is_require_grad() {
-        let grads = pull(again.embedded(), gradient);
+        let grads = pull(again.embedded(), gradient).backward();
         take(GradientsParams::from_grads(grads, model));
     }
     Ok(loss)
 }
 
-/// The gradients of what `y` was made of where its own is `gradient`.
-fn pull(y: Tensor<3>, gradient: Tensor<3>) -> Gradients {
-    (y * Tensor::from_inner(gradient)).sum().backward()
+/// A scalar whose gradients are those of what `y` was made of where its own is `gradient`.
+fn pull(y: Tensor<3>, gradient: Tensor<3>) -> Tensor<1> {
+    (y * Tensor::from_inner(gradient)).sum()
 }
 
 fn remove(x: &Tensor<3>, grads: &mut Gradients) -> Tensor<3> {

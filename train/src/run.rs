@@ -196,7 +196,7 @@ fn model(
     device: &Device,
 ) -> Result<(ModelConfig, Decoder)> {
     let (config, model) = match (checkpoint, &recipe.model) {
-        (Some(directory), _) if recipe.lora.is_none() => retort_model::load(directory, device)?,
+        (Some(directory), _) if recipe.lora.is_none() => stored(recipe, directory, device)?,
         (_, ModelSection::From(section)) => {
             let (config, model) = retort_model::load(&section.from, device)?;
             (config, adapted(model, recipe, checkpoint)?)
@@ -208,7 +208,21 @@ fn model(
             (config, model)
         }
     };
-    Ok((config, model.with_compute(recipe.train.precision)))
+    Ok((config, as_used(model, recipe)?))
+}
+
+/// The weights that a checkpoint of `recipe`'s run has in `directory`, those that are trained.
+fn stored(recipe: &Recipe, directory: &Path, device: &Device) -> Result<(ModelConfig, Decoder)> {
+    Ok(match recipe.quantize {
+        Some(_) => retort_model::load_latent(directory, device)?,
+        None => retort_model::load(directory, device)?,
+    })
+}
+
+/// `model`, computing and rounding as `recipe` says.
+fn as_used(model: Decoder, recipe: &Recipe) -> Result<Decoder> {
+    let model = model.with_compute(recipe.train.precision);
+    Ok(model.with_fake_quantization(recipe.quantize)?)
 }
 
 /// `model` with the adapters that `recipe` asks for, if any: new, or those of `checkpoint`.
@@ -229,9 +243,9 @@ fn averaged(recipe: &Recipe, directory: &Path, device: &Device) -> Result<Decode
             let (_, base) = retort_model::load(&section.from, device)?;
             adapted(base, recipe, Some(directory))?
         }
-        _ => retort_model::load(directory, device)?.1,
+        _ => stored(recipe, directory, device)?.1,
     };
-    Ok(average.with_compute(recipe.train.precision).valid())
+    Ok(as_used(average, recipe)?.valid())
 }
 
 /// Fills what a recipe may leave to the tokenizer and the data.

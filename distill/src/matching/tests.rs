@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use burn::module::Module;
 use burn::tensor::{Device, Int, TensorData};
 use retort_data::{Batch, Row};
 use retort_model::RandomInit;

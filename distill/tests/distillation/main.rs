@@ -5,6 +5,7 @@ mod blockwise;
 mod cache;
 mod matching;
 mod on_policy;
+mod quantized;
 
 use std::fs;
 use std::path::{Path, PathBuf};

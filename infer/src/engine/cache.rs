@@ -23,7 +23,7 @@ const QUERIES: usize = 32;
 
 /// The keys and values of one sequence.
 #[derive(Debug)]
-pub(super) struct Cache {
+pub(crate) struct Cache {
     /// Per layer and key head.
     heads: Vec<Vec<Arc<Block>>>,
     /// Positions stored per layer: a forward pass is ahead in its first layers.
@@ -83,7 +83,7 @@ struct Cut {
 
 impl Cache {
     /// An empty cache.
-    pub(super) fn new(config: &Config, ty: KvType) -> Self {
+    pub(crate) fn new(config: &Config, ty: KvType) -> Self {
         Self {
             heads: vec![Vec::new(); config.n_layers * config.n_kv_heads],
             stored: vec![0; config.n_layers],
@@ -124,7 +124,7 @@ impl Cache {
     }
 
     /// Forgets every position from `len` on.
-    pub(super) fn truncate(&mut self, len: usize) {
+    pub(crate) fn truncate(&mut self, len: usize) {
         for head in &mut self.heads {
             head.truncate(len.div_ceil(BLOCK));
         }
@@ -142,7 +142,7 @@ impl Cache {
     }
 
     /// Adds the keys and values [n_tokens, n_kv_heads, head_dim] of the next positions.
-    pub(super) fn append(&mut self, pool: &Pool, layer: usize, keys: &[f32], values: &[f32]) {
+    pub(crate) fn append(&mut self, pool: &Pool, layer: usize, keys: &[f32], values: &[f32]) {
         let (hd, n, ty) = (self.head_dim, self.n_kv_heads, self.ty);
         let stored = self.stored[layer];
         let tokens = keys.len() / (n * hd);
@@ -171,7 +171,7 @@ impl Cache {
 
     /// Causal attention of the queries `q` [n_tokens, n_heads, head_dim], the last positions
     /// appended to `layer`, into `out` of the same shape.
-    pub(super) fn attend(&mut self, pool: &Pool, layer: usize, q: &[f32], out: &mut [f32]) {
+    pub(crate) fn attend(&mut self, pool: &Pool, layer: usize, q: &[f32], out: &mut [f32]) {
         let (hd, n_kv) = (self.head_dim, self.n_kv_heads);
         let group = self.n_heads / n_kv;
         let n_tokens = q.len() / (self.n_heads * hd);

@@ -18,12 +18,14 @@ mod weights;
 
 pub use architecture::{Architecture, RopePairs};
 pub use batch::Batch;
+pub(crate) use cache::Cache;
 pub use cache::Page;
 pub use config::{Config, PastTrained};
 pub(crate) use config::{DYNAMIC_NTK, LOGN, TRAINED_LENGTH};
 pub use kv::{BLOCK as PAGE, KvType};
 pub use memory::available_bytes;
 pub use pass::Sequence;
+pub(crate) use rope::Rope;
 pub use session::Session;
 
 use std::num::NonZeroUsize;
@@ -132,7 +134,7 @@ impl Engine {
     }
 
     /// The rotary frequencies for a sequence that begins with a prompt of `length`.
-    fn rope(&self, length: usize) -> rope::Rope {
+    pub(crate) fn rope(&self, length: usize) -> rope::Rope {
         let alpha = self.config.past_trained.ntk_alpha(length);
         rope::Rope::new(&self.config, self.weights.rope_freqs.as_deref(), alpha)
     }

@@ -26,7 +26,7 @@ impl Engine {
     }
 
     /// Checks that every id is one of the vocabulary's.
-    pub(super) fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
+    pub(crate) fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
         let vocab_size = self.config.vocab_size;
         match tokens.iter().find(|&&id| id as usize >= vocab_size) {
             Some(id) => Err(Error::Argument(format!(

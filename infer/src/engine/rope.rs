@@ -11,7 +11,7 @@ use super::config::Config;
 
 /// The frequencies of a model.
 #[derive(Clone, Debug)]
-pub(super) struct Rope {
+pub(crate) struct Rope {
     pairs: RopePairs,
     head_dim: usize,
     /// Radians per position, for each pair.
@@ -39,7 +39,7 @@ impl Rope {
     }
 
     /// Cosine and sine of every pair at `position`.
-    pub(super) fn turns(&self, position: usize) -> Vec<(f32, f32)> {
+    pub(crate) fn turns(&self, position: usize) -> Vec<(f32, f32)> {
         let turn = |frequency: &f64| {
             let (sin, cos) = (position as f64 * frequency).sin_cos();
             (cos as f32, sin as f32)
@@ -48,7 +48,7 @@ impl Rope {
     }
 
     /// Turns every head of `row` [n heads, head_dim] by `turns`.
-    pub(super) fn apply(&self, row: &mut [f32], turns: &[(f32, f32)]) {
+    pub(crate) fn apply(&self, row: &mut [f32], turns: &[(f32, f32)]) {
         let half = self.frequencies.len();
         for head in row.chunks_exact_mut(self.head_dim) {
             for (pair, &(cos, sin)) in turns.iter().enumerate() {

@@ -114,6 +114,16 @@ impl Checkpoint {
         &self.dir
     }
 
+    /// The float type that holds every tensor as it is.
+    pub(super) fn common_type(&self) -> GgmlType {
+        let mut types = self.tensors.values().map(|entry| entry.ty);
+        let first = types.next().unwrap_or(GgmlType::F32);
+        match types.all(|ty| ty == first) {
+            true => first,
+            false => GgmlType::F32,
+        }
+    }
+
     /// Every tensor's name, in order.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)

@@ -70,6 +70,20 @@ pub fn export(
     export_as(dir, out, quant, Layout::Plain, progress)
 }
 
+/// [`export`] in the float type that holds every tensor of the checkpoint as it is.
+///
+/// # Errors
+///
+/// As of [`export_as`].
+pub(crate) fn export_exactly(
+    dir: &Path,
+    out: &Path,
+    progress: impl FnMut(Progress),
+) -> Result<Exported> {
+    let quant = Checkpoint::open(dir)?.common_type();
+    export_as(dir, out, quant, Layout::Plain, progress)
+}
+
 /// [`export`] in a given layout.
 ///
 /// # Errors

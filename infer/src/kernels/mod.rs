@@ -17,6 +17,7 @@
 
 mod activations;
 pub(crate) mod attention;
+pub(crate) mod dense;
 mod matmul;
 #[cfg(target_arch = "aarch64")]
 mod neon;

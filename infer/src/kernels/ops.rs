@@ -54,6 +54,8 @@ pub fn from_f16(x: &[f16], out: &mut [f32]) {
     unsafe { (current().ops.from_f16)(x, out) }
 }
 
+pub(crate) use body::exp;
+
 /// The bodies, inlined into each instruction set's instances.
 pub(super) mod body {
     use half::f16;

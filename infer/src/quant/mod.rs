@@ -19,6 +19,7 @@ pub(crate) mod k;
 mod q4;
 mod q5;
 mod q8;
+pub mod search;
 
 use crate::{Error, Result};
 

@@ -68,3 +68,9 @@ fn pack(x: &[f32], out: &mut Vec<u8>, level: impl Fn(f32) -> f32) {
     let nibble = |w: f32| (level(w) as i8).min(15) as u8 & 15;
     out.extend((0..16).map(|i| nibble(x[i]) | nibble(x[i + 16]) << 4));
 }
+
+/// Appends 16 bytes of nibbles, each an integer `q + offset` in 0..=15.
+pub(super) fn put(q: &[f32; 32], offset: f32, out: &mut Vec<u8>) {
+    let nibble = |q: f32| (q + offset) as u8 & 15;
+    out.extend((0..16).map(|i| nibble(q[i]) | nibble(q[i + 16]) << 4));
+}

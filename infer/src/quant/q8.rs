@@ -22,3 +22,8 @@ pub(super) fn encode(x: &[f32], out: &mut Vec<u8>) {
         out.extend(x.iter().map(|w| (w * inverse).round() as i8 as u8));
     }
 }
+
+/// Appends 32 bytes, each an integer in -127..=127.
+pub(super) fn put(q: &[f32; 32], out: &mut Vec<u8>) {
+    out.extend(q.iter().map(|q| *q as i8 as u8));
+}

@@ -6,7 +6,7 @@
 //! 2. `filters` on the probabilities at temperature 1: top-k, typical, top-p, min-p
 //! 3. the temperature, and a draw
 //!
-//! Mirostat (`mirostat`) takes the place of 2 and 3. The same seed and logits give the same ids on every platform:
+//! Mirostat (`mirostat`) takes the place of 2 and 3; where 2 leaves all tokens, `whole` draws. The same seed and logits give the same ids on every platform:
 //! the random numbers are ChaCha12.
 
 mod filters;
@@ -14,6 +14,7 @@ mod mirostat;
 mod penalties;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
@@ -87,6 +88,12 @@ impl Sampling {
         }
     }
 
+    /// Whether every token stays in question.
+    fn keeps_all(&self) -> bool {
+        let filters = self.top_k == 0 && self.min_p <= 0.0;
+        filters && self.top_p >= 1.0 && self.typical_p >= 1.0 && self.mirostat.is_none()
+    }
+
     /// Checks the ranges; the error names the setting.
     pub fn validate(&self) -> Result<(), String> {
         let check = |fine: bool, name: &str, range: &str, value: f32| match fine {
@@ -136,6 +143,8 @@ pub struct Sampler {
     adjusted: Vec<f32>,
     /// Scratch: every token still in question.
     candidates: Vec<Candidate>,
+    /// Scratch: the weights of all tokens.
+    weights: Vec<f32>,
 }
 
 impl Sampler {
@@ -147,6 +156,7 @@ impl Sampler {
             bound: settings.mirostat.map_or(0.0, |mirostat| 2.0 * mirostat.tau),
             adjusted: Vec::new(),
             candidates: Vec::new(),
+            weights: Vec::new(),
             settings,
         }
     }
@@ -196,14 +206,17 @@ impl Sampler {
         if settings.temperature == 0.0 {
             return argmax(logits);
         }
+        let Some(max) = whole::largest(logits) else {
+            return argmax(logits);
+        };
+        if settings.keeps_all() {
+            let at = uniform(&mut self.rng);
+            return whole::draw(logits, max, settings.temperature, at, &mut self.weights);
+        }
         let candidates = &mut self.candidates;
         candidates.clear();
         let finite = logits.iter().enumerate().filter(|(_, l)| l.is_finite());
         candidates.extend(finite.map(|(id, l)| (id as u32, *l)));
-        let largest = candidates.iter().map(|candidate| candidate.1);
-        let Some(max) = largest.max_by(f32::total_cmp) else {
-            return argmax(logits);
-        };
         if let Some(mirostat) = settings.mirostat {
             let draw = uniform(&mut self.rng);
             let temperature = settings.temperature;

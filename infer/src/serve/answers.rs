@@ -20,29 +20,14 @@ use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, channel};
 use tokio::task::JoinSet;
 
 use super::App;
+use super::answer::{Answer, Piece, lost};
 use super::error::{ApiError, json_response};
-use super::text::Text;
-use crate::scheduler::{End, Event, Logprob, Usage};
+use crate::scheduler::{End, Event, Usage};
 
 /// Events of a stream that wait for the client.
 const AHEAD: usize = 64;
 /// How often a stream that has nothing to say says so, which shows whether the client is still there.
 const PULSE: Duration = Duration::from_secs(10);
-
-/// A part of an answer.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Piece {
-    /// Whether it is the answer's first.
-    pub first: bool,
-    /// Text that is certain now.
-    pub text: String,
-    /// The tokens behind it, if their probabilities are told.
-    pub tokens: Vec<Logprob>,
-    /// The tokens of the prompt from the second on, in the first piece, if they are told.
-    pub prompt: Vec<Logprob>,
-    /// Why the answer ended, in its last piece.
-    pub end: Option<End>,
-}
 
 /// How answers are written.
 pub(super) trait Shape: Send + Sync + 'static {
@@ -63,6 +48,8 @@ pub(super) struct Delivery {
     pub include_usage: bool,
     pub stops: Vec<String>,
     pub logprobs: bool,
+    /// Whether calls of tools are taken out of the text.
+    pub calls: bool,
     /// Tokens of each answer's prompt.
     pub prompts: Vec<usize>,
     /// How many of the answers share a prompt, whose tokens count once.
@@ -95,6 +82,7 @@ pub(super) async fn deliver(
             let mut all = Piece::default();
             while let Some(piece) = answer.next().await? {
                 all.text += &piece.text;
+                all.calls.extend(piece.calls);
                 all.tokens.extend(piece.tokens);
                 all.prompt.extend(piece.prompt);
                 all.end = piece.end;
@@ -194,105 +182,6 @@ async fn stream_one(
 
 fn event(value: &Value) -> Bytes {
     Bytes::from(format!("data: {value}\n\n"))
-}
-
-fn lost() -> ApiError {
-    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the engine has ended")
-}
-
-/// One answer being made into pieces.
-struct Answer {
-    app: Arc<App>,
-    events: UnboundedReceiver<Event>,
-    text: Text,
-    logprobs: bool,
-    /// Told with the next piece that has text.
-    tokens: Vec<Logprob>,
-    prompt: Vec<Logprob>,
-    begun: bool,
-    count: usize,
-    over: bool,
-    usage: Usage,
-}
-
-impl Answer {
-    fn new(
-        app: Arc<App>,
-        delivery: &Delivery,
-        index: usize,
-        events: UnboundedReceiver<Event>,
-    ) -> Self {
-        Self {
-            app,
-            events,
-            text: Text::new(&delivery.stops),
-            logprobs: delivery.logprobs,
-            tokens: Vec::new(),
-            prompt: Vec::new(),
-            begun: false,
-            count: 0,
-            over: false,
-            usage: Usage {
-                prompt: delivery.prompts.get(index).copied().unwrap_or(0),
-                ..Usage::default()
-            },
-        }
-    }
-
-    /// The next piece; none after the last. May be dropped while it waits, and called again.
-    async fn next(&mut self) -> Result<Option<Piece>, ApiError> {
-        while !self.over {
-            match self.events.recv().await {
-                Some(Event::Prompt(tokens)) => self.prompt = tokens,
-                Some(Event::Token(token)) => {
-                    let text = self.text.push(&self.app.model.tokenizer, token.id);
-                    self.count += 1;
-                    if self.logprobs {
-                        self.tokens.push(token);
-                    }
-                    if self.text.stopped() {
-                        // nothing more is wanted
-                        self.events.close();
-                        self.usage.answer = self.count;
-                        return Ok(Some(self.last(text, End::Stop)));
-                    }
-                    if !text.is_empty() {
-                        return Ok(Some(self.piece(text)));
-                    }
-                }
-                Some(Event::End(end, usage)) => {
-                    self.usage = usage;
-                    let text = self.text.finish();
-                    let end = if self.text.stopped() { End::Stop } else { end };
-                    return Ok(Some(self.last(text, end)));
-                }
-                Some(Event::Failed(problem)) => {
-                    return Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, problem));
-                }
-                Some(Event::Embedding(_)) => {}
-                None => return Err(lost()),
-            }
-        }
-        Ok(None)
-    }
-
-    fn piece(&mut self, text: String) -> Piece {
-        Piece {
-            first: !std::mem::replace(&mut self.begun, true),
-            text,
-            tokens: std::mem::take(&mut self.tokens),
-            prompt: std::mem::take(&mut self.prompt),
-            end: None,
-        }
-    }
-
-    fn last(&mut self, text: String, end: End) -> Piece {
-        self.over = true;
-        Piece {
-            end: Some(end),
-            ..self.piece(text)
-        }
-    }
 }
 
 /// A stream's events as a body.

@@ -9,7 +9,8 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 
-use super::answers::{self, Delivery, Piece, Shape, reason, usage_json};
+use super::answer::Piece;
+use super::answers::{self, Delivery, Shape, reason, usage_json};
 use super::error::ApiError;
 use super::fields::{self, Fields};
 use super::request::{MAX_TOP, Options};
@@ -89,6 +90,7 @@ fn prepare(app: &App, body: &[u8]) -> Result<(Completions, Delivery, Vec<Job>)> 
         include_usage: options.include_usage,
         stops: options.stops,
         logprobs: logprobs.is_some(),
+        calls: false,
         prompts: jobs.iter().map(|job| job.prompt.len()).collect(),
         n: n as usize,
     };

@@ -10,9 +10,12 @@
 //! no other origin's pages, and bounds bodies, tokens, time, connections and waiting requests.
 
 mod admission;
+mod answer;
 mod answers;
+mod calls;
 mod chat;
 mod completions;
+mod conversation;
 mod embeddings;
 mod error;
 mod fields;

@@ -39,6 +39,7 @@ pub struct Template {
     environment: Environment<'static>,
     bos: String,
     eos: String,
+    source: String,
 }
 
 /// Why a conversation could not be rendered. The message is one line.
@@ -116,7 +117,13 @@ impl Template {
             environment,
             bos: bos.into(),
             eos: eos.into(),
+            source: source.into(),
         })
+    }
+
+    /// Whether the template itself mentions `text`, which says what form it has the model answer in.
+    pub fn mentions(&self, text: &str) -> bool {
+        self.source.contains(text)
     }
 
     /// The text of a conversation.

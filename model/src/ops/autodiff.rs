@@ -13,6 +13,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 
 use super::attention::Geometry;
 use super::backend::{FusedGradients, FusedOps};
+use super::grid::Grid;
 use crate::distillation::{Lesson, Mixture};
 
 #[derive(Debug)]
@@ -166,6 +167,34 @@ impl<B: FusedGradients> Backward<B, 2> for Swiglu {
     }
 }
 
+/// Of a grid that clips, its input too.
+#[derive(Debug)]
+struct Rounded;
+
+impl<B: FusedGradients> Backward<B, 1> for Rounded {
+    type State = (Option<NodeId>, Grid, usize);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 1>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
+        let dy = grads.consume::<B>(&ops.node);
+        let (x, grid, columns) = ops.state;
+        let dx = match x {
+            Some(x) => {
+                let x = checkpointer.retrieve_node_output(x);
+                B::rounded_backward(x, dy, grid, columns)
+            }
+            None => dy,
+        };
+        if let [Some(parent)] = ops.parents {
+            grads.register::<B>(parent.id, dx);
+        }
+    }
+}
+
 /// A loss over the head's logits, whose gradients were found with it.
 #[derive(Debug)]
 struct LinearLoss;
@@ -287,6 +316,19 @@ impl<B: FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
             }
             OpsKind::UnTracked(prepared) => {
                 prepared.finish(B::swiglu(gate.into_primitive(), up.into_primitive()))
+            }
+        }
+    }
+
+    fn rounded(x: FloatTensor<Self>, grid: Grid, columns: usize) -> FloatTensor<Self> {
+        match Rounded.prepare::<C>([x.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(mut prepared) => {
+                let kept = grid.clips().then(|| prepared.checkpoint(&x));
+                let y = B::rounded(x.into_primitive(), grid, columns);
+                prepared.finish((kept, grid, columns), y)
+            }
+            OpsKind::UnTracked(prepared) => {
+                prepared.finish(B::rounded(x.into_primitive(), grid, columns))
             }
         }
     }

@@ -7,6 +7,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, backend_extension};
 
 use super::attention::Geometry;
+use super::grid::Grid;
 use crate::distillation::{Lesson, Mixture};
 
 /// What a model calls.
@@ -45,6 +46,9 @@ pub(crate) trait FusedOps: Backend {
 
     /// [`swiglu`](super::swiglu): of one shape.
     fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// [`grid`](super::grid): of one shape, in blocks as `[groups, 32, columns]` has them.
+    fn rounded(x: FloatTensor<Self>, grid: Grid, columns: usize) -> FloatTensor<Self>;
 
     /// [`cross_entropy`](super::cross_entropy): `[N, D]` and the head to `[1]`.
     fn linear_cross_entropy(
@@ -124,6 +128,14 @@ pub(crate) trait FusedGradients: FusedOps {
         up: FloatTensor<Self>,
         dy: FloatTensor<Self>,
     ) -> [FloatTensor<Self>; 2];
+
+    /// The gradient of `x`, of a grid that clips.
+    fn rounded_backward(
+        x: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        grid: Grid,
+        columns: usize,
+    ) -> FloatTensor<Self>;
 
     /// The loss, and its gradients with respect to `x` and the head.
     fn linear_cross_entropy_with_gradients(

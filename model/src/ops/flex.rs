@@ -10,6 +10,7 @@ use burn::tensor::{Bytes, DType, Shape};
 use super::attention::{self, Geometry};
 use super::backend::{FusedGradients, FusedOps};
 use super::cross_entropy::{self, Targets};
+use super::grid::{self, Grid};
 use super::head::{Gradients, Head};
 use super::product::{Threads, View, product, product_into};
 use super::{distillation, norm, raw, swiglu};
@@ -199,6 +200,13 @@ impl FusedOps for Flex {
         tensor(y, gate.shape())
     }
 
+    fn rounded(x: FlexTensor, grid: Grid, columns: usize) -> FlexTensor {
+        let x = x.to_contiguous();
+        let mut y = zeros(&x);
+        grid::forward(grid, x.storage(), columns, &mut y);
+        tensor(y, x.shape())
+    }
+
     fn linear_cross_entropy(
         x: FlexTensor,
         head: FlexTensor,
@@ -377,6 +385,13 @@ impl FusedGradients for Flex {
         let (mut dgate, mut dup) = (zeros(&gate), dy.storage::<f32>().to_vec());
         swiglu::backward(gate.storage(), up.storage(), &mut dgate, &mut dup);
         [tensor(dgate, gate.shape()), tensor(dup, up.shape())]
+    }
+
+    fn rounded_backward(x: FlexTensor, dy: FlexTensor, grid: Grid, columns: usize) -> FlexTensor {
+        let [x, dy] = [x, dy].map(|t| t.to_contiguous());
+        let mut dx = dy.storage::<f32>().to_vec();
+        grid::backward(grid, x.storage(), columns, &mut dx);
+        tensor(dx, x.shape())
     }
 
     fn linear_cross_entropy_with_gradients(

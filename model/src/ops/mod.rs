@@ -1,13 +1,13 @@
 //! Operations with a forward and a backward pass of their own for the CPU, where Burn would
 //! compose them of smaller ones: linear layers with what is added to them, attention with its
-//! rotary positions, RMSNorm, SwiGLU alone and with its three matrices, and the head with its
-//! losses: cross entropy, and divergences from a teacher.
+//! rotary positions, RMSNorm, SwiGLU alone and with its three matrices, rounding to a file's
+//! formats, and the head with its losses: cross entropy, and divergences from a teacher.
 //!
 //! Burn's compositions keep an array of activations for every small step and run most of
 //! them on one thread; these keep their inputs alone and use all cores. On devices other
 //! than `cpu` (burn-flex) the composed forms are used, which the tests hold equal.
 //!
-//! `kernel` modules ([`attention`], [`norm`], [`swiglu`], and over a [`head`] [`cross_entropy`]
+//! `kernel` modules ([`attention`], [`norm`], [`swiglu`], [`grid`], and over a [`head`] [`cross_entropy`]
 //! and [`distillation`]) work on slices of f32; [`backend`], [`flex`] and [`autodiff`] are the
 //! way there from Burn's tensors; [`blocks`] is the composed attention. Gradients do not depend
 //! on the number of threads: what is summed over tasks is summed in their order.
@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use burn::backend::Dispatch;
 use burn::nn::RmsNorm;
-use burn::tensor::{DType, Device, Int, Tensor, activation};
+use burn::tensor::{Bool, DType, Device, Int, Tensor, activation};
 
 use crate::distillation::{Lesson, Mixture, Student};
 use crate::linear::to;
@@ -24,6 +24,7 @@ use backend::FusedOps;
 
 pub(crate) use attention::Geometry;
 pub(crate) use blocks::{Block, attend};
+pub(crate) use grid::{BLOCK, Grid};
 pub(crate) use head::chunk;
 
 mod attention;
@@ -33,6 +34,7 @@ mod blocks;
 mod cross_entropy;
 mod distillation;
 mod flex;
+mod grid;
 mod head;
 mod norm;
 mod product;
@@ -110,6 +112,48 @@ pub(crate) fn rms_norm<const D: usize>(norm: &RmsNorm, x: Tensor<D>) -> Tensor<D
         w.into_dispatch(),
         norm.epsilon as f32,
     ))
+}
+
+/// `x` on `grid`, as `[groups, 32, columns]`: see [`grid`]; in f32 on a device where it is
+/// [`available`].
+pub(crate) fn on_grid<const D: usize>(x: Tensor<D>, grid: Grid, columns: usize) -> Tensor<D> {
+    Tensor::from_dispatch(Dispatch::rounded(x.into_dispatch(), grid, columns))
+}
+
+/// The same composed of Burn's operations: `x` `[groups, 32, columns]` in f32.
+pub(crate) fn on_grid_composed(x: Tensor<3>, grid: Grid) -> Tensor<3> {
+    let held = x.clone().detach();
+    let size = held.clone().abs();
+    let most = size.clone().max_dim(1);
+    let inverse = |d: Tensor<3>, none: Tensor<3, Bool>| d.recip().mask_fill(none, 0.0);
+    let half = |d: Tensor<3>| d.cast(DType::F16).cast(DType::F32);
+    let straight = x - held.clone();
+    match grid {
+        Grid::Q4_0 => {
+            // The first of the largest, by what stands before it.
+            let places = Tensor::<1, Int>::arange(0..BLOCK as i64, &held.device());
+            let places = (places.float() - BLOCK as f32).neg().reshape([1, BLOCK, 1]);
+            let places = size.equal(most.expand(held.dims())).float() * places;
+            let first = places.clone().equal(places.max_dim(1).expand(held.dims()));
+            let d = (held.clone() * first.float()).sum_dim(1) / -8.0;
+            let level = held * inverse(d.clone(), d.clone().equal_elem(0.0)) + 8.5;
+            let inside = level.clone().lower_elem(16.0).float();
+            (level.floor().clamp_max(15.0) - 8.0) * half(d) + straight * inside
+        }
+        Grid::Q8_0 => {
+            let d = most / 127.0;
+            let size = size * inverse(d.clone(), d.clone().equal_elem(0.0));
+            // Halves away from zero.
+            let whole = size.clone().trunc();
+            let q = whole.clone() + (size - whole).greater_equal_elem(0.5).float();
+            q * held.sign() * half(d) + straight
+        }
+        Grid::Int8 => {
+            let d = most / 127.0;
+            let none = d.clone().lower_elem(f32::MIN_POSITIVE);
+            (held * inverse(d.clone(), none)).round() * d + straight
+        }
+    }
 }
 
 /// `silu(gate) · up`, of one shape.

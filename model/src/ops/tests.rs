@@ -2,6 +2,7 @@
 //! definitions in f64.
 
 mod attention;
+mod grid;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 

@@ -15,7 +15,7 @@ fn every_optimizer_schedule_and_average_resumes_to_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let groups =
         "train.groups=[{parameters=[\"*.0.*\", \"*norm*\"], lr_scale=0.5, weight_decay=0.0}]";
-    let variants: [&[&str]; 3] = [
+    let variants: [&[&str]; 4] = [
         &["train.optimizer=muon", "train.ema_decay=0.9", groups],
         &["train.schedule=wsd", "train.decay_fraction=0.5", groups],
         &[
@@ -23,6 +23,7 @@ fn every_optimizer_schedule_and_average_resumes_to_the_same_bytes() {
             "train.ema_decay=0.99",
             "train.spike_factor=1.1",
         ],
+        &["quantize.weights=q4_0", "train.ema_decay=0.9"],
     ];
     let mut ends = Vec::new();
     for (i, changes) in variants.into_iter().enumerate() {

@@ -9,6 +9,7 @@ mod info;
 mod output;
 mod pack;
 mod perplexity;
+mod quantize;
 mod run;
 mod runtime;
 mod serve;
@@ -40,6 +41,7 @@ enum Command {
     Perplexity(perplexity::Args),
     Info(info::Args),
     Pack(pack::Args),
+    Quantize(quantize::Args),
 }
 
 fn main() -> ExitCode {
@@ -67,5 +69,6 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Perplexity(args) => perplexity::run(args),
         Command::Info(args) => info::run(args),
         Command::Pack(args) => pack::run(args),
+        Command::Quantize(args) => quantize::run(args),
     }
 }

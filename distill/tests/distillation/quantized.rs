@@ -1,0 +1,185 @@
+//! A student that rounds its weights as the file will: it learns, resumes, and what the engine runs
+//! of its export is what was trained.
+
+use std::fs;
+use std::path::Path;
+
+use burn::tensor::{Int, Tensor, TensorData};
+use retort_infer::GgmlType;
+use retort_infer::engine::{Engine, KvType, Settings};
+use retort_infer::gguf::Gguf;
+use retort_infer::quant::{dequantize_row, quantize_row};
+use retort_model::{ActivationFormat, FakeQuantization, WeightFormat};
+use retort_train::{CrossEntropy, Recipe};
+
+use super::{as_gguf, go, part, same_when_resumed, tokenizer};
+
+fn recipe(dir: &Path, tokens: &Path, parent: &Path) -> Recipe {
+    let text = r#"
+        [data]
+        source = "-"
+        tokenizer = "-"
+        seq_len = 32
+        [model]
+        from = "-"
+        [quantize]
+        weights = "q4_0"
+        activations = "int8"
+        [train]
+        steps = 30
+        batch_size = 4
+        lr = 2e-3
+        [teacher]
+        path = "-"
+        [teacher.losses]
+        forward_kl = 1.0
+    "#;
+    let set = [
+        format!("data.source={:?}", dir.join("corpus")),
+        format!("data.tokenizer={tokens:?}"),
+        format!("model.from={parent:?}"),
+        format!("teacher.path={parent:?}"),
+    ];
+    Recipe::parse(text, Path::new("test.toml"), &set).unwrap()
+}
+
+/// The bytes of the tensors in a safetensors file, by name.
+fn tensors(file: &Path) -> Vec<(String, Vec<u8>)> {
+    let bytes = fs::read(file).unwrap();
+    let all = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut all: Vec<_> = all
+        .iter()
+        .map(|(name, view)| (name.to_owned(), view.data().to_vec()))
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn a_float_teacher_brings_its_own_rounded_self_back_and_the_export_is_what_was_trained() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let tokens = tokenizer(dir, 300);
+    // Large weights at random make outputs that rounding spoils.
+    let wild = [
+        "model.initializer_range=0.3".to_owned(),
+        "train.lr=3e-3".to_owned(),
+    ];
+    let parent = super::recipe(dir, &tokens, &wild);
+    let parent = go(parent, &dir.join("parent"), &CrossEntropy).0.checkpoint;
+    let recipe = recipe(dir, &tokens, &parent);
+    let files = ["model.safetensors", "latent.safetensors"];
+    let end = same_when_resumed(&recipe, dir, &[11], &files).checkpoint;
+
+    // The first step has what plain rounding costs.
+    let kl = part(&dir.join("whole"), "forward_kl");
+    let last = kl[25..].iter().sum::<f64>() / 5.0;
+    assert!(last < 0.8 * kl[0], "{} -> {last}", kl[0]);
+
+    // Rounded once more nothing changes: the file holds the very weights of the checkpoint.
+    let file = as_gguf(&end, GgmlType::Q4_0);
+    let imported = dir.join("imported");
+    let settings = retort_infer::import::Settings::default();
+    retort_infer::import::import(&file, &imported, &settings, |_| {}).unwrap();
+    let [ours, theirs, latent] = [
+        end.join("model.safetensors"),
+        imported.join("model.safetensors"),
+        end.join("latent.safetensors"),
+    ]
+    .map(|file| tensors(&file));
+    assert!(ours == theirs, "an export rounded");
+    assert!(ours != latent, "the latent weights are others");
+
+    // And the engine computes what the model did in training, to what f32 adds up to: an integer may
+    // fall the other way where two sums differ in their last digit.
+    let device = retort_train::device("cpu").unwrap();
+    let (_, model) = retort_model::load_latent(&end, &device).unwrap();
+    let of = |activations| {
+        let quantization = FakeQuantization {
+            weights: WeightFormat::Q4_0,
+            activations,
+        };
+        let model = model
+            .clone()
+            .with_fake_quantization(Some(quantization))
+            .unwrap();
+        let ids: Vec<i32> = (0..24).map(|i| (i * 37 + 11) % 300).collect();
+        let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [1, 24]), &device);
+        let logits: Vec<f32> = model.forward(ids).into_data().try_into_vec().unwrap();
+        logits
+    };
+    let settings = Settings::new(None, false, KvType::F32).unwrap();
+    let engine = Engine::with(Gguf::open(&file).unwrap(), settings).unwrap();
+    let ids: Vec<u32> = (0..24).map(|i| (i * 37 + 11) % 300).collect();
+    let mut logits = Vec::new();
+    let mut session = engine.session(24).unwrap();
+    session
+        .forward_all(&ids, 0, |_, rows| logits.extend_from_slice(rows))
+        .unwrap();
+    let distance = |a: &[f32]| {
+        let largest = logits.iter().fold(0f32, |m, x| m.max(x.abs()));
+        let pairs = a.iter().zip(&logits);
+        let sum: f32 = pairs.map(|(a, b)| (a - b) * (a - b)).sum();
+        (sum / a.len() as f32).sqrt() / largest
+    };
+    let [int8, float] = [ActivationFormat::Int8, ActivationFormat::Float32].map(of);
+    let (int8, float) = (distance(&int8), distance(&float));
+    assert!(int8 < 1e-4, "{int8}");
+    assert!(float > int8, "{float} {int8}");
+}
+
+/// The rounding is written twice, as neither crate may know the other: here both are held together.
+#[test]
+fn rounded_weights_are_the_engines_to_the_last_bit() {
+    let device = retort_train::device("cpu").unwrap();
+    let width = 64;
+    let config: retort_model::ModelConfig = serde_json::from_value(serde_json::json!({
+        "vocab_size": 100, "hidden_size": width, "intermediate_size": 96,
+        "num_hidden_layers": 1, "num_attention_heads": 2, "tie_word_embeddings": false,
+    }))
+    .unwrap();
+    let config = config.resolve().unwrap();
+    let mut init = retort_model::RandomInit::new(&config, 5);
+    let latent = retort_model::Decoder::build(&config, &mut init, &device);
+    for weights in [WeightFormat::Q4_0, WeightFormat::Q8_0] {
+        let quantization = FakeQuantization {
+            weights,
+            activations: ActivationFormat::Float32,
+        };
+        let used = latent
+            .clone()
+            .with_fake_quantization(Some(quantization))
+            .unwrap();
+        let values = |model: &retort_model::Decoder| {
+            let mut all = Vec::new();
+            let precision = retort_model::Precision::F32;
+            model
+                .for_each_tensor(precision, |spec, bytes| {
+                    let numbers = bytes.chunks_exact(4);
+                    let numbers = numbers.map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+                    all.push((
+                        spec.name.clone(),
+                        spec.shape.clone(),
+                        numbers.collect::<Vec<_>>(),
+                    ));
+                    Ok::<_, ()>(())
+                })
+                .unwrap();
+            all
+        };
+        for ((name, shape, latent), (_, _, used)) in values(&latent).iter().zip(values(&used)) {
+            let table = name.contains("embed") || name.contains("lm_head");
+            let ty = match (shape.len(), weights) {
+                (1, _) => GgmlType::F32,
+                (_, WeightFormat::Q4_0) if !table => GgmlType::Q4_0,
+                _ => GgmlType::Q8_0,
+            };
+            let mut bytes = Vec::new();
+            quantize_row(ty, latent, &mut bytes).unwrap();
+            let mut engines = vec![0.0; latent.len()];
+            dequantize_row(ty, &bytes, &mut engines).unwrap();
+            let bits = |v: &[f32]| v.iter().map(|w| w.to_bits()).collect::<Vec<_>>();
+            assert!(bits(&engines) == bits(&used), "{name} in {ty}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Rounding against its composed form, and what its gradient is.
+
+use super::*;
+
+/// Blocks of all kinds: largest numbers of both signs at once, zeros, numbers on the grid, steps as
+/// coarse as those of bfloat16.
+fn blocks(n: usize) -> Vec<f64> {
+    let mut x = values(n, 7);
+    for (i, block) in x.chunks_mut(32).enumerate() {
+        match i % 5 {
+            0 => (block[3], block[9]) = (1.5, -1.5),
+            1 => block.fill(0.0),
+            2 => block.iter_mut().for_each(|w| *w = (*w * 8.0).floor() / 8.0),
+            3 => block.iter_mut().for_each(|w| *w *= 1e-9),
+            _ => {}
+        }
+    }
+    x
+}
+
+#[test]
+fn rounding_is_that_of_the_composed_form_to_the_last_bit() {
+    let device = Device::flex().autodiff();
+    let n = 32 * 37 * 3;
+    for grid in [Grid::Q4_0, Grid::Q8_0, Grid::Int8] {
+        for columns in [1, 3, 37] {
+            let shape = [n / (32 * columns), 32, columns];
+            // Blocks lie along the columns of the array, whichever way they are cut.
+            let mut x = vec![0.0; n];
+            for (i, w) in blocks(n).into_iter().enumerate() {
+                let (block, row) = (i / 32, i % 32);
+                x[(block / columns * 32 + row) * columns + block % columns] = w;
+            }
+            let weights = values(n, 3);
+            let run = |fused: bool| {
+                let x = tensor(&x, shape, &device).require_grad();
+                let y = match fused {
+                    true => on_grid(x.clone(), grid, columns),
+                    false => on_grid_composed(x.clone(), grid),
+                };
+                let loss = (y.clone() * tensor(&weights, shape, &device)).sum();
+                let again = match fused {
+                    true => on_grid(y.clone(), grid, columns),
+                    false => on_grid_composed(y.clone(), grid),
+                };
+                [
+                    numbers(y),
+                    numbers(x.grad(&loss.backward()).unwrap()),
+                    numbers(again),
+                ]
+            };
+            let (fused, composed) = (run(true), run(false));
+            assert_eq!(fused, composed, "{grid:?} {columns}");
+            if grid == Grid::Q4_0 {
+                assert_eq!(fused[0], fused[2], "what is on the grid stays, {columns}");
+            }
+            let pairs = fused[1].iter().zip(&weights);
+            let clipped = pairs.clone().filter(|(g, _)| **g == 0.0).count();
+            assert_eq!(
+                clipped > 0,
+                grid == Grid::Q4_0,
+                "{grid:?} {columns}: {clipped}"
+            );
+            assert!(clipped < n / 16);
+            for (g, w) in pairs {
+                assert!(*g == 0.0 || *g == *w as f32, "{g} {w}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_number_moves_by_more_than_half_a_step() {
+    let x = blocks(32 * 100);
+    let x: Vec<f32> = x.iter().map(|&w| w as f32).collect();
+    for (grid, levels) in [(Grid::Q4_0, 8.0), (Grid::Q8_0, 127.0), (Grid::Int8, 127.0)] {
+        let mut y = vec![0.0; x.len()];
+        super::super::grid::forward(grid, &x, 1, &mut y);
+        for (x, y) in x.chunks(32).zip(y.chunks(32)) {
+            let most = x.iter().fold(0f32, |m, w| m.max(w.abs()));
+            for (x, y) in x.iter().zip(y) {
+                // A whole step where the grid ends at 7 of 8; f16 rounds the scale, to 0 below 6e-8.
+                let bound = if grid.clips() { 1.0 } else { 0.5 };
+                let slack = most * 1e-3 + levels * 6e-8;
+                assert!(
+                    (x - y).abs() <= bound * most / levels + slack,
+                    "{grid:?} {x} {y}"
+                );
+            }
+        }
+    }
+}
