@@ -66,7 +66,7 @@ pub struct CacheArgs {
     /// Override a key of the recipe, such as teacher.path=DIR (may be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Where a teacher that is not a .gguf file runs: cpu, ndarray, or in a build with the feature: vulkan
+    /// Where a teacher that is not a .gguf file runs: cpu, ndarray, or in a build with the feature: wgpu, vulkan, cuda
     #[arg(long, default_value = "cpu")]
     device: String,
     /// The figures as JSON

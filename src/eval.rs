@@ -52,7 +52,7 @@ pub struct Args {
     /// Tokens that go through a Hugging Face directory's model together
     #[arg(long, value_name = "N", default_value_t = 1024)]
     batch_tokens: usize,
-    /// For a directory: cpu (burn-flex), ndarray, or in a build with the feature: vulkan
+    /// For a directory: cpu (burn-flex), ndarray, or in a build with the feature: wgpu, vulkan, cuda
     #[arg(long, default_value = "cpu")]
     device: String,
     /// Threads that compute; by default one per fast core

@@ -26,7 +26,7 @@ pub struct Args {
     /// Seed of the sampling
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// cpu (burn-flex), ndarray, or in a build with the feature: vulkan
+    /// cpu (burn-flex), ndarray, or in a build with the feature: wgpu, vulkan, cuda
     #[arg(long, default_value = "cpu")]
     device: String,
 }

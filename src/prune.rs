@@ -75,7 +75,7 @@ pub struct Args {
     /// Tokens that see each other
     #[arg(long, value_name = "N", default_value_t = 512)]
     seq_len: usize,
-    /// cpu (burn-flex), ndarray, or in a build with the feature: vulkan
+    /// cpu (burn-flex), ndarray, or in a build with the feature: wgpu, vulkan, cuda
     #[arg(long, default_value = "cpu")]
     device: String,
     /// Only print the shapes before and after. No weights or data are read and nothing written

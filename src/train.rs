@@ -22,7 +22,7 @@ pub struct Args {
     /// Override a key of the recipe, such as train.lr=3e-4 (may be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// cpu (burn-flex), ndarray, or in a build with the feature: vulkan
+    /// cpu (burn-flex), ndarray, or in a build with the feature: wgpu, vulkan, cuda
     #[arg(long, default_value = "cpu")]
     pub device: String,
     /// The run directory [default: runs/ and the recipe's name]

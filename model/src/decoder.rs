@@ -84,6 +84,12 @@ impl Decoder {
         &self.config
     }
 
+    /// Whether its device has arithmetic of `precision`: some store and convert one that they cannot compute in.
+    pub fn can_compute(&self, precision: Precision) -> bool {
+        let device = self.embed_tokens.weight.val().device();
+        device.supports_dtype(precision.dtype())
+    }
+
     /// The same weights, with products in `compute`: what goes into a product is rounded to it, on
     /// the way back too. Weights, their gradients, the residual stream, norms, softmax, losses
     /// and all sums over positions stay in f32. On the CPU it is for tests: nothing there computes

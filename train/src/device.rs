@@ -5,13 +5,18 @@ use burn::tensor::Device;
 use crate::error::{Error, Result};
 
 /// The names [`device`] accepts. `cpu` is burn-flex, the faster of the two as measured
-/// (`experiments/results/`); `ndarray` is burn-ndarray, deprecated upstream; `vulkan`, in a
-/// build with that feature, is the GPU that wgpu thinks fastest.
+/// (`experiments/results/`); `ndarray` is burn-ndarray, deprecated upstream; in builds with the
+/// features of their names, `wgpu` is the GPU that wgpu thinks fastest, over whatever the system
+/// has, `vulkan` the same over Vulkan, and `cuda` the first NVIDIA GPU.
 pub const DEVICES: &[&str] = &[
     "cpu",
     "ndarray",
+    #[cfg(feature = "wgpu")]
+    "wgpu",
     #[cfg(feature = "vulkan")]
     "vulkan",
+    #[cfg(feature = "cuda")]
+    "cuda",
 ];
 
 /// The device called `name`, without autodiff.
@@ -26,8 +31,12 @@ pub fn device(name: &str) -> Result<Device> {
             reason = "shipped for comparison until upstream removes it"
         )]
         "ndarray" => Ok(Device::ndarray()),
+        #[cfg(feature = "wgpu")]
+        "wgpu" => Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
         #[cfg(feature = "vulkan")]
         "vulkan" => Ok(Device::vulkan(burn::tensor::DeviceKind::DefaultDevice)),
+        #[cfg(feature = "cuda")]
+        "cuda" => Ok(Device::cuda(burn::tensor::DeviceIndex::Default)),
         other => Err(Error::Device {
             name: other.to_owned(),
         }),

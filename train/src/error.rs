@@ -46,6 +46,14 @@ pub enum Error {
         /// What was asked for.
         name: String,
     },
+    /// The device has no arithmetic of the recipe's precision.
+    #[error(
+        "train.precision: this device does not compute in {precision}; use float32, or another --device"
+    )]
+    Precision {
+        /// What the recipe asks for.
+        precision: &'static str,
+    },
     /// The weights could not be asked the tasks of the recipe.
     #[error("[tasks]: {0}")]
     Tasks(#[source] Box<dyn std::error::Error + Send + Sync>),

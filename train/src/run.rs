@@ -221,7 +221,13 @@ fn stored(recipe: &Recipe, directory: &Path, device: &Device) -> Result<(ModelCo
 
 /// `model`, computing and rounding as `recipe` says.
 fn as_used(model: Decoder, recipe: &Recipe) -> Result<Decoder> {
-    let model = model.with_compute(recipe.train.precision);
+    let precision = recipe.train.precision;
+    if !model.can_compute(precision) {
+        return Err(Error::Precision {
+            precision: precision.torch_name(),
+        });
+    }
+    let model = model.with_compute(precision);
     Ok(model.with_fake_quantization(recipe.quantize)?)
 }
 

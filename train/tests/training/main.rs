@@ -261,6 +261,27 @@ fn both_cpu_devices_train_to_the_same_losses() {
     }
 }
 
+/// A software Vulkan stored it, computed nothing in it, and every batch was passed over.
+#[test]
+fn bfloat16_is_refused_where_the_device_does_not_compute_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let device = retort_train::device("ndarray").unwrap();
+    let refused = prepare(
+        recipe(&["train.precision=bfloat16"]),
+        &run,
+        &device,
+        false,
+        &|_| {},
+    );
+    let message = refused.map(drop).unwrap_err().to_string();
+    assert!(
+        message.contains("train.precision") && message.contains("float32"),
+        "{message}"
+    );
+    assert!(!run.exists(), "nothing is begun");
+}
+
 /// Only the adapters are trained; the checkpoint has them merged, and a stopped run goes on from
 /// the base and its adapters to the same bytes.
 #[test]
