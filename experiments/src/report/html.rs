@@ -19,7 +19,7 @@ h1{font-size:1.5rem}h2{font-size:1.1rem;margin:2rem 0 .5rem}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 th,td{padding:.3rem .8rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
 th{color:var(--soft);font-weight:600}th:first-child,td:first-child{text-align:left}
-svg{width:100%;height:auto;color:var(--ink)}
+figure{margin:0;overflow-x:auto}svg{width:100%;min-width:48rem;height:auto;color:var(--ink)}
 footer{color:var(--soft);margin-top:2rem}a{color:inherit}";
 
 /// The whole page.
@@ -59,7 +59,7 @@ pub(super) fn page(
 fn figures(plots: &[Plot]) -> String {
     let figure = |plot: &Plot| {
         let (title, svg) = (plot.title, plot.inline());
-        format!("<h2>{title}</h2>\n<figure style=\"margin:0\">{svg}</figure>\n")
+        format!("<h2>{title}</h2>\n<figure>{svg}</figure>\n")
     };
     plots.iter().map(figure).collect()
 }
