@@ -21,14 +21,8 @@ pub enum Command {
     retort challenge arm --model small.eval.json,small.bench.json --baseline base.eval.json,base.bench.json\n\n\
     The first has the layout of lm-evaluation-harness's results; `retort-edge bench --csv` writes optimum-benchmark's.")]
 pub struct Arm {
-    /// Figures of the model: of `retort eval --json` and `retort-edge bench --json`
-    #[arg(
-        long,
-        required = true,
-        value_delimiter = ',',
-        value_name = "FILE.json,…"
-    )]
-    model: Vec<PathBuf>,
+    #[command(flatten)]
+    of: Model,
     /// The same of what it is compared with
     #[arg(
         long,
@@ -40,9 +34,6 @@ pub struct Arm {
     /// Accuracies between which a task counts from 0 to 1, such as piqa=0.5:0.75 [default: chance, and the baseline's]
     #[arg(long, value_name = "TASK=LOW:HIGH")]
     bounds: Vec<String>,
-    /// The report as JSON
-    #[arg(long)]
-    json: bool,
 }
 
 /// The edge-LLM challenge: accuracy over its seven tasks, time a token, parameters, memory
@@ -53,6 +44,13 @@ pub struct Arm {
     retort challenge edge-llm --model small.eval.json,small.bench.json"
 )]
 pub struct EdgeLlm {
+    #[command(flatten)]
+    of: Model,
+}
+
+/// What is scored, and how it is shown.
+#[derive(clap::Args)]
+struct Model {
     /// Figures of the model: of `retort eval --json` and `retort-edge bench --json`
     #[arg(
         long,
@@ -81,8 +79,8 @@ fn run_arm(args: &Arm) -> anyhow::Result<()> {
         })?;
         bounds.insert(task, between);
     }
-    let report = arm::score(&one(&args.model)?, &one(&args.baseline)?, &bounds)?;
-    if args.json {
+    let report = arm::score(&one(&args.of.model)?, &one(&args.baseline)?, &bounds)?;
+    if args.of.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
         return Ok(());
     }
@@ -134,8 +132,8 @@ fn run_arm(args: &Arm) -> anyhow::Result<()> {
 }
 
 fn run_edge_llm(args: &EdgeLlm) -> anyhow::Result<()> {
-    let report = edge_llm::score(&one(&args.model)?)?;
-    if args.json {
+    let report = edge_llm::score(&one(&args.of.model)?)?;
+    if args.of.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
         return Ok(());
     }

@@ -64,11 +64,6 @@ impl Metric {
 
     /// Whether more of it is better.
     pub fn higher_is_better(self) -> bool {
-        self.is_share()
-    }
-
-    /// Whether it is a share of the items.
-    fn is_share(self) -> bool {
         use Metric::{Acc, AccBytes, AccNorm, ExactMatch, FlexibleMatch};
         matches!(self, Acc | AccNorm | AccBytes | ExactMatch | FlexibleMatch)
     }
@@ -79,10 +74,12 @@ impl Metric {
         let weight: f64 = parts.iter().map(|part| part.1).sum();
         let each = -values.iter().sum::<f64>() / weight;
         let (value, stderr) = match self {
-            _ if self.is_share() => (mean(&values), mean_stderr(&values)),
+            Self::Acc | Self::AccNorm | Self::AccBytes | Self::ExactMatch | Self::FlexibleMatch => {
+                (mean(&values), mean_stderr(&values))
+            }
             Self::Perplexity => ((-mean(&values)).exp(), bootstrap(&values)),
             Self::WordPerplexity | Self::BytePerplexity => (each.exp(), None),
-            _ => (each / std::f64::consts::LN_2, None),
+            Self::BitsPerByte => (each / std::f64::consts::LN_2, None),
         };
         Figure {
             metric: self,

@@ -100,11 +100,10 @@ fn json(path: &Path, rows: Option<&str>, take: &mut Taker<'_>) -> Result<Control
         let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
         let mut whole: Row =
             serde_json::from_slice(text).map_err(|e| wrong(path, "the object".into(), e))?;
-        let found = whole
-            .remove(key)
-            .and_then(|rows| serde_json::to_vec(&rows).ok());
-        let found = found.ok_or_else(|| wrong(path, key.into(), "is not a key of it"))?;
-        return array(path, &found, take);
+        return match whole.remove(key) {
+            Some(Value::Array(rows)) => objects(path, rows, take),
+            _ => Err(wrong(path, key.into(), "is no list in it")),
+        };
     }
     let mut line = Vec::new();
     for number in 1.. {
@@ -134,6 +133,10 @@ fn array(path: &Path, bytes: &[u8], take: &mut Taker<'_>) -> Result<ControlFlow<
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let rows: Vec<Value> =
         serde_json::from_slice(bytes).map_err(|e| wrong(path, "the array".into(), e))?;
+    objects(path, rows, take)
+}
+
+fn objects(path: &Path, rows: Vec<Value>, take: &mut Taker<'_>) -> Result<ControlFlow<()>> {
     for (index, value) in rows.into_iter().enumerate() {
         if take(object(path, || format!("row {index}"), value)?)?.is_break() {
             return Ok(ControlFlow::Break(()));
@@ -335,8 +338,8 @@ mod tests {
         let text = br#"{"note": "x", "examples": [{"q": 1}, {"q": 2}]}"#;
         assert_eq!(rows("object.json", text, None).unwrap()[1]["q"], 2);
         for (bad, says) in [
-            (&br#"{"rows": []}"#[..], "examples: is not a key"),
-            (br#"{"examples": 3}"#, "the array"),
+            (&br#"{"rows": []}"#[..], "examples: is no list in it"),
+            (br#"{"examples": 3}"#, "examples: is no list in it"),
             (b"[", "the object"),
         ] {
             let error = rows("object.json", bad, None).unwrap_err().to_string();

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::error::{Error, Result};
 use super::item::{Gold, Item};
-use super::metrics::{Figure, Metric, Part, pooled_stderr};
+use super::metrics::{Figure, pooled_stderr};
 use super::score::{part, predictions};
 use super::scorer::{Likelihood, Scorer};
 use super::source::Loaded;
@@ -182,11 +182,6 @@ fn evaluation(loaded: &Loaded, items: Vec<ItemResult>, start: Instant) -> Evalua
     }
 }
 
-/// An item's part of a share.
-fn is(right: bool) -> Part {
-    (f64::from(u8::from(right)), 1.0)
-}
-
 fn at(task: &str, item: &Item, error: &Error) -> Error {
     Error::Model(format!("task {task}: item {}: {error}", item.index))
 }
@@ -198,11 +193,9 @@ fn figures(loaded: &Loaded, items: &[ItemResult]) -> (Vec<Figure>, Groups) {
         let metrics = loaded.task.metrics.iter();
         metrics
             .map(|&metric| {
-                let parts = items.iter().map(|item| match (&item.written, metric) {
-                    (Some(written), Metric::FlexibleMatch) => is(written.flexible),
-                    (Some(written), _) => is(written.exact),
-                    _ => part(metric, &item.gold, &item.found),
-                });
+                let parts = items
+                    .iter()
+                    .map(|item| part(metric, &item.gold, &item.found, item.written.as_ref()));
                 metric.figure(&parts.collect::<Vec<_>>())
             })
             .collect()

@@ -1,8 +1,9 @@
-//! What an item's likelihoods are worth: predictions and their parts of the figures.
+//! What an item's likelihoods, or what was written, are worth: predictions and their parts of the figures.
 
 use super::item::Gold;
 use super::metrics::{Metric, Part};
 use super::scorer::Likelihood;
+use super::written::Written;
 
 /// Which choice an item's likelihoods point to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +33,13 @@ pub(super) fn predictions(gold: &Gold, found: &[Likelihood]) -> Option<Predictio
 }
 
 /// What an item adds to the figure of `metric`.
-pub(super) fn part(metric: Metric, gold: &Gold, found: &[Likelihood]) -> Part {
+pub(super) fn part(
+    metric: Metric,
+    gold: &Gold,
+    found: &[Likelihood],
+    written: Option<&Written>,
+) -> Part {
+    let share = |is_right: bool| (f64::from(u8::from(is_right)), 1.0);
     let sum: f64 = found.iter().map(|f| f.log_likelihood).sum();
     match gold {
         Gold::Choice { right, .. } => {
@@ -41,8 +48,7 @@ pub(super) fn part(metric: Metric, gold: &Gold, found: &[Likelihood]) -> Part {
                 Metric::AccBytes => p.by_bytes,
                 _ => p.plain,
             });
-            let is_right = chosen.is_some_and(|choice| right.contains(&choice));
-            (f64::from(u8::from(is_right)), 1.0)
+            share(chosen.is_some_and(|choice| right.contains(&choice)))
         }
         Gold::True(truths) => {
             // Divided by the largest, so that long answers do not all come to nothing.
@@ -55,10 +61,12 @@ pub(super) fn part(metric: Metric, gold: &Gold, found: &[Likelihood]) -> Part {
         }
         Gold::Said => match metric {
             Metric::Perplexity => (sum, 1.0),
-            _ => (f64::from(u8::from(found.iter().all(|f| f.greedy))), 1.0),
+            _ => share(found.iter().all(|f| f.greedy)),
         },
-        // What is written is judged as text, not by likelihoods.
-        Gold::Written(_) => (0.0, 1.0),
+        Gold::Written(_) => match metric {
+            Metric::FlexibleMatch => share(written.is_some_and(|w| w.flexible)),
+            _ => share(written.is_some_and(|w| w.exact)),
+        },
         Gold::Text { words, bytes } => match metric {
             Metric::WordPerplexity => (sum, *words as f64),
             _ => (sum, *bytes as f64),
@@ -104,7 +112,7 @@ mod tests {
         };
         assert_eq!(predictions(&gold, &found), Some(expected));
         let parts =
-            [Metric::Acc, Metric::AccNorm, Metric::AccBytes].map(|m| part(m, &gold, &found));
+            [Metric::Acc, Metric::AccNorm, Metric::AccBytes].map(|m| part(m, &gold, &found, None));
         assert_eq!(parts, [(0.0, 1.0), (1.0, 1.0), (0.0, 1.0)]);
     }
 
@@ -117,7 +125,7 @@ mod tests {
     fn true_choices_share_of_the_probability() {
         let gold = Gold::True(vec![true, false, true]);
         let logs = [0.2f64, 0.5, 0.1].map(|p| p.ln() - 2000.0);
-        let share = part(Metric::Acc, &gold, &found(&logs)).0;
+        let share = part(Metric::Acc, &gold, &found(&logs), None).0;
         assert!((share - 0.3 / 0.8).abs() < 1e-9, "{share}");
     }
 
@@ -128,11 +136,14 @@ mod tests {
             bytes: 11,
         };
         let found = found(&[-2.0, -3.0]);
-        assert_eq!(part(Metric::WordPerplexity, &gold, &found), (-5.0, 3.0));
-        assert_eq!(part(Metric::BitsPerByte, &gold, &found), (-5.0, 11.0));
-        assert_eq!(part(Metric::Acc, &Gold::Said, &found), (0.0, 1.0));
         assert_eq!(
-            part(Metric::Perplexity, &Gold::Said, &found[..1]),
+            part(Metric::WordPerplexity, &gold, &found, None),
+            (-5.0, 3.0)
+        );
+        assert_eq!(part(Metric::BitsPerByte, &gold, &found, None), (-5.0, 11.0));
+        assert_eq!(part(Metric::Acc, &Gold::Said, &found, None), (0.0, 1.0));
+        assert_eq!(
+            part(Metric::Perplexity, &Gold::Said, &found[..1], None),
             (-2.0, 1.0)
         );
     }

@@ -3,8 +3,7 @@
 
 use plotters::prelude::*;
 
-use super::plots::{COLOURS, INK, Plot, SIZE, in_ink};
-use super::series::short;
+use super::plots::{Area, COLOURS, Drawn, INK, Plot, axes, drawing, legend};
 use crate::error::{Error, Result};
 use crate::measured::Measured;
 
@@ -87,7 +86,7 @@ pub(super) fn draw(models: &[Measured]) -> Result<Vec<Plot>> {
         if points.is_empty() {
             continue;
         }
-        let svg = svg(&points, unit).map_err(|e| Error::Plot {
+        let svg = drawing(|root| chart(root, &points, unit)).map_err(|e| Error::Plot {
             name: file,
             reason: e.to_string(),
         })?;
@@ -113,66 +112,34 @@ pub(super) fn front(points: &[Point]) -> Vec<(f64, f64)> {
     front
 }
 
-fn svg(points: &[Point], unit: &str) -> std::result::Result<String, Box<dyn std::error::Error>> {
-    let mut svg = String::new();
-    {
-        let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        let most = points.iter().map(|p| p.cost).fold(0.0, f64::max);
-        let low = points
-            .iter()
-            .map(|p| p.accuracy - p.stderr)
-            .fold(1.0, f64::min);
-        let high = points
-            .iter()
-            .map(|p| p.accuracy + p.stderr)
-            .fold(0.0, f64::max);
-        let room = ((high - low) * 0.15).max(0.005);
-        let (bottom, top) = ((low - room).max(0.0), (high + room).min(1.0));
-        // To the right of the points there is room for their names.
-        let right = most * 1.6;
-        let mut chart = ChartBuilder::on(&root)
-            .margin(12)
-            .margin_right(28)
-            .x_label_area_size(44)
-            .y_label_area_size(72)
-            .build_cartesian_2d(0.0..right, bottom..top)?;
-        let label = ("sans-serif", 15).into_font().color(&INK);
+/// Draws the points and their front.
+fn chart(root: &Area<'_>, points: &[Point], unit: &str) -> Drawn {
+    let most = points.iter().map(|p| p.cost).fold(0.0, f64::max);
+    let ends = |p: &Point| [p.accuracy - p.stderr, p.accuracy + p.stderr];
+    let low = points.iter().map(|p| ends(p)[0]).fold(1.0, f64::min);
+    let high = points.iter().map(|p| ends(p)[1]).fold(0.0, f64::max);
+    let room = ((high - low) * 0.15).max(0.005);
+    let (bottom, top) = ((low - room).max(0.0), (high + room).min(1.0));
+    // To the right of the points there is room for their names.
+    let mut chart = ChartBuilder::on(root)
+        .margin(12)
+        .margin_right(28)
+        .x_label_area_size(44)
+        .y_label_area_size(72)
+        .build_cartesian_2d(0.0..most * 1.6, bottom..top)?;
+    let percent = |y: &f64| format!("{:.1} %", y * 100.0);
+    axes(&mut chart, unit, "mean accuracy", &percent)?;
+    chart.draw_series(LineSeries::new(front(points), INK.mix(0.4).stroke_width(1)))?;
+    for point in points {
+        let (x, colour) = (point.cost, point.colour);
+        let bar = ends(point).map(|y| (x, y));
+        chart.draw_series(LineSeries::new(bar, colour.mix(0.6).stroke_width(1)))?;
         chart
-            .configure_mesh()
-            .x_desc(unit)
-            .y_desc("mean accuracy")
-            .axis_desc_style(label.clone())
-            .label_style(label.clone())
-            .axis_style(INK.mix(0.5))
-            .bold_line_style(INK.mix(0.12))
-            .light_line_style(TRANSPARENT)
-            .x_labels(8)
-            .y_labels(7)
-            .x_label_formatter(&|x| short(*x))
-            .y_label_formatter(&|y| format!("{:.1} %", y * 100.0))
-            .draw()?;
-        chart.draw_series(LineSeries::new(front(points), INK.mix(0.4).stroke_width(1)))?;
-        for point in points {
-            let (x, y, colour) = (point.cost, point.accuracy, point.colour);
-            let ends = [(x, y - point.stderr), (x, y + point.stderr)];
-            chart.draw_series(LineSeries::new(ends, colour.mix(0.6).stroke_width(1)))?;
-            chart
-                .draw_series([Circle::new((x, y), 5, colour.filled())])?
-                .label(&point.name)
-                .legend(move |(x, y)| Circle::new((x + 11, y), 5, colour.filled()));
-        }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperRight)
-            .margin(10)
-            .legend_area_size(30)
-            .label_font(label)
-            .border_style(TRANSPARENT)
-            .background_style(TRANSPARENT)
-            .draw()?;
-        root.present()?;
+            .draw_series([Circle::new((x, point.accuracy), 5, colour.filled())])?
+            .label(&point.name)
+            .legend(move |(x, y)| Circle::new((x + 11, y), 5, colour.filled()));
     }
-    Ok(in_ink(&svg))
+    legend(&mut chart)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
 use super::series::{Points, points, range, short, smooth};
@@ -14,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::metrics::{Record, Run};
 
 /// Width and height in SVG units.
-pub(super) const SIZE: (u32, u32) = (860, 400);
+const SIZE: (u32, u32) = (860, 400);
 /// Stands for the page's ink; no curve has this colour.
 pub(super) const INK: RGBColor = RGBColor(1, 2, 3);
 /// One per run, in turn: Okabe and Ito's, which the colour-blind can tell apart, without the
@@ -27,6 +28,14 @@ pub(super) const COLOURS: [RGBColor; 6] = [
     RGBColor(86, 180, 233),
     RGBColor(230, 159, 0),
 ];
+
+/// Where a plot is drawn.
+pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+/// A plot with its scales.
+pub(super) type Chart<'a, 'b> =
+    ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+/// What drawing comes to.
+pub(super) type Drawn<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// A drawn plot.
 pub(super) struct Plot {
@@ -125,7 +134,7 @@ pub(super) fn draw(runs: &[Run]) -> Result<Vec<Plot>> {
     for (file, title, base, mut curves) in wanted {
         curves.retain(|curve| !curve.points.is_empty());
         if !curves.is_empty() {
-            let svg = svg(&curves, base).map_err(|e| Error::Plot {
+            let svg = drawing(|root| chart(root, &curves, base)).map_err(|e| Error::Plot {
                 name: file,
                 reason: e.to_string(),
             })?;
@@ -187,27 +196,58 @@ fn tasks(runs: &[Run]) -> Vec<Curve> {
     curves
 }
 
-fn svg(curves: &[Curve], base: Base) -> std::result::Result<String, Box<dyn std::error::Error>> {
+/// What `draw` draws as SVG, its ink in the page's colour.
+pub(super) fn drawing(draw: impl FnOnce(&Area<'_>) -> Drawn) -> Drawn<String> {
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        chart(&root, curves, base)?;
+        draw(&root)?;
         root.present()?;
     }
-    Ok(in_ink(&svg))
-}
-
-/// The drawing with its ink in the page's colour.
-pub(super) fn in_ink(svg: &str) -> String {
     let ink = format!("#{:02X}{:02X}{:02X}", INK.0, INK.1, INK.2);
-    svg.replace(&format!("\"{ink}\""), "\"currentColor\"")
+    Ok(svg.replace(&format!("\"{ink}\""), "\"currentColor\""))
 }
 
-fn chart(
-    root: &DrawingArea<SVGBackend<'_>, Shift>,
-    curves: &[Curve],
-    base: Base,
-) -> std::result::Result<(), Box<dyn std::error::Error>> {
+/// Axes and grid: `x`'s name, `y`'s where the plot's title does not say it, and how values of `y` are written.
+pub(super) fn axes(
+    chart: &mut Chart<'_, '_>,
+    x: &str,
+    y: &str,
+    of_y: &dyn Fn(&f64) -> String,
+) -> Drawn {
+    let label = ("sans-serif", 15).into_font().color(&INK);
+    chart
+        .configure_mesh()
+        .x_desc(x)
+        .y_desc(y)
+        .axis_desc_style(label.clone())
+        .label_style(label)
+        .axis_style(INK.mix(0.5))
+        .bold_line_style(INK.mix(0.12))
+        .light_line_style(TRANSPARENT)
+        .x_labels(8)
+        .y_labels(7)
+        .x_label_formatter(&|x| short(*x))
+        .y_label_formatter(of_y)
+        .draw()?;
+    Ok(())
+}
+
+/// The names of what was drawn, in the upper right.
+pub(super) fn legend<'a, 'b: 'a>(chart: &mut Chart<'a, 'b>) -> Drawn {
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
+        .margin(10)
+        .legend_area_size(30)
+        .label_font(("sans-serif", 15).into_font().color(&INK))
+        .border_style(TRANSPARENT)
+        .background_style(TRANSPARENT)
+        .draw()?;
+    Ok(())
+}
+
+fn chart(root: &Area<'_>, curves: &[Curve], base: Base) -> Drawn {
     let last = curves
         .iter()
         .flat_map(|c| &c.points)
@@ -247,20 +287,7 @@ fn chart(
         .x_label_area_size(44)
         .y_label_area_size(64)
         .build_cartesian_2d(0.0..last, bottom..top)?;
-    let label = ("sans-serif", 15).into_font().color(&INK);
-    chart
-        .configure_mesh()
-        .x_desc("tokens")
-        .axis_desc_style(label.clone())
-        .label_style(label.clone())
-        .axis_style(INK.mix(0.5))
-        .bold_line_style(INK.mix(0.12))
-        .light_line_style(TRANSPARENT)
-        .x_labels(8)
-        .y_labels(7)
-        .x_label_formatter(&|x| short(*x))
-        .y_label_formatter(&|y| short(*y))
-        .draw()?;
+    axes(&mut chart, "tokens", "", &|y| short(*y))?;
     for curve in curves {
         let colour = curve.colour;
         // Clipped to the frame: only a faint curve can leave it.
@@ -284,14 +311,5 @@ fn chart(
             chart.draw_series(points.map(|point| Circle::new(point, 4, colour.filled())))?;
         }
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .margin(10)
-        .legend_area_size(30)
-        .label_font(label)
-        .border_style(TRANSPARENT)
-        .background_style(TRANSPARENT)
-        .draw()?;
-    Ok(())
+    legend(&mut chart)
 }
