@@ -13,7 +13,8 @@ use std::time::Instant;
 use retort_data::Batch;
 use retort_model::{Decoder, ModelConfig, RandomInit};
 use retort_train::{
-    CrossEntropy, TrainConfig, device, gradients, learning_rates, optimizer, rules,
+    CrossEntropy, TrainConfig, device, gradients, keep_freed_memory, learning_rates, optimizer,
+    rules,
 };
 
 #[global_allocator]
@@ -27,6 +28,7 @@ fn main() {
         _ => panic!("{usage}"),
     };
     let name = args.get(2).map_or("cpu", String::as_str);
+    keep_freed_memory();
     let device = device(name).expect("a device").autodiff();
     let (vocabulary, width, layers, heads, inner, length, rows) = match shape {
         "small" => (8192, 256, 6, 4, 688, 256, 8),

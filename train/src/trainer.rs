@@ -18,6 +18,7 @@ use crate::evaluate::{Validation, evaluate, target_bytes};
 use crate::examine::Examination;
 use crate::guard::Skip;
 use crate::journal::{Journal, Sample};
+use crate::memory::keep_freed_memory;
 use crate::metrics::{Evaluation, Metrics};
 use crate::objective::Objective;
 use crate::optimizer::{learning_rates, optimizer};
@@ -73,6 +74,7 @@ pub fn train(
     stop: &AtomicBool,
     on_event: &mut dyn FnMut(Event<'_>),
 ) -> Result<Outcome> {
+    keep_freed_memory();
     let mut run = Running::start(prepared, objective)?;
     let mut writer = Writer::default();
     let mut stopped = false;
