@@ -13,10 +13,11 @@ pub fn encoded_len(n: usize) -> usize {
 pub fn encode(values: &[f32]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(encoded_len(values.len()));
     for block in values.chunks(BLOCK) {
-        // Not `max`, which leaves out what is no number.
-        let largest = block
-            .iter()
-            .fold(0f32, |m, x| if x.abs() <= m { m } else { x.abs() });
+        // What is no number must not be hidden by `max`, which leaves it out.
+        let largest = match block.iter().all(|x| x.is_finite()) {
+            true => block.iter().fold(0f32, |m, x| m.max(x.abs())),
+            false => f32::NAN,
+        };
         let scale = largest / 127.0;
         bytes.extend(scale.to_le_bytes());
         let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
