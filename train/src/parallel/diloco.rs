@@ -268,7 +268,9 @@ mod tests {
             }
             let sent: u64 = found.iter().map(|(_, sent)| sent).sum();
             let bytes = if int8 { int8::encoded_len(n) } else { 4 * n };
-            assert_eq!(sent, 4 * bytes as u64);
+            // Slices are of whole blocks here, and equal on the way.
+            let more = sent - 4 * bytes as u64;
+            assert!(more < 2 * 4 * int8::BLOCK as u64, "{more}");
         }
     }
 

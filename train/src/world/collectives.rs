@@ -1,12 +1,18 @@
 //! What the ranks do together, made of messages between two of them.
 //!
 //! In step s of an exchange rank r sends to r + s and hears from r − s, so that every rank sends and receives
-//! all the time and as much as any other. What is added up is added in the ranks' order, whoever's was there first.
+//! all the time. What is added up is added in the ranks' order, whoever's was there first.
+//!
+//! Who has the sum of what may be uneven: one rank owns the largest parameter. What many ranks need or add to is
+//! therefore cut into equal slices, one for each rank, which alone adds up or hands on that one; between slices
+//! and owners a number moves once ([`redistribute`]), where they are not the same rank anyhow.
+
+use std::ops::Range;
 
 use super::link::Link;
 
-/// Numbers of a sum that are on their way at once, from each rank: what bounds the memory of an exchange.
-const CHUNK: usize = 1 << 18;
+/// Bytes of a sum that are on their way at once, from each rank: what bounds the memory of an exchange.
+const CHUNK: usize = 1 << 20;
 
 /// The ranks that this one sends to and hears from, step by step.
 fn steps(link: &dyn Link) -> impl Iterator<Item = (usize, usize)> + use<> {
@@ -37,8 +43,22 @@ pub fn gather(link: &mut dyn Link, mine: Vec<u8>) -> Vec<Vec<u8>> {
     spread(link, mine, sizes)
 }
 
+/// Fewer bytes in all go from each to each without slices.
+const FEW: usize = 1 << 16;
+
 /// See [`World::spread`](super::World::spread).
 pub fn spread(link: &mut dyn Link, mine: Vec<u8>, sizes: Vec<usize>) -> Vec<Vec<u8>> {
+    let bytes = sizes.iter().sum();
+    if bytes < FEW {
+        return directly(link, mine, sizes);
+    }
+    let (owned, slices) = (ranges(&sizes), slices(bytes, sizes.len()));
+    let slice = redistribute(link, &mine, &owned, &slices);
+    let all = directly(link, slice, slices.iter().map(Range::len).collect()).concat();
+    owned.into_iter().map(|range| all[range].to_vec()).collect()
+}
+
+fn directly(link: &mut dyn Link, mine: Vec<u8>, sizes: Vec<usize>) -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> = vec![Vec::new(); sizes.len()];
     for (to, from) in steps(link) {
         let mut theirs = vec![0; sizes[from]];
@@ -47,6 +67,50 @@ pub fn spread(link: &mut dyn Link, mine: Vec<u8>, sizes: Vec<usize>) -> Vec<Vec<
     }
     all[link.rank()] = mine;
     all
+}
+
+/// Neighbouring ranges of `sizes`.
+fn ranges(sizes: &[usize]) -> Vec<Range<usize>> {
+    let mut end = 0;
+    let range = |size: &usize| {
+        end += size;
+        end - size..end
+    };
+    sizes.iter().map(range).collect()
+}
+
+/// `n` in so many ranges of one size, the last ones less; each of whole numbers of four bytes.
+fn slices(n: usize, ranks: usize) -> Vec<Range<usize>> {
+    let size = n.div_ceil(ranks).next_multiple_of(4);
+    let range = |rank: usize| (rank * size).min(n)..((rank + 1) * size).min(n);
+    (0..ranks).map(range).collect()
+}
+
+/// Each rank has the bytes `before` of something and gets those `after`; `held` is what this one has.
+fn redistribute(
+    link: &mut dyn Link,
+    held: &[u8],
+    before: &[Range<usize>],
+    after: &[Range<usize>],
+) -> Vec<u8> {
+    let rank = link.rank();
+    let within = |a: &Range<usize>, b: &Range<usize>, origin: usize| {
+        let (start, end) = (a.start.max(b.start), a.end.min(b.end));
+        match start < end {
+            true => start - origin..end - origin,
+            false => 0..0,
+        }
+    };
+    let (had, gets) = (before[rank].start, after[rank].start);
+    let mut got = vec![0; after[rank].len()];
+    let stays = (&before[rank], &after[rank]);
+    got[within(stays.0, stays.1, gets)].copy_from_slice(&held[within(stays.0, stays.1, had)]);
+    for (to, from) in steps(link) {
+        let out = &held[within(&before[rank], &after[to], had)];
+        let into = &mut got[within(&before[from], &after[rank], gets)];
+        link.exchange(to, out, from, into);
+    }
+    got
 }
 
 /// See [`World::broadcast`](super::World::broadcast).
@@ -115,21 +179,35 @@ pub fn trade(link: &mut dyn Link, mut parts: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
 
 /// See [`World::reduce`](super::World::reduce).
 pub fn reduce(link: &mut dyn Link, parts: Vec<Vec<f32>>) -> Vec<f32> {
+    let sizes: Vec<usize> = parts.iter().map(|part| 4 * part.len()).collect();
+    let flat = parts.concat();
+    let slices = slices(4 * flat.len(), sizes.len());
+    let slice = sum(link, bytemuck::cast_slice(&flat), &slices);
+    let mine = redistribute(link, bytemuck::cast_slice(&slice), &slices, &ranges(&sizes));
+    bytemuck::pod_collect_to_vec(&mine)
+}
+
+/// The sum over the ranks of this rank's slice of their numbers, of which `mine` is this rank's.
+fn sum(link: &mut dyn Link, mine: &[u8], slices: &[Range<usize>]) -> Vec<f32> {
     let rank = link.rank();
-    let most = parts.iter().map(Vec::len).max().unwrap_or(0);
-    let mine = parts[rank].len();
-    let mut sum = Vec::with_capacity(mine);
+    let most = slices.iter().map(Range::len).max().unwrap_or(0);
+    let mut sum = Vec::new();
     for start in (0..most).step_by(CHUNK) {
-        let piece = |n: usize| start.min(n)..(start + CHUNK).min(n);
-        let mut theirs: Vec<Vec<f32>> = vec![Vec::new(); parts.len()];
+        let piece = |rank: usize| {
+            let slice = &slices[rank];
+            let end = slice.end.min(slice.start + start + CHUNK);
+            end.min(slice.start + start)..end
+        };
+        let length = piece(rank).len();
+        let mut theirs: Vec<Vec<u8>> = vec![Vec::new(); slices.len()];
         for (to, from) in steps(link) {
-            theirs[from] = vec![0.0; piece(mine).len()];
-            let out = &parts[to][piece(parts[to].len())];
-            let into = bytemuck::cast_slice_mut(&mut theirs[from]);
-            link.exchange(to, bytemuck::cast_slice(out), from, into);
+            theirs[from] = vec![0; length];
+            link.exchange(to, &mine[piece(to)], from, &mut theirs[from]);
         }
-        theirs[rank] = parts[rank][piece(mine)].to_vec();
-        let mut theirs = theirs.into_iter();
+        theirs[rank] = mine[piece(rank)].to_vec();
+        let mut theirs = theirs
+            .iter()
+            .map(|bytes| bytemuck::pod_collect_to_vec::<u8, f32>(bytes));
         let mut total = theirs.next().unwrap_or_default();
         for more in theirs {
             for (x, y) in total.iter_mut().zip(more) {

@@ -68,6 +68,26 @@ fn sent_bytes_are_counted_once_for_each_that_gets_them() {
         world.sent()
     });
     assert_eq!(sent, [2 * 40; 3]);
+    // The owner of everything neither hears it from all nor tells it to all.
+    let sent = ranks(4, |world| {
+        let n = 120_000;
+        let sum = world
+            .reduce(vec![vec![1.0; n], vec![], vec![], vec![]])
+            .wait();
+        assert_eq!(sum, vec![4.0; if world.leads() { n } else { 0 }]);
+        let reduced = world.sent();
+        let mine = if world.leads() {
+            (0..4 * n).map(|i| i as u8).collect()
+        } else {
+            Vec::new()
+        };
+        let all = world.spread(mine, vec![4 * n, 0, 0, 0]).wait();
+        assert!(all[0].iter().enumerate().all(|(i, x)| *x == i as u8) && all[0].len() == 4 * n);
+        [reduced, world.sent() - reduced]
+    });
+    let slice = 120_000;
+    assert_eq!(sent[0], [3 * slice, 6 * slice]);
+    assert_eq!(sent[1..], [[4 * slice, 3 * slice]; 3]);
     let alone = World::alone();
     alone.meet();
     assert_eq!(alone.sent(), 0);
