@@ -239,8 +239,7 @@ mod tests {
         let (mut exact_w, mut exact_m) = ([1.0f64, -2.0], [0.0f64; 2]);
         for delta in [[0.5, -0.25], [0.125, 1.0], [-0.5, 0.0]] {
             nesterov(&CONFIG, &mut w, &mut m, &delta);
-            for i in 0..2 {
-                let d = f64::from(delta[i]);
+            for (i, d) in delta.into_iter().map(f64::from).enumerate() {
                 exact_m[i] = 0.9 * exact_m[i] + d;
                 exact_w[i] -= 0.7 * (d + 0.9 * exact_m[i]);
                 assert!((f64::from(w[i]) - exact_w[i]).abs() < 1e-6);
