@@ -2,15 +2,16 @@
 //! says, written down once.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
 use retort_distill::cache::{self, Choice, Options};
 use retort_distill::{Distillation, TeacherConfig};
-use retort_train::Recipe;
+use retort_train::{Recipe, World};
 use serde_json::json;
 
-use crate::{progress, stop, train};
+use crate::{progress, ranks, stop, train};
 
 /// Train a student from a recipe that names a teacher
 #[derive(clap::Args)]
@@ -76,13 +77,13 @@ pub struct CacheArgs {
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     match (&args.command, &args.train) {
-        (Some(Command::Cache(args)), _) => write_cache(args),
-        (None, Some(args)) => distill(args),
+        (Some(Command::Cache(args)), _) => ranks::among(|world| write_cache(world, args)),
+        (None, Some(args)) => ranks::among(|world| distill(world, args)),
         (None, None) => bail!("name a recipe: retort distill RECIPE.toml"),
     }
 }
 
-fn distill(args: &train::Args) -> anyhow::Result<()> {
+fn distill(world: &Arc<World>, args: &train::Args) -> anyhow::Result<()> {
     let recipe = Recipe::load(&args.recipe, &args.set)?;
     let config = TeacherConfig::from_table(recipe.teacher.as_ref())?;
     let device = retort_train::device(&args.device)?;
@@ -90,15 +91,18 @@ fn distill(args: &train::Args) -> anyhow::Result<()> {
     let tokenizer = retort_data::Tokenizer::from_file(&recipe.data.tokenizer, None)?;
     let objective = Distillation::open(config, &tokenizer, &device, &recipe)?;
     for line in objective.plan(recipe.train.steps) {
+        if !world.leads() {
+            break;
+        }
         match args.plan && !args.json {
             true => println!("teacher     {line}"),
             false => eprintln!("teacher     {line}"),
         }
     }
-    train::plan_or_go(args, recipe, &objective)
+    train::plan_or_go(world, args, recipe, &objective)
 }
 
-fn write_cache(args: &CacheArgs) -> anyhow::Result<()> {
+fn write_cache(world: &Arc<World>, args: &CacheArgs) -> anyhow::Result<()> {
     let recipe = Recipe::load(&args.recipe, &args.set)?;
     let device = retort_train::device(&args.device)?;
     let choice = match args.samples {
@@ -123,6 +127,9 @@ fn write_cache(args: &CacheArgs) -> anyhow::Result<()> {
     let bar = progress::bar("rows", 0);
     bar.enable_steady_tick(Duration::from_millis(500));
     let show = |p: cache::Progress| {
+        if !world.leads() {
+            return;
+        }
         if bar.length() != Some(p.of) {
             bar.set_length(p.of);
             bar.set_position(p.rows);
@@ -132,8 +139,19 @@ fn write_cache(args: &CacheArgs) -> anyhow::Result<()> {
         let rate = p.positions as f64 / bar.elapsed().as_secs_f64();
         bar.set_message(format!("{rate:.0} tokens/s"));
     };
-    let written = cache::write(&recipe, &args.out, options, &device, stop::flag(), &show)?;
+    let written = cache::write(
+        world,
+        &recipe,
+        &args.out,
+        options,
+        &device,
+        stop::flag(),
+        &show,
+    )?;
     bar.finish_and_clear();
+    if !world.leads() {
+        return Ok(());
+    }
     let tokens_per_second = written.positions as f64 / written.seconds.max(1e-9);
     if args.json {
         let figures = json!({

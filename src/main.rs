@@ -15,6 +15,7 @@ mod plan;
 mod progress;
 mod prune;
 mod questions;
+mod ranks;
 mod report;
 mod stop;
 mod tokenizer;

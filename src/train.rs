@@ -1,20 +1,23 @@
 //! `retort train`, and what `retort distill` shares with it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::bail;
-use retort_train::{CrossEntropy, Objective, Outcome, Prepared, Recipe};
+use retort_train::{CrossEntropy, Objective, Outcome, Prepared, Recipe, World};
 
 use crate::plan;
 use crate::progress::{self, Training};
 use crate::questions::Questions;
+use crate::ranks;
 use crate::stop;
 
 /// Train a model from a recipe
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  retort train experiments/recipes/web-4m.toml --set train.steps=500 --run runs/try\n\n\
-    Ctrl-C stops with a checkpoint; the same command with --resume goes on from it."
+    Ctrl-C stops with a checkpoint; the same command with --resume goes on from it.\n\n\
+    In a build with the feature mpi, several processes train one model: mpirun -n 4 retort train RECIPE.toml"
 )]
 pub struct Args {
     /// The recipe
@@ -48,13 +51,21 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             args.recipe.display()
         );
     }
-    plan_or_go(args, recipe, &CrossEntropy)
+    ranks::among(|world| plan_or_go(world, args, recipe, &CrossEntropy))
 }
 
 /// Prints the plan of `recipe` if that is all that is asked for, else runs it.
-pub fn plan_or_go(args: &Args, recipe: Recipe, objective: &dyn Objective) -> anyhow::Result<()> {
+pub fn plan_or_go(
+    world: &Arc<World>,
+    args: &Args,
+    recipe: Recipe,
+    objective: &dyn Objective,
+) -> anyhow::Result<()> {
     if !args.plan {
-        return go(prepare(args, recipe)?, objective);
+        return go(prepare(world, args, recipe)?, objective);
+    }
+    if !world.leads() {
+        return Ok(());
     }
     let device = retort_train::device(&args.device)?;
     let plan = retort_train::plan(&recipe, &device, objective)?;
@@ -66,7 +77,7 @@ pub fn plan_or_go(args: &Args, recipe: Recipe, objective: &dyn Objective) -> any
 }
 
 /// Reads the data and opens the run directory, with a bar.
-fn prepare(args: &Args, recipe: Recipe) -> anyhow::Result<Prepared> {
+fn prepare(world: &Arc<World>, args: &Args, recipe: Recipe) -> anyhow::Result<Prepared> {
     let run = match &args.run {
         Some(run) => run.clone(),
         None => Path::new("runs").join(args.recipe.file_stem().unwrap_or("run".as_ref())),
@@ -74,8 +85,15 @@ fn prepare(args: &Args, recipe: Recipe) -> anyhow::Result<Prepared> {
     let device = retort_train::device(&args.device)?;
     let (bar, show) = progress::documents();
     // What is asked is looked for first: a missing file would come up hours later.
-    let examiner = recipe.tasks.as_ref().map(Questions::load).transpose()?;
-    let mut prepared = retort_train::prepare(recipe, &run, &device, args.resume, &show)?;
+    let tasks = recipe.tasks.as_ref().filter(|_| world.leads());
+    let examiner = tasks.map(Questions::load).transpose()?;
+    let show = |progress| {
+        if world.leads() {
+            show(progress);
+        }
+    };
+    let mut prepared =
+        retort_train::prepare_among(world.clone(), recipe, &run, &device, args.resume, &show)?;
     prepared.examiner = examiner.map(|questions| Box::new(questions) as _);
     bar.finish_and_clear();
     Ok(prepared)
@@ -83,6 +101,10 @@ fn prepare(args: &Args, recipe: Recipe) -> anyhow::Result<Prepared> {
 
 /// Runs the loop with a bar and says how it ended.
 fn go(prepared: Prepared, objective: &dyn Objective) -> anyhow::Result<()> {
+    if !prepared.world.leads() {
+        retort_train::train(prepared, objective, stop::flag(), &mut |_| {})?;
+        return Ok(());
+    }
     let plan = prepared.plan(objective)?;
     eprintln!("{}", plan::text(&plan));
     eprintln!(
@@ -90,6 +112,9 @@ fn go(prepared: Prepared, objective: &dyn Objective) -> anyhow::Result<()> {
         prepared.data.validation().len(),
         prepared.run.display()
     );
+    if prepared.world.size() > 1 {
+        eprintln!("{} ranks", prepared.world.size());
+    }
     if prepared.first_step() > 0 {
         eprintln!("going on after step {}", prepared.first_step());
     }

@@ -93,6 +93,24 @@ fn every_command_has_an_example_in_its_help() {
     }
 }
 
+/// Each would train by itself, into one directory.
+#[cfg(not(feature = "mpi"))]
+#[test]
+fn several_processes_need_a_build_with_mpi() {
+    let dir = workplace();
+    let output = assert_cmd::Command::cargo_bin("retort")
+        .unwrap()
+        .args(["train", "recipe.toml", "--run", "run"])
+        .env("OMPI_COMM_WORLD_SIZE", "2")
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(stderr.contains("--features mpi"), "{stderr}");
+    assert!(!dir.path().join("run").exists());
+}
+
 #[test]
 fn the_line_from_shards_to_gguf_works_command_by_command() {
     let dir = workplace();

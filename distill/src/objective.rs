@@ -69,8 +69,9 @@ impl Distillation {
         };
         let on_policy = config.on_policy.map(|table| {
             let vocabulary = teacher.as_teach().vocabulary();
-            let seq_len = recipe.data.seq_len;
-            OnPolicy::new(table, recipe.seed, seq_len, tokenizer, vocabulary)
+            let t = &recipe.train;
+            let shape = (t.batch_size * t.accumulate, recipe.data.seq_len);
+            OnPolicy::new(table, recipe.seed, shape, tokenizer, vocabulary)
         });
         Ok(Self {
             on_policy: on_policy.transpose()?,

@@ -94,6 +94,8 @@ struct Counted {
 pub struct OnPolicy {
     config: OnPolicyConfig,
     seed: u64,
+    /// Rows of a step, of all ranks.
+    rows: u64,
     /// Ids that may be drawn.
     vocabulary: usize,
     /// Ends a document.
@@ -102,7 +104,7 @@ pub struct OnPolicy {
 }
 
 impl OnPolicy {
-    /// The steps of `config` in a run with `seed`, rows of `seq_len` ids and `tokenizer`, whose
+    /// The steps of `config` in a run with `seed`, steps of `rows` rows of `seq_len` ids and `tokenizer`, whose
     /// teacher knows ids below `vocabulary`.
     ///
     /// # Errors
@@ -110,7 +112,7 @@ impl OnPolicy {
     pub fn new(
         config: OnPolicyConfig,
         seed: u64,
-        seq_len: usize,
+        (rows, seq_len): (usize, usize),
         tokenizer: &Tokenizer,
         vocabulary: usize,
     ) -> Result<Self> {
@@ -118,6 +120,7 @@ impl OnPolicy {
         Ok(Self {
             config,
             seed,
+            rows: rows.max(1) as u64,
             vocabulary: tokenizer.vocab_size().min(vocabulary),
             end: tokenizer.eot(),
             counted: Mutex::default(),
@@ -160,12 +163,12 @@ impl OnPolicy {
     /// The rows of `batches` as `model` goes on with them in the update after `step` others.
     pub fn batches(&self, model: &Decoder, batches: &[&Batch], step: u64) -> Vec<Batch> {
         let model = model.valid();
-        let mut row = 0;
         let each = batches.iter().map(|batch| {
-            let seeds = (row..row + batch.rows as u64).map(|row| self.random(step, row));
+            // A row's place in its step, whichever rank has it.
+            let first = batch.first_row.unwrap_or_default() % self.rows;
+            let seeds = (first..first + batch.rows as u64).map(|row| self.random(step, row));
             let samplers = seeds.map(|seed| Sampler::new(self.config.sampling(seed)));
             let samplers = samplers.collect();
-            row += batch.rows as u64;
             self.batch(&model, batch, samplers)
         });
         each.collect()

@@ -2,11 +2,13 @@
 //! tokenizer) with the trainer's state beside it (`optimizer.bpk`, `state.json`, `latent.safetensors` where
 //! weights are rounded before they are used, and `beside.safetensors` where an objective trains
 //! matrices beside the model) and, where weights are averaged, the average as
-//! another such directory, `ema/`.
+//! another such directory, `ema/`. It does not say how many ranks trained, but for `diloco/`.
 //!
 //! Written aside, synced, renamed; `state.json` is written last and marks completeness,
 //! so a directory without it is not a checkpoint. [`Writer`] does it beside the training.
 
+mod apart;
+pub mod moments;
 mod writer;
 
 use std::fs;
@@ -22,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::guard::Guard;
+pub use apart::{Apart, ApartState};
 pub use writer::Writer;
 
 /// The average of the weights within a checkpoint.
@@ -46,6 +49,9 @@ pub struct State {
     /// The file of the optimizer's state beside this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub optimizer: Option<Digest>,
+    /// What ranks that train apart have each of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apart: Option<ApartState>,
     /// The next batch, and the data that it is of.
     pub cursor: Cursor,
 }
@@ -78,6 +84,19 @@ impl Digest {
             digest.bytes += n as u64;
             digest.crc32c = crc32c::crc32c_append(digest.crc32c, &part[..n]);
         }
+    }
+
+    /// Whether the file at `path` is still what was written. A damaged one may still be read, with moments missing
+    /// or wrong.
+    fn check(&self, path: &Path) -> Result<()> {
+        if Self::of(path)? == *self {
+            return Ok(());
+        }
+        Err(Error::invalid(
+            path,
+            "is damaged (it is not the file that state.json speaks of): remove this checkpoint's directory to \
+             go on from the one before",
+        ))
     }
 }
 
@@ -144,6 +163,8 @@ pub struct Contents {
     pub adapters: Option<(LoraConfig, PathBuf)>,
     pub tokenizer: Arc<Tokenizer>,
     pub optimizer: ModuleOptimizer,
+    /// Of ranks that train apart.
+    pub apart: Option<Apart>,
     pub state: State,
 }
 
@@ -162,8 +183,8 @@ pub struct Keep {
 /// [`Error::Checkpoint`]: a file cannot be written. What was there before is as it was.
 pub fn save(run: &Path, contents: &Contents, keep: Keep) -> Result<PathBuf> {
     let parent = run.join("checkpoints");
-    let name = format!("step-{}", contents.state.step);
-    let (aside, path) = (parent.join(format!(".{name}.tmp")), parent.join(name));
+    let step = contents.state.step;
+    let (aside, path) = (parent.join(format!(".step-{step}.tmp")), path(run, step));
     if path.join("state.json").exists() {
         return Ok(path);
     }
@@ -200,8 +221,11 @@ fn write(aside: &Path, contents: &Contents) -> Result<()> {
         .optimizer
         .save(&optimizer)
         .map_err(|e| Error::invalid(&optimizer, format!("cannot be written: {e}")))?;
+    let apart = contents.apart.as_ref().map(|apart| apart.write(aside));
+    let apart = apart.transpose()?;
     files::sync_all(aside)?;
     let state = State {
+        apart,
         optimizer: Some(Digest::of(&optimizer)?),
         ..contents.state.clone()
     };
@@ -255,6 +279,11 @@ fn remove_incomplete(directory: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Where a checkpoint of `run` after `step` steps is.
+pub fn path(run: &Path, step: u64) -> PathBuf {
+    run.join("checkpoints").join(format!("step-{step}"))
+}
+
 /// Reads `checkpoint`'s state.
 pub fn load_state(checkpoint: &Path) -> Result<State> {
     let path = checkpoint.join("state.json");
@@ -272,15 +301,8 @@ pub fn load_optimizer(
     optimizer: ModuleOptimizer,
 ) -> Result<ModuleOptimizer> {
     let path = checkpoint.join("optimizer.bpk");
-    // A damaged file may still be read, with moments missing or wrong.
-    if let Some(written) = state.optimizer
-        && Digest::of(&path)? != written
-    {
-        return Err(Error::invalid(
-            &path,
-            "is damaged (it is not the file that state.json speaks of): remove this checkpoint's directory to \
-             go on from the one before",
-        ));
+    if let Some(written) = state.optimizer {
+        written.check(&path)?;
     }
     optimizer
         .load(&path)

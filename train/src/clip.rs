@@ -83,28 +83,26 @@ pub fn clip(
     factor: f64,
     max_norm: f64,
 ) -> (GradientsParams, f64) {
-    let mut squares = SumSquares {
-        grads: &grads,
-        sums: Vec::new(),
-    };
-    model.visit(&mut squares);
-    // One transfer for all of them.
-    let sums: Vec<f32> = match squares.sums.is_empty() {
-        true => Vec::new(),
-        false => Tensor::cat(squares.sums, 0)
-            .into_data()
-            .iter::<f32>()
-            .collect(),
-    };
-    let total: f64 = sums.iter().copied().map(f64::from).sum();
+    let total: f64 = squares(model, &grads).into_iter().map(f64::from).sum();
     let norm = total.sqrt() * factor;
+    (clip_to(model, grads, factor, (norm, max_norm)), norm)
+}
+
+/// Scales all gradients by `factor` and by `max_norm / norm` where `norm`, that of all gradients
+/// after the scaling, exceeds `max_norm` (0: never).
+pub(crate) fn clip_to(
+    model: &Decoder,
+    grads: GradientsParams,
+    factor: f64,
+    (norm, max_norm): (f64, f64),
+) -> GradientsParams {
     let clip = if max_norm > 0.0 && norm > max_norm {
         max_norm / norm
     } else {
         1.0
     };
     if factor * clip == 1.0 {
-        return (grads, norm);
+        return grads;
     }
     let mut scale = Scale {
         from: grads,
@@ -112,7 +110,24 @@ pub fn clip(
         factor: factor * clip,
     };
     model.visit(&mut scale);
-    (scale.to, norm)
+    scale.to
+}
+
+/// The sum of squares of each gradient, in the order of `model`'s parameters.
+pub(crate) fn squares(model: &Decoder, grads: &GradientsParams) -> Vec<f32> {
+    let mut squares = SumSquares {
+        grads,
+        sums: Vec::new(),
+    };
+    model.visit(&mut squares);
+    // One transfer for all of them.
+    match squares.sums.is_empty() {
+        true => Vec::new(),
+        false => Tensor::cat(squares.sums, 0)
+            .into_data()
+            .iter::<f32>()
+            .collect(),
+    }
 }
 
 struct SumSquares<'a> {

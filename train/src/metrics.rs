@@ -30,6 +30,9 @@ pub struct Metrics {
     pub seconds: f64,
     /// Seconds of this step that were spent waiting for data.
     pub data_seconds: f64,
+    /// Bytes that all ranks together sent since the step before, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent_bytes: Option<u64>,
     /// The objective's named parts.
     #[serde(flatten)]
     pub parts: Map<String, Value>,

@@ -21,9 +21,11 @@ use crate::groups::{self, Rule};
 use crate::guard::Guard;
 use crate::objective::Objective;
 use crate::optimizer::optimizer;
+use crate::parallel::{self, Claims};
 use crate::pass::with_beside;
 use crate::plan::{Plan, available_memory};
 use crate::recipe::{ModelSection, Recipe};
+use crate::world::World;
 use same::check_same;
 
 /// A run about to start or go on.
@@ -42,6 +44,8 @@ pub struct Prepared {
     pub config: ModelConfig,
     /// Who asks the weights `[tasks]`; nobody does where there is none.
     pub examiner: Option<Box<dyn Examiner>>,
+    /// The ranks that run it.
+    pub world: Arc<World>,
     pub(crate) model: Decoder,
     /// The average of the weights, without autodiff.
     pub(crate) ema: Option<Decoder>,
@@ -122,16 +126,33 @@ pub fn prepare(
     resume: bool,
     progress: &dyn Fn(Progress),
 ) -> Result<Prepared> {
-    let started = run.join("recipe.toml").exists();
+    prepare_among(World::alone(), recipe, run, device, resume, progress)
+}
+
+/// The same among the ranks of `world`. Only rank 0 looks at the run directory; what is in a checkpoint the others
+/// have from it.
+///
+/// # Errors
+/// As [`prepare`]; [`Error::World`]: a step's rows cannot be shared, or the ranks do not do the same.
+pub fn prepare_among(
+    world: Arc<World>,
+    recipe: Recipe,
+    run: &Path,
+    device: &Device,
+    resume: bool,
+    progress: &dyn Fn(Progress),
+) -> Result<Prepared> {
+    let started = world.leads() && run.join("recipe.toml").exists();
     if started && !resume {
         return Err(Error::invalid(
             run,
             "already holds a run: pass --resume to go on with it, or another --run directory",
         ));
     }
+    parallel::share(&recipe.train, world.size())?;
     let device = device.clone().autodiff();
     let tokenizer = Arc::new(Tokenizer::from_file(&recipe.data.tokenizer, None)?);
-    let checkpoint = if resume {
+    let checkpoint = if resume && world.leads() {
         checkpoint::latest(run)?
     } else {
         None
@@ -150,16 +171,25 @@ pub fn prepare(
         .as_deref()
         .map(checkpoint::load_state)
         .transpose()?;
+    let state = told(&world, state)?;
     let cursor = state.as_ref().map(|state| &state.cursor);
+    // One after the other: what rank 0 has fetched or found is there for the others on its machine.
+    if !world.leads() {
+        world.meet();
+    }
     let data = Data::open(&recipe.data, &tokenizer, Some(run), cursor, progress)?;
+    if world.leads() {
+        world.meet();
+    }
     let mut optimizer = optimizer(&recipe.train, &rules);
     if let (Some(checkpoint), Some(state)) = (&checkpoint, &state) {
         optimizer = checkpoint::load_optimizer(checkpoint, state, optimizer)?;
     }
     let ema = match (&checkpoint, recipe.train.ema_decay > 0.0) {
-        (_, false) => None,
-        (None, true) => Some(model.valid()),
-        (Some(checkpoint), true) => Some(averaged(&recipe, &checkpoint.join(EMA), &device)?),
+        // It is rank 0 that evaluates and saves it.
+        (_, on) if !on || !world.leads() => None,
+        (None, _) => Some(model.valid()),
+        (Some(checkpoint), _) => Some(averaged(&recipe, &checkpoint.join(EMA), &device)?),
     };
     let state = state.unwrap_or_else(|| State {
         step: 0,
@@ -168,10 +198,16 @@ pub fn prepare(
         guard: Guard::default(),
         validation_loss: None,
         optimizer: None,
+        apart: None,
         cursor: data.start(),
     });
-    fs::create_dir_all(run).map_err(Error::io(run))?;
-    files::write_atomic(&run.join("recipe.toml"), recipe.to_toml().as_bytes())?;
+    if world.size() > 1 {
+        agree(&world, &recipe, &data, &state, &model)?;
+    }
+    if world.leads() {
+        fs::create_dir_all(run).map_err(Error::io(run))?;
+        files::write_atomic(&run.join("recipe.toml"), recipe.to_toml().as_bytes())?;
+    }
     Ok(Prepared {
         recipe,
         run: run.to_owned(),
@@ -180,12 +216,43 @@ pub fn prepare(
         data,
         config,
         examiner: None,
+        world,
         model,
         ema,
         rules,
         optimizer,
         state,
     })
+}
+
+/// What rank 0 found in a checkpoint, on all ranks.
+fn told(world: &World, state: Option<State>) -> Result<Option<State>> {
+    if world.size() == 1 {
+        return Ok(state);
+    }
+    let text = serde_json::to_vec(&state).expect("the state serializes");
+    serde_json::from_slice(&world.broadcast(text))
+        .map_err(|e| Error::World(format!("rank 0's checkpoint is not understood: {e}")))
+}
+
+/// Whether all ranks are about to do the same.
+fn agree(
+    world: &World,
+    recipe: &Recipe,
+    data: &Data,
+    state: &State,
+    model: &Decoder,
+) -> Result<()> {
+    let start = serde_json::to_string(&data.start()).expect("a cursor serializes");
+    let mut claims = Claims::new()?
+        .text("recipe", &recipe.to_toml())
+        .text("data", &start)
+        .number("step", state.step);
+    if state.step == 0 {
+        // Afterwards the others have them from rank 0.
+        claims = claims.number("weights", u64::from(parallel::checksum(model)));
+    }
+    claims.agree(world)
 }
 
 /// The model that `recipe` starts with, or `checkpoint`'s.

@@ -22,10 +22,11 @@ use crate::memory::keep_freed_memory;
 use crate::metrics::{Evaluation, Metrics};
 use crate::objective::Objective;
 use crate::optimizer::{learning_rates, optimizer};
+use crate::parallel::{Ranks, share};
 use crate::pass::with_beside;
 use crate::run::Prepared;
 use crate::schedule::learning_rate;
-use crate::step::gradients;
+use crate::step::gradients_of_all;
 
 /// What the loop tells whoever shows progress.
 #[derive(Debug)]
@@ -79,12 +80,19 @@ pub fn train(
     let mut writer = Writer::default();
     let mut stopped = false;
     let steps = run.prepared.recipe.train.steps;
+    let leads = run.prepared.world.leads();
+    // The last step after which all ranks had the same weights.
+    let mut before = run.prepared.state.step;
     while run.prepared.state.step < steps && !stopped {
-        run = run.step(objective, on_event)?;
+        run = run.step(objective, stop, on_event)?;
+        let Some(stop) = run.met else {
+            continue;
+        };
         let step = run.prepared.state.step;
-        stopped = stop.load(Ordering::Relaxed) && step < steps;
+        stopped = stop && step < steps;
         let t = &run.prepared.recipe.train;
         let last = step == steps;
+        let due = |step: u64, every: u64| every > 0 && step / every > before / every;
         let tasks = run.prepared.recipe.tasks.as_ref();
         let examination = tasks.is_some_and(|tasks| due(step, tasks.every) || last);
         let (evaluation, sampling, saving) = (
@@ -92,25 +100,30 @@ pub fn train(
             due(step, t.sample_every),
             due(step, t.checkpoint_every) || last || stopped,
         );
-        if evaluation {
+        before = step;
+        // The others wait in what all do next.
+        if evaluation && leads {
             run.evaluate(on_event)?;
         }
-        if examination {
+        if examination && leads {
             run.examine(on_event)?;
         }
-        if sampling {
+        if sampling && leads {
             run.sample(on_event)?;
         }
         let mut complete = writer.poll()?;
         if saving {
-            run.journal.sync()?;
-            let t = &run.prepared.recipe.train;
-            let keep = Keep {
-                newest: t.keep_checkpoints,
-                best: t.keep_best,
-            };
-            let before = writer.start(&run.prepared.run, run.contents(), keep)?;
-            complete = complete.or(before);
+            let contents = run.contents()?;
+            if let Some(journal) = &run.journal {
+                journal.sync()?;
+                let t = &run.prepared.recipe.train;
+                let keep = Keep {
+                    newest: t.keep_checkpoints,
+                    best: t.keep_best,
+                };
+                let before = writer.start(&run.prepared.run, contents, keep)?;
+                complete = complete.or(before);
+            }
         }
         if let Some(path) = complete {
             on_event(Event::Checkpoint(&path));
@@ -120,9 +133,12 @@ pub fn train(
         on_event(Event::Checkpoint(&path));
     }
     let directory = &run.prepared.run;
-    let checkpoint = checkpoint::latest(directory)?
-        .ok_or_else(|| Error::invalid(directory, "holds no checkpoint after training"))?;
-    if run.last.is_none() && !stopped {
+    let checkpoint = match leads {
+        true => checkpoint::latest(directory)?
+            .ok_or_else(|| Error::invalid(directory, "holds no checkpoint after training"))?,
+        false => checkpoint::path(directory, run.prepared.state.step),
+    };
+    if run.last.is_none() && !stopped && leads {
         run.last = run.validate();
     }
     let state = run.prepared.state;
@@ -140,8 +156,16 @@ pub fn train(
 /// A run under way.
 struct Running {
     prepared: Prepared,
+    ranks: Ranks,
     loader: Loader,
-    journal: Journal,
+    /// Forward passes of a step on this rank.
+    passes: usize,
+    /// Only rank 0 has it.
+    journal: Option<Journal>,
+    /// Whether any rank was asked to stop; nothing after a step after which the ranks did not meet.
+    met: Option<bool>,
+    /// Bytes that this rank had sent when the ranks last said so.
+    sent: u64,
     /// Bytes of text in the validation rows' targets.
     validation_bytes: u64,
     /// The last evaluation.
@@ -151,17 +175,39 @@ struct Running {
 impl Running {
     fn start(mut prepared: Prepared, objective: &dyn Objective) -> Result<Self> {
         let begun = match prepared.state.step {
+            _ if !prepared.world.leads() => None,
             0 => None,
             _ => checkpoint::latest(&prepared.run)?,
         };
         let seed = prepared.recipe.seed;
-        prepared.model = with_beside(prepared.model, objective, begun.as_deref(), seed)?;
-        let batch_size = prepared.recipe.train.batch_size;
-        let cursor = Some(&prepared.state.cursor);
-        let batches = prepared.data.batches(batch_size, Rank::default(), cursor)?;
+        let beside = with_beside(prepared.model, objective, begun.as_deref(), seed)?;
+        let t = &prepared.recipe.train;
+        let world = prepared.world.clone();
+        let (ranks, model, optimizer) = Ranks::start(
+            &world,
+            (t, &prepared.rules),
+            begun.as_deref(),
+            &mut prepared.state,
+            beside,
+            prepared.optimizer,
+        )?;
+        (prepared.model, prepared.optimizer) = (model, optimizer);
+        let (rows, passes) = share(t, world.size())?;
+        let rank = Rank {
+            index: world.rank(),
+            count: world.size(),
+        };
+        let batches = prepared
+            .data
+            .batches(rows, rank, Some(&prepared.state.cursor))?;
+        let journal = || Journal::open(&prepared.run, prepared.state.step);
         Ok(Self {
-            journal: Journal::open(&prepared.run, prepared.state.step)?,
+            ranks,
+            passes,
+            journal: world.leads().then(journal).transpose()?,
             loader: Loader::start(batches)?,
+            met: None,
+            sent: world.sent(),
             validation_bytes: target_bytes(prepared.data.validation(), &prepared.tokenizer),
             last: None,
             prepared,
@@ -172,6 +218,7 @@ impl Running {
     fn step(
         mut self,
         objective: &dyn Objective,
+        stop: &AtomicBool,
         on_event: &mut dyn FnMut(Event<'_>),
     ) -> Result<Self> {
         let start = Instant::now();
@@ -179,7 +226,7 @@ impl Running {
         // nobody else holds its tensors.
         let mut p = self.prepared;
         let t = &p.recipe.train;
-        let loaded = load(&mut self.loader, t.accumulate)?;
+        let loaded = load(&mut self.loader, self.passes)?;
         let batches: Vec<&Batch> = loaded.iter().map(|l| &l.batch).collect();
         let now = (&batches[..], p.state.step);
         let turn = objective.turn(p.state.step);
@@ -187,13 +234,17 @@ impl Running {
             p.optimizer = optimizer(t, &p.rules);
             p.state.guard.forget();
         }
-        let found = gradients(&p.model, objective, now, t, &p.device)?;
+        let ranks = self.ranks.synchronous();
+        let found = gradients_of_all(&p.model, objective, now, t, &p.device, ranks)?;
         let (step, loss, grad_norm) = (p.state.step + 1, found.loss, found.norm);
         let lr = learning_rate(t, step) * turn.lr_scale;
         let skip = p.state.guard.judge(t, loss, grad_norm);
         if skip.is_none() {
             let rates = learning_rates(lr, &p.rules);
             p.model = p.optimizer.step(rates, p.model, found.grads);
+            if let Some(ranks) = ranks {
+                p.model = ranks.share(p.model, &found.updated);
+            }
             p.ema = p
                 .ema
                 .take()
@@ -208,30 +259,68 @@ impl Running {
         }
         p.device.sync().map_err(|e| Error::invalid(&p.run, e))?;
 
-        let elapsed = start.elapsed().as_secs_f64();
-        let state = &mut p.state;
-        state.step = step;
-        state.tokens += found.tokens;
-        state.seconds += elapsed;
-        state.validation_loss = None;
-        state.cursor = loaded[loaded.len() - 1].cursor.clone();
-        let metrics = Metrics {
+        let mut metrics = Metrics {
             step,
-            tokens: state.tokens,
+            tokens: p.state.tokens + found.tokens,
             loss,
             lr,
             grad_norm,
-            skipped: state.guard.skipped,
-            tokens_per_second: found.tokens as f64 / elapsed,
-            seconds: state.seconds,
+            skipped: p.state.guard.skipped,
+            tokens_per_second: 0.0,
+            seconds: 0.0,
             data_seconds: loaded.iter().map(|l| l.waited.as_secs_f64()).sum(),
+            sent_bytes: None,
             parts: found.parts,
         };
-        self.journal.step(&metrics)?;
-        if let Some(skip) = skip {
-            on_event(Event::Skipped(step, skip));
+        p.state.step = step;
+        p.state.validation_loss = None;
+        p.state.cursor = loaded[loaded.len() - 1].cursor.clone();
+        let mut apart = false;
+        if let Ranks::Apart(ranks) = &mut self.ranks {
+            match ranks.meet_after(step, step == t.steps) {
+                true => p.model = ranks.meet(p.model),
+                false => apart = true,
+            }
         }
-        on_event(Event::Step(&metrics));
+        self.met = (!apart).then(|| stop.load(Ordering::Relaxed));
+        if p.world.size() > 1 && !apart {
+            let (sent, asked) = (p.world.sent(), self.met == Some(true));
+            let mine = [f64::from(u8::from(asked)), (sent - self.sent) as f64];
+            let all = p.world.gather_numbers(&mine);
+            self.sent = sent;
+            self.met = Some(all.iter().any(|each| each[0] > 0.0));
+            metrics.sent_bytes = Some(all.iter().map(|each| each[1] as u64).sum());
+        }
+        let elapsed = start.elapsed().as_secs_f64();
+        p.state.seconds += elapsed;
+        metrics.seconds = p.state.seconds;
+        metrics.tokens_per_second = found.tokens as f64 / elapsed;
+        let (shown, lines) = match &mut self.ranks {
+            Ranks::Apart(ranks) => {
+                let shown = ranks.note(metrics, found.tokens);
+                (
+                    shown,
+                    if apart {
+                        Vec::new()
+                    } else {
+                        ranks.together(p.state.tokens)
+                    },
+                )
+            }
+            _ => (metrics.clone(), vec![metrics]),
+        };
+        p.state.tokens = lines.last().map_or(p.state.tokens, |line| line.tokens);
+        for line in &lines {
+            if let Some(journal) = &mut self.journal {
+                journal.step(line)?;
+            }
+        }
+        if p.world.leads() {
+            if let Some(skip) = skip {
+                on_event(Event::Skipped(step, skip));
+            }
+            on_event(Event::Step(&shown));
+        }
         self.prepared = p;
         Ok(self)
     }
@@ -263,7 +352,9 @@ impl Running {
         self.last = self.validate();
         if let Some(evaluation) = &self.last {
             self.prepared.state.validation_loss = Some(evaluation.validation_loss);
-            self.journal.evaluation(evaluation)?;
+            if let Some(journal) = &mut self.journal {
+                journal.evaluation(evaluation)?;
+            }
             on_event(Event::Evaluated(evaluation));
         }
         Ok(())
@@ -283,7 +374,9 @@ impl Running {
             tasks: found.map_err(Error::Tasks)?,
             tasks_seconds: start.elapsed().as_secs_f64(),
         };
-        self.journal.examination(&examination)?;
+        if let Some(journal) = &mut self.journal {
+            journal.examination(&examination)?;
+        }
         on_event(Event::Examined(&examination));
         Ok(())
     }
@@ -321,33 +414,36 @@ impl Running {
                 prompt: prompt.clone(),
                 text: p.tokenizer.decode(&more)?,
             };
-            self.journal.sample(&sample)?;
+            if let Some(journal) = &mut self.journal {
+                journal.sample(&sample)?;
+            }
             on_event(Event::Sampled(&sample));
         }
         Ok(())
     }
 
-    /// What a checkpoint of now holds.
-    fn contents(&self) -> Contents {
+    /// What a checkpoint of now holds, on rank 0.
+    fn contents(&self) -> Result<Contents> {
         let p = &self.prepared;
         let adapters = p.recipe.adapters();
-        Contents {
+        let rules = (&p.recipe.train, &p.rules[..]);
+        let (optimizer, apart) =
+            self.ranks
+                .collected(&p.world, rules, &p.optimizer, &p.state.guard)?;
+        Ok(Contents {
             config: p.config.clone(),
             model: p.model.valid(),
             ema: p.ema.clone(),
             adapters: adapters.map(|(lora, base)| (lora.clone(), base.to_owned())),
             tokenizer: p.tokenizer.clone(),
-            optimizer: p.optimizer.clone(),
+            optimizer,
+            apart,
             state: p.state.clone(),
-        }
+        })
     }
 }
 
 /// The batches of one step.
 fn load(loader: &mut Loader, n: usize) -> Result<Vec<Loaded>> {
     (0..n).map(|_| Ok(loader.next_batch()?)).collect()
-}
-
-fn due(step: u64, every: u64) -> bool {
-    every > 0 && step.is_multiple_of(every)
 }

@@ -8,9 +8,10 @@
 //!                        logits binary the row's positions, packed (see `codec`)
 //! ```
 //!
-//! Rows are in order, from the first, without a gap; a shard's metadata holds the data's
-//! cursor at its end, by which writing goes on. A row is read only for the ids it is of, so
-//! other data, another seed or another order are noticed at the first row.
+//! A shard has neighbouring rows in order; its metadata holds the place of the first, and the data's
+//! cursor at its end, by which writing goes on. Several ranks write a cache together, each files of its own; what
+//! counts is the rows from the first on without a gap, and what is there beyond one is kept. A row is read only
+//! for the ids it is of, so other data, another seed or another order are noticed at the first row.
 //!
 //! Of each position there are either the k most likely ids and the others' mass together, or
 //! a random sample whose average is the whole distribution (Anshumann et al., Sparse Logit

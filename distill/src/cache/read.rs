@@ -29,15 +29,25 @@ pub struct Cache {
     last: Mutex<Option<([usize; 2], RecordBatch)>>,
 }
 
+/// Where a shard's metadata has its first row's place.
+pub(super) const FIRST: &str = "retort.first";
+
 /// A file of the cache.
 pub(super) struct Shard {
     path: PathBuf,
+    /// The number in its name.
+    pub index: usize,
     /// Its first row's place.
-    first: u64,
+    pub first: u64,
     metadata: ArrowReaderMetadata,
 }
 
 impl Shard {
+    /// The place after its last row.
+    pub fn end(&self) -> u64 {
+        self.first.saturating_add(self.rows())
+    }
+
     fn rows(&self) -> u64 {
         self.metadata.metadata().file_metadata().num_rows() as u64
     }
@@ -54,25 +64,54 @@ impl Shard {
     }
 }
 
-/// The shards in `dir`, in order, as far as they are there, and how many rows they have.
-pub(super) fn shards(dir: &Path) -> Result<(Vec<Shard>, u64)> {
+/// The shards in `dir` by the rows that they have. Their files' numbers say nothing about that where several ranks
+/// wrote them.
+pub(super) fn shards(dir: &Path) -> Result<Vec<Shard>> {
+    let mut indices = Vec::new();
+    for entry in fs::read_dir(dir).map_err(Error::io(dir))? {
+        let name = entry.map_err(Error::io(dir))?.file_name();
+        indices.extend(name.to_str().and_then(shard_index));
+    }
+    indices.sort_unstable();
     let (mut shards, mut rows) = (Vec::new(), 0);
-    loop {
-        let path = shard_path(dir, shards.len());
-        if !path.exists() {
-            return Ok((shards, rows));
-        }
+    for index in indices {
+        let path = shard_path(dir, index);
         let file = File::open(&path).map_err(Error::io(&path))?;
         let load = || ArrowReaderMetadata::load(&file, ArrowReaderOptions::default());
         let metadata = guarded(load).map_err(|e| Error::cache(&path, e))?;
-        let shard = Shard {
+        let mut shard = Shard {
             path,
+            index,
             first: rows,
             metadata,
         };
+        // One without a note is from when shards had their rows in the order of their numbers.
+        if let Some(first) = shard.note(FIRST).and_then(|note| note.parse().ok()) {
+            shard.first = first;
+        }
         rows += shard.rows();
         shards.push(shard);
     }
+    shards.sort_by_key(|shard| shard.first);
+    Ok(shards)
+}
+
+/// How many rows `shards` have from the first on without a gap, and the last shard of those.
+pub(super) fn whole(shards: &[Shard]) -> (u64, Option<&Shard>) {
+    let (mut rows, mut last) = (0, None);
+    for shard in shards {
+        if shard.first > rows {
+            break;
+        }
+        rows = rows.max(shard.end());
+        last = Some(shard);
+    }
+    (rows, last)
+}
+
+fn shard_index(name: &str) -> Option<usize> {
+    let number = name.strip_prefix("logits-")?.strip_suffix(".parquet")?;
+    number.parse().ok()
 }
 
 pub(super) fn shard_path(dir: &Path, index: usize) -> PathBuf {
@@ -92,7 +131,7 @@ impl Cache {
             ));
         }
         let header = Header::read(dir)?;
-        let (shards, _) = shards(dir)?;
+        let shards = shards(dir)?;
         Ok(Self {
             dir: dir.to_owned(),
             header,
@@ -101,9 +140,9 @@ impl Cache {
         })
     }
 
-    /// Rows that it has.
+    /// Rows that it has, from the first on.
     pub fn rows(&self) -> u64 {
-        self.shards.iter().map(Shard::rows).sum()
+        whole(&self.shards).0
     }
 
     /// Bytes of all its files.
@@ -201,9 +240,7 @@ impl Cache {
     /// hold them to.
     fn row(&self, row: u64, ids: Option<u32>) -> Result<Vec<Position>> {
         let after = self.shards.partition_point(|s| s.first <= row);
-        let shard = after
-            .checked_sub(1)
-            .filter(|&s| row < self.shards[s].first + self.shards[s].rows());
+        let shard = after.checked_sub(1).filter(|&s| row < self.shards[s].end());
         let Some(index) = shard else {
             let problem = format!("has {} rows, and none with number {row}", self.rows());
             return Err(Error::cache(&self.dir, problem));

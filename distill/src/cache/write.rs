@@ -1,5 +1,6 @@
 //! A teacher's word about every row of a run, written down.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,13 +16,13 @@ use parquet::file::properties::WriterProperties;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use retort_data::{Batch, Cursor, Data, Rank, Tokenizer};
+use retort_data::{Batch, Batches, Cursor, Data, Rank, Tokenizer};
 use retort_model::Lesson;
-use retort_train::{BatchTensors, Recipe};
+use retort_train::{BatchTensors, Recipe, World};
 
 use super::codec::{Position, encode};
 use super::header::{Header, VERSION};
-use super::read::{Cache, shard_path, shards};
+use super::read::{self, Cache, FIRST, shard_path, shards, whole};
 use super::select::select;
 use super::{Choice, Rows, checksum, write_whole};
 use crate::config::TeacherConfig;
@@ -77,11 +78,13 @@ pub struct Written {
 }
 
 /// Writes what the teacher of `recipe` says about the run's rows into `dir`, from where it was
-/// left; `stop` ends it after the batch under way, and nothing is lost.
+/// left; `stop` ends it after the batch under way, and nothing is lost. The ranks of `world` share the rows, and
+/// the directory; each writes files of its own.
 ///
 /// # Errors
 /// Anything wrong with recipe, teacher or data; a `dir` with a cache of something else.
 pub fn write(
+    world: &World,
     recipe: &Recipe,
     dir: &Path,
     options: Options,
@@ -108,9 +111,14 @@ pub fn write(
         rows: Rows { count: 0, ..rows },
         seed: recipe.seed,
     };
+    // One after the other: the first makes the directory, the others hold themselves to what is there.
+    if !world.leads() {
+        world.meet();
+    }
     header.claim(dir)?;
-    let (there, mut done) = shards(dir)?;
-    let cursor = there.last().map(|shard| -> Result<Cursor> {
+    let there = shards(dir)?;
+    let (done, last) = whole(&there);
+    let cursor = last.map(|shard| -> Result<Cursor> {
         let note = shard.note(CURSOR).unwrap_or_default();
         serde_json::from_str(note)
             .map_err(|e| Error::cache(dir, format!("the last shard's cursor: {e}")))
@@ -123,32 +131,79 @@ pub fn write(
         cursor.as_ref(),
         &|_| {},
     )?;
+    if world.leads() {
+        world.meet();
+    }
+    let seen = [there.len() as f64, done as f64];
+    if world
+        .gather_numbers(&seen)
+        .iter()
+        .any(|other| *other != seen)
+    {
+        let problem =
+            "is not the same directory on all ranks: choose an --out that their machines share";
+        return Err(Error::cache(dir, problem));
+    }
     let of = options.rows.unwrap_or(rows.count);
     let batch_size = recipe.train.batch_size;
     let mut batches = data.batches(batch_size, Rank::default(), cursor.as_ref())?;
-    let mut shard = Shard::new(there.len());
+    let mine = Mine::new(world, &there, (of, SHARD / rows.seq_len, batch_size));
+    let after = there.iter().map(|shard| shard.index + 1).max().unwrap_or(0);
+    let mut shard = Shard::new(after + world.rank(), world.size());
     let (start, mut positions) = (Instant::now(), 0);
-    // A cache may end within a batch: the rest of it is there too.
-    while done < of && !stop.load(Ordering::Relaxed) {
-        let batch = batches.next_batch()?;
+    let already: u64 = mine
+        .there
+        .iter()
+        .map(|rows| rows.end.min(of) - rows.start.min(of))
+        .sum();
+    let mut written = 0;
+    // All go on together, so that all stop together.
+    loop {
+        let (batch, before) = mine.next(&mut batches)?;
+        let counts = [
+            written,
+            positions,
+            u64::from(batch.is_some()),
+            u64::from(stop.load(Ordering::Relaxed)),
+        ];
+        let all = world.gather_numbers(&counts.map(|n| n as f64));
+        let sum = |i: usize| all.iter().map(|each| each[i]).sum::<f64>() as u64;
+        progress(Progress {
+            rows: (already + sum(0)).min(of),
+            of,
+            positions: sum(1),
+        });
+        let Some(batch) = batch.filter(|_| sum(3) == 0) else {
+            shard = shard.write(dir, before.as_ref())?;
+            if sum(2) == 0 || sum(3) > 0 {
+                positions = sum(1);
+                break;
+            }
+            continue;
+        };
+        let first = batch.first_row.unwrap_or_default();
+        if shard.end() != Some(first) {
+            shard = shard.write(dir, before.as_ref())?;
+        }
         let tensors =
             BatchTensors::new(&batch, device).within_documents(&batch, rows.document_attention);
         let lesson = teacher.lesson(&tensors)?;
-        shard.add(&batch, &lesson, &header);
-        done += batch.rows as u64;
-        positions += batch.inputs.len() as u64;
-        if shard.rows.len() * rows.seq_len >= SHARD || shard.since.elapsed() >= LONG {
-            shard = shard.write(dir, &batches.cursor())?;
+        for row in shard.rows_of(&batch, &lesson, &header) {
+            if mine.there.iter().any(|rows| rows.contains(&row.number)) {
+                // Its neighbour is there: nobody will ask for the cursor between them.
+                shard = shard.write(dir, None)?;
+                continue;
+            }
+            shard.rows.push(row);
+            written += 1;
         }
-        progress(Progress {
-            rows: done.min(of),
-            of,
-            positions,
-        });
+        positions += batch.inputs.len() as u64;
+        let full = shard.rows.len() * rows.seq_len >= SHARD || shard.since.elapsed() >= LONG;
+        if full || !mine.has(first + batch.rows as u64) {
+            shard = shard.write(dir, Some(&batches.cursor()))?;
+        }
     }
-    if !shard.rows.is_empty() {
-        shard.write(dir, &batches.cursor())?;
-    }
+    world.meet();
     let cache = Cache::open(dir)?;
     let bytes = cache.bytes()?;
     Ok(Written {
@@ -161,9 +216,57 @@ pub fn write(
     })
 }
 
+/// Which rows fall to this rank: blocks of whole batches in turn, but for what is there.
+struct Mine {
+    rank: u64,
+    ranks: u64,
+    block: u64,
+    of: u64,
+    there: Vec<Range<u64>>,
+}
+
+impl Mine {
+    /// Of `of` rows, in blocks of `most` rows or fewer if there are not as many for each rank.
+    fn new(world: &World, there: &[read::Shard], (of, most, batch): (u64, usize, usize)) -> Self {
+        let ranks = world.size() as u64;
+        let block = of.div_ceil(ranks).min(most as u64).max(1);
+        Self {
+            rank: world.rank() as u64,
+            ranks,
+            block: block.next_multiple_of(batch as u64),
+            of,
+            there: there.iter().map(|shard| shard.first..shard.end()).collect(),
+        }
+    }
+
+    fn has(&self, row: u64) -> bool {
+        row < self.of && row / self.block % self.ranks == self.rank
+    }
+
+    /// The next batch that has something of this rank's, and the place before it.
+    fn next(&self, batches: &mut Batches) -> Result<(Option<Batch>, Option<Cursor>)> {
+        loop {
+            let before = batches.cursor();
+            if before.rows() >= self.of {
+                return Ok((None, Some(before)));
+            }
+            let batch = batches.next_batch()?;
+            let first = batch.first_row.unwrap_or_default();
+            let there = |row| self.there.iter().any(|rows| rows.contains(&row));
+            // A cache may end within a batch: the rest of it is there too.
+            let missing = (first..first + batch.rows as u64).any(|row| !there(row));
+            if self.has(first) && missing {
+                return Ok((Some(batch), Some(before)));
+            }
+        }
+    }
+}
+
 /// Rows that will be a file.
 struct Shard {
     index: usize,
+    /// From its number to that of this rank's next.
+    stride: usize,
     since: Instant,
     rows: Vec<Row>,
 }
@@ -175,16 +278,22 @@ struct Row {
 }
 
 impl Shard {
-    fn new(index: usize) -> Self {
+    fn new(index: usize, stride: usize) -> Self {
         Self {
             index,
+            stride,
             since: Instant::now(),
             rows: Vec::new(),
         }
     }
 
-    /// Takes in what `lesson` says about `batch`.
-    fn add(&mut self, batch: &Batch, lesson: &Lesson, header: &Header) {
+    /// The place after its last row; none while it has none.
+    fn end(&self) -> Option<u64> {
+        self.rows.last().map(|row| row.number + 1)
+    }
+
+    /// What `lesson` says about `batch`.
+    fn rows_of(&self, batch: &Batch, lesson: &Lesson, header: &Header) -> Vec<Row> {
         let Lesson::Dense { vocabulary, logits } = lesson else {
             unreachable!("a running teacher has logits");
         };
@@ -212,27 +321,32 @@ impl Shard {
         let rows = positions
             .chunks(batch.seq_len)
             .zip(batch.inputs.chunks(batch.seq_len));
-        for (i, (positions, ids)) in rows.enumerate() {
-            self.rows.push(Row {
-                number: first + i as u64,
-                ids: checksum(ids),
-                logits: encode(positions, header.vocabulary),
-            });
-        }
+        let rows = rows.enumerate().map(|(i, (positions, ids))| Row {
+            number: first + i as u64,
+            ids: checksum(ids),
+            logits: encode(positions, header.vocabulary),
+        });
+        rows.collect()
     }
 
-    /// Becomes a file, after which the data is at `cursor`; answers the next shard.
-    fn write(self, dir: &Path, cursor: &Cursor) -> Result<Self> {
+    /// Becomes a file, after which the data is at `cursor`; answers the next shard. One without rows stays.
+    fn write(self, dir: &Path, cursor: Option<&Cursor>) -> Result<Self> {
+        let Some(first) = self.rows.first().map(|row| row.number) else {
+            return Ok(self);
+        };
         let path = shard_path(dir, self.index);
         let failed =
             |e: &dyn std::fmt::Display| Error::cache(&path, format!("cannot be written: {e}"));
-        let cursor = serde_json::to_string(cursor).expect("a cursor serializes");
+        let cursor = serde_json::to_string(&cursor).expect("a cursor serializes");
         let properties = WriterProperties::builder()
             // The bits are as good as random.
             .set_compression(Compression::UNCOMPRESSED)
             .set_dictionary_enabled(false)
             .set_max_row_group_row_count(Some(GROUP))
-            .set_key_value_metadata(Some(vec![KeyValue::new(CURSOR.into(), cursor)]))
+            .set_key_value_metadata(Some(vec![
+                KeyValue::new(CURSOR.into(), cursor),
+                KeyValue::new(FIRST.into(), first.to_string()),
+            ]))
             .build();
         let numbers = UInt64Array::from_iter_values(self.rows.iter().map(|r| r.number));
         let ids = UInt32Array::from_iter_values(self.rows.iter().map(|r| r.ids));
@@ -252,7 +366,7 @@ impl Shard {
             writer.write(&batch).map_err(|e| failed(&e))?;
             writer.close().map(drop).map_err(|e| failed(&e))
         })?;
-        Ok(Self::new(self.index + 1))
+        Ok(Self::new(self.index + self.stride, self.stride))
     }
 }
 

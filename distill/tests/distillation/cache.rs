@@ -8,7 +8,7 @@ use retort_data::{Data, Rank, Tokenizer};
 use retort_distill::Teach;
 use retort_distill::cache::{Cache, Choice, Options, Written, write};
 use retort_model::{Lesson, Rest, Sparse};
-use retort_train::{BatchTensors, Recipe};
+use retort_train::{BatchTensors, Recipe, World};
 
 use super::{distil, go, objective, recipe, teacher};
 
@@ -19,7 +19,7 @@ fn cached(recipe: &Recipe, dir: &Path, choice: Choice, until: u64) -> Written {
     let options = Options { choice, rows: None };
     let stop = AtomicBool::new(false);
     let show = |p: retort_distill::cache::Progress| stop.store(p.rows >= until, Ordering::Relaxed);
-    write(recipe, dir, options, &device, &stop, &show).unwrap()
+    write(&World::alone(), recipe, dir, options, &device, &stop, &show).unwrap()
 }
 
 /// What the cache in `dir` says about the first `n` rows of the recipe's data.
@@ -195,7 +195,15 @@ fn a_cache_serves_no_other_run() {
         choice: TOP,
         rows: None,
     };
-    let message = write(&recipe, &cache, options, &device, &stop, &|_| {});
+    let message = write(
+        &World::alone(),
+        &recipe,
+        &cache,
+        options,
+        &device,
+        &stop,
+        &|_| {},
+    );
     let message = message.map(drop).unwrap_err().to_string();
     assert!(
         message.contains("holds a cache of something else (teacher is"),

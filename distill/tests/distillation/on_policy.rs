@@ -90,7 +90,7 @@ fn config(temperature: f32) -> OnPolicyConfig {
 fn only_what_was_drawn_counts_and_it_is_what_the_student_says() {
     let dir = tempfile::tempdir().unwrap();
     let (batch, model, tokenizer) = fixture(dir.path());
-    let greedy = OnPolicy::new(config(0.0), 1, 32, &tokenizer, 300).unwrap();
+    let greedy = OnPolicy::new(config(0.0), 1, (8, 32), &tokenizer, 300).unwrap();
     let made = greedy.batches(&model, &[&batch, &batch], 7);
     assert_eq!(made.len(), 2);
     // Drawn without chance, both halves are the same.
@@ -135,7 +135,7 @@ fn what_is_drawn_depends_on_seed_step_and_row_alone() {
     let dir = tempfile::tempdir().unwrap();
     let (batch, model, tokenizer) = fixture(dir.path());
     let drawn = |seed: u64, step: u64, batches: &[&Batch]| -> Vec<i32> {
-        let on_policy = OnPolicy::new(config(1.0), seed, 32, &tokenizer, 300).unwrap();
+        let on_policy = OnPolicy::new(config(1.0), seed, (8, 32), &tokenizer, 300).unwrap();
         let made = on_policy.batches(&model, batches, step);
         made.iter().flat_map(|b| b.targets.clone()).collect()
     };
@@ -143,17 +143,20 @@ fn what_is_drawn_depends_on_seed_step_and_row_alone() {
     assert_eq!(once, drawn(1, 7, &[&batch]));
     assert_ne!(once, drawn(1, 8, &[&batch]));
     assert_ne!(once, drawn(2, 7, &[&batch]));
-    // The same row later in a step is drawn anew.
-    let twice = drawn(1, 7, &[&batch, &batch]);
+    // The same row later in a step is drawn anew, and alike on a rank that has only that part of it.
+    let mut later = batch.clone();
+    later.first_row = Some(4);
+    let twice = drawn(1, 7, &[&batch, &later]);
     assert_eq!(once, twice[..once.len()]);
     assert_ne!(once, twice[once.len()..]);
+    assert_eq!(drawn(1, 7, &[&later]), twice[once.len()..]);
 
     let half = |fraction| {
         let config = OnPolicyConfig {
             fraction,
             ..config(1.0)
         };
-        OnPolicy::new(config, 1, 32, &tokenizer, 300).unwrap()
+        OnPolicy::new(config, 1, (8, 32), &tokenizer, 300).unwrap()
     };
     let steps = half(Weight::Constant(0.3));
     assert!(

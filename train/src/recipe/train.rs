@@ -3,6 +3,8 @@
 use retort_model::Precision;
 use serde::{Deserialize, Serialize};
 
+use crate::parallel::DilocoConfig;
+
 /// `[train]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -101,6 +103,9 @@ pub struct TrainConfig {
     /// last counts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<Group>,
+    /// Ranks that train apart and meet now and then, instead of at every step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diloco: Option<DilocoConfig>,
 }
 
 /// How the learning rate falls after the warm-up.
@@ -237,7 +242,32 @@ impl TrainConfig {
             ),
         ];
         first_wrong(&counts)?;
+        self.check_diloco()?;
         self.check_optimizer()
+    }
+
+    fn check_diloco(&self) -> Result<(), Wrong> {
+        let Some(d) = &self.diloco else {
+            return Ok(());
+        };
+        first_wrong(&[
+            (d.every == 0, "diloco", "every must be at least 1"),
+            (
+                !(d.lr.is_finite() && d.lr > 0.0),
+                "diloco",
+                "lr must be above 0",
+            ),
+            (
+                !(0.0..1.0).contains(&d.momentum),
+                "diloco",
+                "momentum must be in [0, 1)",
+            ),
+            (
+                self.ema_decay > 0.0,
+                "ema_decay",
+                "must be 0 beside [train.diloco], whose outer steps average already",
+            ),
+        ])
     }
 
     fn check_optimizer(&self) -> Result<(), Wrong> {
