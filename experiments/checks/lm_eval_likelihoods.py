@@ -4,7 +4,7 @@
     cargo build --release
     pip install torch transformers "lm_eval[api]"
     python3 experiments/checks/lm_eval_likelihoods.py MODEL --data DIR [--gguf FILE] [--text wiki.test.raw]
-        [--tasks arc_challenge,…] [--limit 300] [--shots 0] [--alternate N]
+        [--engine-only] [--tasks arc_challenge,…] [--limit 300] [--shots 0] [--alternate N]
 
 MODEL is a Hugging Face directory; FILE a GGUF of the same weights (`retort export --quant f32`).
 DIR holds arc_challenge.test.jsonl, hellaswag.validation.jsonl, piqa.validation.jsonl and, for
@@ -41,6 +41,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("model", type=pathlib.Path)
 parser.add_argument("--data", type=pathlib.Path, required=True)
 parser.add_argument("--gguf", type=pathlib.Path)
+parser.add_argument("--engine-only", action="store_true", help="only the GGUF, not the directory through Burn")
 parser.add_argument("--text", type=pathlib.Path)
 parser.add_argument("--tasks", default="arc_challenge,hellaswag,piqa")
 parser.add_argument("--limit", type=int, default=300)
@@ -229,7 +230,8 @@ def retort(task, path):
 
 
 failed = False
-ways = [("burn", args.model)] + ([("engine", args.gguf)] if args.gguf else [])
+ways = [] if args.engine_only else [("burn", args.model)]
+ways += [("engine", args.gguf)] if args.gguf else []
 for task in tasks:
     expected, figures, seconds, asked = harness(task)
     counted = len(expected)
