@@ -22,8 +22,8 @@ use crate::progress;
 #[command(
     after_help = "Examples:\n  retort eval web-4m.gguf --tasks arc_challenge,hellaswag,piqa --data eval\n  \
     retort eval runs/web-4m --tasks my_task.toml --data . --limit 100 --items items.jsonl\n\n\
-    Built-in tasks: arc_challenge, arc_easy, bbh, boolq, chid, commonsense_qa, gsm8k, hellaswag, humaneval,\n\
-    lambada_openai, mmlu, openbookqa, piqa, truthfulqa_mc1, truthfulqa_mc2, wikitext, winogrande"
+    Built-in tasks: arc_challenge, arc_easy, bbh, bbh_cot, boolq, chid, commonsense_qa, gsm8k, hellaswag, humaneval,\n\
+    lambada_openai, longbench, mmlu, openbookqa, piqa, truthfulqa_mc1, truthfulqa_mc2, wikitext, winogrande"
 )]
 pub struct Args {
     /// A .gguf file, a Hugging Face directory, or a run directory (its newest checkpoint)

@@ -58,8 +58,13 @@ pub fn text(plan: &Plan) -> String {
                 .peak_resident_bytes
                 .map_or(String::new(), |peak| format!(", {} resident", bytes(peak))),
         ),
-        _ => "time        not measured: the memory for it is not there".to_owned(),
+        _ => "time        not measured: the memory for it is not there; fewer rows at once (train.batch_size, with more \
+              of train.accumulate) need less"
+            .to_owned(),
     });
+    if let Some(cost) = plan.cost {
+        lines.push(format!("cost        {cost:.2} for these hours"));
+    }
     lines.join("\n")
 }
 

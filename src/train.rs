@@ -41,6 +41,9 @@ pub struct Args {
     /// The plan as JSON
     #[arg(long, requires = "plan")]
     pub json: bool,
+    /// What an hour of this machine costs: the plan then says what the run will
+    #[arg(long, value_name = "PRICE", requires = "plan", value_parser = price)]
+    pub price_per_hour: Option<f64>,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
@@ -68,12 +71,23 @@ pub fn plan_or_go(
         return Ok(());
     }
     let device = retort_train::device(&args.device)?;
-    let plan = retort_train::plan(&recipe, &device, objective)?;
+    let mut plan = retort_train::plan(&recipe, &device, objective)?;
+    if let Some(price) = args.price_per_hour {
+        plan.price(price);
+    }
     match args.json {
         true => println!("{}", serde_json::to_string_pretty(&plan)?),
         false => println!("{}", plan::text(&plan)),
     }
     Ok(())
+}
+
+/// A price, nothing or more.
+fn price(text: &str) -> Result<f64, String> {
+    let price = text.parse().ok();
+    price
+        .filter(|price: &f64| price.is_finite() && *price >= 0.0)
+        .ok_or_else(|| "must be a number such as 2.5".to_owned())
 }
 
 /// Reads the data and opens the run directory, with a bar.

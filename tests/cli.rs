@@ -311,6 +311,11 @@ fn a_plan_is_printed_and_nothing_else_happens() {
     for word in ["parameters", "tokens", "memory", "arithmetic", "time"] {
         assert!(stdout.contains(word), "{word}: {stdout}");
     }
+    assert!(!stdout.contains("cost"), "{stdout}");
+    let (ok, stdout, stderr) = retort(&[&plan[..], &["--price-per-hour", "7200"]].concat(), at);
+    assert!(ok && stdout.contains("\ncost  "), "{stdout}{stderr}");
+    let (ok, _, stderr) = retort(&[&plan[..], &["--price-per-hour=-1"]].concat(), at);
+    assert!(!ok && stderr.contains("such as 2.5"), "{stderr}");
     let set = ["--set", "train.steps=7", "--set", "train.accumulate=3"];
     let (ok, stdout, stderr) = retort(&[&plan[..], &["--json"], &set[..]].concat(), at);
     assert!(ok, "{stderr}");

@@ -4,7 +4,7 @@
     cargo build --release
     pip install torch transformers "lm_eval[api]"
     python3 experiments/checks/lm_eval_likelihoods.py MODEL --data DIR [--gguf FILE] [--text wiki.test.raw]
-        [--tasks arc_challenge,…] [--limit 300] [--shots 0] [--alternate N]
+        [--engine-only] [--tasks arc_challenge,…] [--limit 300] [--shots 0] [--alternate N]
 
 MODEL is a Hugging Face directory; FILE a GGUF of the same weights (`retort export --quant f32`).
 DIR holds arc_challenge.test.jsonl, hellaswag.validation.jsonl, piqa.validation.jsonl and, for
@@ -15,7 +15,8 @@ task files, of which only the data set is replaced.
 
 Prints, a line a task and way: items, the largest difference of a continuation's log-likelihood in
 nats, the largest difference of a figure, seconds of either. Exits 1 if a likelihood differs by
-more than 1e-3 and 5e-6 of itself, an accuracy or its standard error by more than 1e-6 (TruthfulQA's mc2,
+more than 1e-3 and 5e-6 of itself (what is over 1e-3 alone is asked of the harness again in float64, to say whose
+rounding it is), an accuracy or its standard error by more than 1e-6 (TruthfulQA's mc2,
 a share of probability: 1e-4), or a perplexity by more than 1e-4 of itself. With
 --alternate N, the last task is timed N times, harness and retort by turns.
 """
@@ -31,6 +32,7 @@ import time
 
 import lm_eval
 import torch
+from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
@@ -39,6 +41,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("model", type=pathlib.Path)
 parser.add_argument("--data", type=pathlib.Path, required=True)
 parser.add_argument("--gguf", type=pathlib.Path)
+parser.add_argument("--engine-only", action="store_true", help="only the GGUF, not the directory through Burn")
 parser.add_argument("--text", type=pathlib.Path)
 parser.add_argument("--tasks", default="arc_challenge,hellaswag,piqa")
 parser.add_argument("--limit", type=int, default=300)
@@ -191,12 +194,22 @@ def harness(task):
     seconds = time.time() - start
     (name,) = found["samples"]
     samples = sorted(found["samples"][name], key=lambda sample: sample["doc_id"])
-    logs = []
+    logs, asked = [], []
     for sample in samples:
+        given = sample["arguments"]  # a list of pairs, or a dictionary of dictionaries
+        given = [tuple(one.values()) for one in given.values()] if isinstance(given, dict) else given
+        asked.append([tuple(one) for one in given])
         answers = [answer[0] for answer in sample["resps"]]
         logs.append([float(a[0]) if isinstance(a, (tuple, list)) else float(a) for a in answers])
     figures = {key.split(",")[0]: value for key, value in found["results"][name].items() if isinstance(value, float)}
-    return logs, figures, seconds
+    return logs, figures, seconds, asked
+
+
+def exact(asked):
+    """The log-likelihoods of contexts and continuations, by the harness in float64."""
+    wide = HFLM(pretrained=str(args.model), dtype="float64", device="cpu", batch_size=1, max_length=args.max_length)
+    requests = [Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(asked)]
+    return [answer[0] for answer in wide.loglikelihood(requests, disable_tqdm=True)]
 
 
 def retort(task, path):
@@ -217,9 +230,10 @@ def retort(task, path):
 
 
 failed = False
-ways = [("burn", args.model)] + ([("engine", args.gguf)] if args.gguf else [])
+ways = [] if args.engine_only else [("burn", args.model)]
+ways += [("engine", args.gguf)] if args.gguf else []
 for task in tasks:
-    expected, figures, seconds = harness(task)
+    expected, figures, seconds, asked = harness(task)
     counted = len(expected)
     for way, path in ways:
         logs, ours, own_seconds = retort(task, path)
@@ -247,6 +261,16 @@ for task in tasks:
             f"{wrong} beyond tolerance; of figures {apart:.1e} ({shown}); {own_seconds:.1f} s, harness {seconds:.1f} s",
             flush=True,
         )
+        far = [(i, j) for i, item in enumerate(logs) for j, a in enumerate(item) if abs(a - expected[i][j]) > 1e-3]
+        if far and task != "wikitext" and args.dtype != "float64":
+            wide = exact([asked[i][j] for i, j in far])
+            ours = max(abs(logs[i][j] - w) for (i, j), w in zip(far, wide))
+            theirs = max(abs(expected[i][j] - w) for (i, j), w in zip(far, wide))
+            print(
+                f"{'':16} {way:7} {len(far):5} over 1e-3; from the harness in float64 retort is at most {ours:.2e} "
+                f"away, the harness in {args.dtype} {theirs:.2e}",
+                flush=True,
+            )
 if args.alternate:
     times = {"harness": [], **{way: [] for way, _ in ways}}
     for _ in range(args.alternate):

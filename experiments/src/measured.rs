@@ -32,7 +32,7 @@ pub struct Measured {
 /// How often a task was answered rightly.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Accuracy {
-    /// `acc_norm` where the task has it, else `acc` or `exact_match`.
+    /// `acc_norm` where the task has it, else `acc`, `exact_match`, `f1` or `pass@1`.
     pub metric: &'static str,
     /// 0 to 1.
     pub value: f64,
@@ -83,7 +83,7 @@ struct Model {
 }
 
 /// In order of preference.
-const METRICS: [&str; 3] = ["acc_norm", "acc", "exact_match"];
+const METRICS: [&str; 5] = ["acc_norm", "acc", "exact_match", "f1", "pass@1"];
 
 /// Reads the files and joins those of one model; models come in the order of their first file.
 ///

@@ -289,7 +289,7 @@ fn gsm8k_has_five_examples_with_their_reasoning() {
     );
     assert_eq!(
         item.gold,
-        Gold::Written(Some("1 + 1 = <<1+1=2>>2\n#### 2".into()))
+        Gold::Written(vec!["1 + 1 = <<1+1=2>>2\n#### 2".into()])
     );
 }
 
@@ -314,8 +314,63 @@ fn tasks_that_are_written_ask_with_their_prompts() {
         .remove(0);
     assert_eq!(
         (&item.asks[0].0[..], item.gold),
-        ("def f(x):\n", Gold::Written(None))
+        ("def f(x):\n", Gold::Written(vec![]))
     );
+}
+
+#[test]
+fn big_bench_hards_examples_come_from_the_authors_files() {
+    let rows = json!({"examples": [{"input": "3 + 4", "target": "7"}]});
+    let example = |n: u32| {
+        format!(
+            "Q: {n} + 1\nOptions:\n(A) Q\nA: Let's think step by step.\nFirst {n}.\nSo the answer is {}.",
+            n + 1
+        )
+    };
+    let text = format!(
+        "A canary\n-----\nAdd\nnumbers.\n\n{}\n\n{}\n\n{}\n",
+        example(1),
+        example(2),
+        example(3)
+    );
+    let files = [
+        ("bbh/sums.json", rows.to_string()),
+        ("cot-prompts/sums.txt", text.clone()),
+        ("cot-prompts/words.txt", text.replace("numbers", "words")),
+    ];
+    let ask = "Q: 3 + 4\nA: Let's think step by step.\n";
+    let (_, examples) = text.trim().split_once("-----\n").unwrap();
+    for (shots, prompt) in [
+        (3, format!("{examples}\n\n{ask}")),
+        (1, format!("Add\nnumbers.\n\n{}\n\n{ask}", example(1))),
+        (0, format!("Add\nnumbers.\n\n{ask}")),
+    ] {
+        assert_eq!(load("bbh_cot", &files, shots).items[0].asks[0].0, prompt);
+    }
+}
+
+#[test]
+fn longbench_asks_what_is_answered_in_words() {
+    let row = |dataset: &str, answers: Value| {
+        let row = json!({"input": "Who?", "context": "It was Ann.", "answers": answers, "length": 3,
+            "dataset": dataset, "language": "en", "all_classes": null, "_id": "1"});
+        format!("{row}\n")
+    };
+    let files = [
+        (
+            "longbench/hotpotqa.jsonl",
+            row("hotpotqa", json!(["Ann", "Ann B."])),
+        ),
+        ("longbench/lcc.jsonl", row("lcc", json!(["x = 1"]))),
+    ];
+    let items = load("longbench", &files, 0).items;
+    assert_eq!(items.len(), 1, "code is not asked in words");
+    assert_eq!(items[0].asks[0].0, "It was Ann.\n\nQuestion: Who?\nAnswer:");
+    assert_eq!(
+        items[0].gold,
+        Gold::Written(vec!["Ann".into(), "Ann B.".into()])
+    );
+    assert_eq!(items[0].group.as_deref(), Some("hotpotqa"));
 }
 
 #[test]

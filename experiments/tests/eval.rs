@@ -333,6 +333,41 @@ fn groups_have_their_own_figures_and_examples() {
 }
 
 #[test]
+fn rows_are_joined_with_others_and_some_are_passed_over() {
+    let joined =
+        "\nkeep = \"n > 1\"\n[source.join]\non = \"s\"\nsource = [{ files = [\"about.jsonl\"] }]\n";
+    let task = TASK.replace("Stories.", "{{ about | default('Of nothing') }}.") + joined;
+    let row = |s: &str, n: u32| {
+        format!(r#"{{"s": "{s}", "n": {n}, "q": "{n}", "choices": ["x", "y"], "right": 0}}"#)
+    };
+    let rows = [row("a", 1), row("b", 2), row("c", 3)].join("\n");
+    let about =
+        "{\"s\": \"a\", \"about\": \"Of a\"}\n{\"s\": \"b\", \"about\": \"Of b\", \"q\": \"-\"}\n";
+    let files = [("my_task.jsonl", &rows[..]), ("about.jsonl", about)];
+    let error = load(&task, &files, None).unwrap_err().to_string();
+    let says = r#"item 2: source.join: no row to join has the s of "c""#;
+    assert!(error.contains(says), "{error}");
+    let optional = format!("{task}optional = true\n");
+    let prompts = |files| {
+        let items = load(&optional, files, None).unwrap().items;
+        items
+            .into_iter()
+            .map(|mut item| item.asks.remove(0).0)
+            .collect::<Vec<_>>()
+    };
+    let asked = |about, n| format!("{about}.\nStory: {n}\nIt goes on:");
+    assert_eq!(prompts(&files), [asked("Of b", 2), asked("Of nothing", 3)]);
+    assert_eq!(
+        prompts(&files[..1]),
+        [asked("Of nothing", 2), asked("Of nothing", 3)]
+    );
+    let missing = load(&task, &files[..1], None).unwrap_err();
+    assert!(matches!(missing, Error::NoData { .. }));
+    let error = Task::parse(&task.replace("n > 1", "n >"), "t.toml").unwrap_err();
+    assert!(error.to_string().contains("source.keep"), "{error}");
+}
+
+#[test]
 fn what_is_wrong_with_the_data_is_one_line() {
     let good = support::questions(2);
     let missing = load(TASK, &[], None).unwrap_err();

@@ -246,4 +246,16 @@ fn the_edge_llm_report_says_what_was_not_asked() {
     );
     assert!((report.mean_accuracy.unwrap() - 0.45).abs() < 1e-12);
     assert!(!report.within_memory && report.parameters == 2_000_000);
+    // What was found elsewhere, and a chain of thought instead of the answer alone.
+    let more = json!({
+        "results": {"humaneval": {"pass@1": 0.1}, "longbench": {"f1": 0.2}, "bbh": {"exact_match": 0.1}, "bbh_cot": {"exact_match": 0.3}},
+        "n-shot": {"humaneval": 0, "longbench": 0, "bbh": 0, "bbh_cot": 3},
+        "config": {"model": "a.gguf"},
+    });
+    let files = ["b.json", "e.json"].map(|name| dir.path().join(name));
+    let model = one(&[&files[..], &[written(dir.path(), "m.json", &more)]].concat());
+    let report = edge_llm::score(&model).unwrap();
+    assert_eq!(report.missing, ["gsm8k", "chid"]);
+    assert_eq!(report.accuracies["bbh"], 0.3);
+    assert!((report.mean_accuracy.unwrap() - 1.5 / 5.0).abs() < 1e-12);
 }

@@ -8,6 +8,7 @@
 
 use crate::engine::Session;
 use crate::generate::Model;
+use crate::kernels::ops;
 use crate::{Error, Result};
 
 /// The perplexity of a text.
@@ -134,10 +135,8 @@ impl Sum {
 /// The negative log likelihood of `target` under the softmax of `logits`, in nats; NaN for a target
 /// outside them.
 pub fn negative_log_likelihood(logits: &[f32], target: u32) -> f64 {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|l| f64::from((l - max).exp())).sum();
     let Some(logit) = logits.get(target as usize) else {
         return f64::NAN;
     };
-    sum.ln() + f64::from(max) - f64::from(*logit)
+    ops::log_sum_exp(logits) - f64::from(*logit)
 }

@@ -52,6 +52,8 @@ pub struct Plan {
     pub measured: Option<Measured>,
     /// Hours for the steps left at the measured pace, without evaluations.
     pub hours: Option<f64>,
+    /// What these hours cost, in the currency of the price an hour, where one was told.
+    pub cost: Option<f64>,
 }
 
 /// Bytes, all in f32.
@@ -143,7 +145,13 @@ impl Plan {
             flops: flops_per_token as f64 * tokens as f64,
             measured: None,
             hours: None,
+            cost: None,
         }
+    }
+
+    /// Adds what the hours cost on a machine of `price_per_hour`.
+    pub fn price(&mut self, price_per_hour: f64) {
+        self.cost = self.hours.map(|hours| hours * price_per_hour);
     }
 
     /// Times a pass of `model` over one batch of made-up ids below `ids`, after one that warms
@@ -355,5 +363,8 @@ mod tests {
         assert!(measured.seconds_per_step > 0.0);
         let hours = measured.seconds_per_step * 10.0 / 3600.0;
         assert!((plan.hours.unwrap() - hours).abs() < 1e-12);
+        assert_eq!(plan.cost, None);
+        plan.price(2.5);
+        assert!((plan.cost.unwrap() - 2.5 * hours).abs() < 1e-12);
     }
 }

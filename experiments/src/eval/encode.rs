@@ -98,17 +98,20 @@ impl<'a> Encoder<'a> {
         })
     }
 
-    /// The ids of a prompt to write after, its last `most` where it has more.
+    /// The ids of a prompt to write after; where it has more than `most`, its last, or with `cut_middle` its first and
+    /// its last.
     ///
     /// # Errors
     ///
     /// The tokenizer's.
-    pub fn prompt(&self, text: &str, most: usize) -> Result<Vec<u32>> {
+    pub fn prompt(&self, text: &str, most: usize, cut_middle: bool) -> Result<Vec<u32>> {
         let mut ids = [&self.before[..], &(self.encode)(text)?].concat();
         if ids.is_empty() {
             ids.push(self.prefix);
         }
-        ids.drain(..ids.len().saturating_sub(most));
+        let from = if cut_middle { most / 2 } else { 0 };
+        let too_many = ids.len().saturating_sub(most);
+        ids.drain(from..from + too_many);
         Ok(ids)
     }
 
@@ -212,14 +215,16 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_keeps_its_end() {
+    fn a_prompt_keeps_its_end_or_loses_its_middle() {
         let encoder = Encoder::new(encode, vec![5], vec![6], 7);
         assert_eq!(
-            encoder.prompt("ab", 9).unwrap(),
+            encoder.prompt("ab", 9, false).unwrap(),
             [vec![5], ids("ab")].concat()
         );
-        assert_eq!(encoder.prompt("abc", 2).unwrap(), ids("bc"));
-        assert_eq!(plain().prompt("", 2).unwrap(), [7]);
+        assert_eq!(encoder.prompt("abc", 2, false).unwrap(), ids("bc"));
+        assert_eq!(plain().prompt("abcdefg", 5, true).unwrap(), ids("abefg"));
+        assert_eq!(plain().prompt("ab", 5, true).unwrap(), ids("ab"));
+        assert_eq!(plain().prompt("", 2, false).unwrap(), [7]);
     }
 
     #[test]

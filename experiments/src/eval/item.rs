@@ -8,7 +8,7 @@ use minijinja::value::{Value, ValueKind};
 
 use super::encode::is_space;
 use super::error::{Error, Result};
-use super::task::{Cloze, MultipleChoice, Task};
+use super::task::{Cloze, Generation, MultipleChoice, Task};
 use super::template::{Row, Templates, context, text_of};
 
 /// What is asked of a row.
@@ -38,8 +38,8 @@ pub enum Gold {
     True(Vec<bool>),
     /// The only one should be what the model would say.
     Said,
-    /// There is none: what the model writes after the context should be this, where it is told.
-    Written(Option<String>),
+    /// There is none: what the model writes after the context should be one of these, where any is told.
+    Written(Vec<String>),
     /// The text should be likely.
     Text {
         /// Its words.
@@ -144,10 +144,8 @@ impl<'t> Maker<'t> {
         }
         if let Some(form) = &self.task.generation {
             let prompt = at("generation.prompt", t.text(&form.prompt, row))?;
-            let target = form.target.as_ref().map(|target| t.text(target, row));
-            let target = at("generation.target", target.transpose())?;
             let ask = (format!("{before}{prompt}"), String::new());
-            return Ok((vec![ask], Gold::Written(target)));
+            return Ok((vec![ask], Gold::Written(self.targets(form, row)?)));
         }
         let Some(form) = &self.task.rolling else {
             return Err(("the form", "the task asks nothing".into()));
@@ -180,10 +178,10 @@ impl<'t> Maker<'t> {
         }
         if let Some(form) = &task.generation {
             let prompt = at("generation.prompt", t.text(&form.prompt, row))?;
-            let Some(target) = &form.target else {
+            let targets = self.targets(form, row)?;
+            let Some(target) = targets.first() else {
                 return Err(("few_shot", "examples need generation.target".into()));
             };
-            let target = at("generation.target", t.text(target, row))?;
             return Ok(format!("{prompt}{delimiter}{target}{end}"));
         }
         let Some(form) = &task.continuation else {
@@ -192,6 +190,17 @@ impl<'t> Maker<'t> {
         let prompt = at("continuation.prompt", t.text(&form.prompt, row))?;
         let said = at("continuation.continuation", t.text(&form.continuation, row))?;
         Ok(format!("{prompt}{said}{end}"))
+    }
+
+    /// What should be written; nothing where the task does not say.
+    fn targets(&self, form: &Generation, row: &Value) -> Result<Vec<String>, Wrong> {
+        let t = self.templates;
+        if let Some(targets) = &form.targets {
+            return at("generation.targets", t.texts(targets, row));
+        }
+        let target = form.target.as_ref().map(|target| t.text(target, row));
+        let target = at("generation.target", target.transpose())?;
+        Ok(target.into_iter().collect())
     }
 
     /// Contexts, their common end, and which is right.

@@ -22,6 +22,9 @@ pub enum Metric {
     ExactMatch,
     /// How often it holds it at the end.
     FlexibleMatch,
+    /// How many words it shares with the right answer: the harmonic mean of the share of its own words and of the
+    /// answer's, capitals, punctuation and articles left out (Rajpurkar et al., arXiv 1606.05250).
+    F1,
     /// exp of the mean negative log-likelihood of an item's answer.
     Perplexity,
     /// exp of the negative log-likelihood of all text a word of it.
@@ -55,6 +58,7 @@ impl Metric {
             Self::AccBytes => "acc_bytes",
             Self::ExactMatch => "exact_match",
             Self::FlexibleMatch => "flexible_match",
+            Self::F1 => "f1",
             Self::Perplexity => "perplexity",
             Self::WordPerplexity => "word_perplexity",
             Self::BytePerplexity => "byte_perplexity",
@@ -64,8 +68,11 @@ impl Metric {
 
     /// Whether more of it is better.
     pub fn higher_is_better(self) -> bool {
-        use Metric::{Acc, AccBytes, AccNorm, ExactMatch, FlexibleMatch};
-        matches!(self, Acc | AccNorm | AccBytes | ExactMatch | FlexibleMatch)
+        use Metric::{Acc, AccBytes, AccNorm, ExactMatch, F1, FlexibleMatch};
+        matches!(
+            self,
+            Acc | AccNorm | AccBytes | ExactMatch | FlexibleMatch | F1
+        )
     }
 
     /// The figure of `parts`, at least one.
@@ -74,12 +81,10 @@ impl Metric {
         let weight: f64 = parts.iter().map(|part| part.1).sum();
         let each = -values.iter().sum::<f64>() / weight;
         let (value, stderr) = match self {
-            Self::Acc | Self::AccNorm | Self::AccBytes | Self::ExactMatch | Self::FlexibleMatch => {
-                (mean(&values), mean_stderr(&values))
-            }
+            _ if self.higher_is_better() => (mean(&values), mean_stderr(&values)),
             Self::Perplexity => ((-mean(&values)).exp(), bootstrap(&values)),
             Self::WordPerplexity | Self::BytePerplexity => (each.exp(), None),
-            Self::BitsPerByte => (each / std::f64::consts::LN_2, None),
+            _ => (each / std::f64::consts::LN_2, None),
         };
         Figure {
             metric: self,

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::item::Gold;
-use super::metrics::Figure;
+use super::metrics::{Figure, Metric};
 use super::run::Evaluation;
 
 /// `{"results": {TASK: {"acc", "acc_stderr", …}}, "n-samples", "n-shot", "config"}`, with the names
@@ -78,6 +78,9 @@ pub fn items_json(evaluations: &[Evaluation]) -> String {
                 line["answer"] = written.answer.as_str().into();
                 line["target"] = written.target.as_deref().into();
                 line["exact_match"] = written.exact.into();
+                if evaluation.figures.iter().any(|f| f.metric == Metric::F1) {
+                    line["f1"] = written.f1.into();
+                }
             }
             lines += &line.to_string();
             lines.push('\n');

@@ -299,6 +299,8 @@ mod tests {
             rows: name.starts_with("object").then(|| "examples".into()),
             file_column: None,
             row_starts: None,
+            join: None,
+            keep: None,
         };
         let mut found = Vec::new();
         let starts = starts.map(|s| Regex::new(s).unwrap());

@@ -150,19 +150,20 @@ fn write(
     let mut items = Vec::with_capacity(total);
     for item in &loaded.items {
         let context = item.asks.first().map_or("", |ask| &ask.0);
-        let prompt = scorer.encoder().prompt(context, length - form.max_tokens)?;
+        let most = length - form.max_tokens;
+        let prompt = scorer.encoder().prompt(context, most, form.cut_middle)?;
         let mut enough = |text: &str| judge.end(text).is_some();
         let text = scorer.write(&prompt, form.max_tokens, &mut enough)?;
-        let target = match &item.gold {
-            Gold::Written(target) => target.as_deref(),
-            _ => None,
+        let targets = match &item.gold {
+            Gold::Written(targets) => &targets[..],
+            _ => &[],
         };
         items.push(ItemResult {
             index: item.index,
             group: item.group.clone(),
             gold: item.gold.clone(),
             found: Vec::new(),
-            written: Some(judge.judge(&text, target)),
+            written: Some(judge.judge(&text, targets)),
         });
         progress(name, items.len(), total);
     }

@@ -65,6 +65,7 @@ pub(super) fn part(
         },
         Gold::Written(_) => match metric {
             Metric::FlexibleMatch => share(written.is_some_and(|w| w.flexible)),
+            Metric::F1 => (written.map_or(0.0, |w| w.f1), 1.0),
             _ => share(written.is_some_and(|w| w.exact)),
         },
         Gold::Text { words, bytes } => match metric {

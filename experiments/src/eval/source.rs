@@ -3,6 +3,7 @@
 //! In: a task and the directories that may hold its files. Out: [`Loaded`], the items in the order
 //! of the rows, prompts made. No model is needed, so that one loading serves many evaluations.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,7 @@ use regex::Regex;
 use super::error::{Error, Result};
 use super::item::{Item, Maker};
 use super::rows;
-use super::task::{FewShot, Source, Task};
+use super::task::{FewShot, Join, Source, Task};
 use super::template::{Row, Templates, context};
 
 /// What is loaded of a task.
@@ -95,6 +96,46 @@ fn pool(task: &Task, few: &FewShot, templates: &Templates, dirs: &[PathBuf]) -> 
     Ok(examples)
 }
 
+/// What is joined: rows by the JSON of the column that they have in common.
+type Joined<'t> = (&'t Join, HashMap<String, Row>);
+
+fn joined<'t>(
+    task: &Task,
+    join: &'t Join,
+    templates: &Templates,
+    dirs: &[PathBuf],
+) -> Result<Joined<'t>> {
+    let mut known = HashMap::new();
+    let read = each_row(task, &join.source, templates, dirs, &mut |row| {
+        if let Some(key) = row.get(&join.on) {
+            known.entry(key.to_string()).or_insert(row);
+        }
+        Ok(ControlFlow::Continue(()))
+    });
+    match read {
+        Err(Error::NoData { .. }) if join.optional => {}
+        read => read?,
+    }
+    Ok((join, known))
+}
+
+/// Adds to `row` the columns that it has not of the row it is joined with; an error with its field.
+fn add_joined(row: &mut Row, (join, known): &Joined<'_>) -> Result<(), (String, String)> {
+    let key = row.get(&join.on).map(serde_json::Value::to_string);
+    let Some(other) = key.as_ref().and_then(|key| known.get(key)) else {
+        if join.optional {
+            return Ok(());
+        }
+        let key = key.unwrap_or("a row without that column".into());
+        let reason = format!("no row to join has the {} of {key}", join.on);
+        return Err(("source.join".into(), reason));
+    };
+    for (name, value) in other {
+        row.entry(name.clone()).or_insert_with(|| value.clone());
+    }
+    Ok(())
+}
+
 /// Hands on the rows of the first of `sources` that is there, with the columns it adds.
 fn each_row(
     task: &Task,
@@ -111,6 +152,9 @@ fn each_row(
     };
     let starts = source.row_starts.as_deref().map(Regex::new).transpose();
     let starts = starts.map_err(|e| wrong("source.row_starts", e.to_string()))?;
+    let join = source.join.as_ref();
+    let join = join.map(|join| joined(task, join, templates, dirs));
+    let join = join.transpose()?;
     let mut index = 0;
     for path in files {
         let Some(format) = rows::format(&path, source) else {
@@ -122,7 +166,10 @@ fn each_row(
             if let Some(column) = &source.file_column {
                 row.insert(column.clone(), stem.as_ref().into());
             }
-            let added = widen(source, templates, &row);
+            let joined = join
+                .as_ref()
+                .map_or(Ok(()), |join| add_joined(&mut row, join));
+            let added = joined.and_then(|()| widen(source, templates, &row));
             let row = added.map_err(|(field, reason)| Error::Item {
                 task: task.name.clone(),
                 index,
@@ -130,7 +177,10 @@ fn each_row(
                 reason,
             })?;
             index += 1;
-            take(row)
+            match row {
+                Some(row) => take(row),
+                None => Ok(ControlFlow::Continue(())),
+            }
         };
         if rows::read(
             &path,
@@ -147,20 +197,30 @@ fn each_row(
     Ok(())
 }
 
-/// `row` with the columns that `source` adds; an error with its field.
-fn widen(source: &Source, templates: &Templates, row: &Row) -> Result<Row, (String, String)> {
+/// `row` with the columns that `source` adds, if it is kept; an error with its field.
+fn widen(
+    source: &Source,
+    templates: &Templates,
+    row: &Row,
+) -> Result<Option<Row>, (String, String)> {
     let mut wide = row.clone();
-    if source.columns.is_empty() {
-        return Ok(wide);
+    if source.columns.is_empty() && source.keep.is_none() {
+        return Ok(Some(wide));
     }
-    let context = context(row);
+    let narrow = context(row);
+    if let Some(keep) = &source.keep {
+        let wrong = |reason: String| ("source.keep".to_owned(), reason);
+        if !templates.value(keep, &narrow).map_err(wrong)?.is_true() {
+            return Ok(None);
+        }
+    }
     for (name, expression) in &source.columns {
         let wrong = |reason: String| (format!("source.columns.{name}"), reason);
-        let value = templates.value(expression, &context).map_err(wrong)?;
+        let value = templates.value(expression, &narrow).map_err(wrong)?;
         let value = serde_json::to_value(&value).map_err(|e| wrong(e.to_string()))?;
         wide.insert(name.clone(), value);
     }
-    Ok(wide)
+    Ok(Some(wide))
 }
 
 /// The first source that is there, and its files in the order of their names.

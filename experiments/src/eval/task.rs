@@ -25,6 +25,7 @@ pub const TASKS: &[(&str, &str)] = &[
     builtin!("arc_challenge"),
     builtin!("arc_easy"),
     builtin!("bbh"),
+    builtin!("bbh_cot"),
     builtin!("boolq"),
     builtin!("chid"),
     builtin!("commonsense_qa"),
@@ -32,6 +33,7 @@ pub const TASKS: &[(&str, &str)] = &[
     builtin!("hellaswag"),
     builtin!("humaneval"),
     builtin!("lambada_openai"),
+    builtin!("longbench"),
     builtin!("mmlu"),
     builtin!("openbookqa"),
     builtin!("piqa"),
@@ -132,8 +134,10 @@ pub struct Rolling {
 pub struct Generation {
     /// A template.
     pub prompt: String,
-    /// A template: what should be written. Without it the text is only kept (`--items`).
+    /// A template: what should be written. Without it and `targets` the text is only kept (`--items`).
     pub target: Option<String>,
+    /// Instead of `target`, an expression: a list of texts, any of which is right.
+    pub targets: Option<String>,
     /// The text ends before the first of these.
     #[serde(default)]
     pub until: Vec<String>,
@@ -150,6 +154,16 @@ pub struct Generation {
     /// Whether capitals count as small letters.
     #[serde(default)]
     pub ignore_case: bool,
+    /// Whether a prompt that is too long for the model loses its middle instead of its beginning.
+    #[serde(default)]
+    pub cut_middle: bool,
+}
+
+impl Generation {
+    /// Whether nothing is said to be right.
+    pub(super) fn only_writes(&self) -> bool {
+        self.target.is_none() && self.targets.is_none()
+    }
 }
 
 /// Files of rows.
@@ -170,6 +184,32 @@ pub struct Source {
     pub file_column: Option<String>,
     /// For text: a line that this regular expression matches begins a row.
     pub row_starts: Option<String>,
+    /// Columns of other files' rows, added before `columns` are.
+    pub join: Option<Join>,
+    /// An expression of the file's and joined columns: rows for which it is false are passed over.
+    pub keep: Option<String>,
+}
+
+/// Rows that go with a source's rows.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Join {
+    /// The column in which both have the same. Where several rows have, it is the first.
+    pub on: String,
+    /// Where they are.
+    pub source: Vec<Source>,
+    /// Whether they may be absent, all or one: nothing is added then.
+    #[serde(default)]
+    pub optional: bool,
+}
+
+impl Source {
+    /// It and what it joins.
+    fn all(&self) -> Vec<&Source> {
+        let joined = self.join.iter().flat_map(|join| &join.source);
+        let joined = joined.flat_map(Source::all);
+        std::iter::once(self).chain(joined).collect()
+    }
 }
 
 /// How rows lie in a file.
@@ -285,7 +325,11 @@ impl Task {
             );
             return Err(wrong(path, "metrics", &reason));
         }
-        let only_writes = (self.generation.as_ref()).is_some_and(|form| form.target.is_none());
+        if (self.generation.as_ref()).is_some_and(|f| f.target.is_some() && f.targets.is_some()) {
+            let reason = "give either target or targets";
+            return Err(wrong(path, "generation", reason));
+        }
+        let only_writes = (self.generation.as_ref()).is_some_and(Generation::only_writes);
         if self.metrics.is_empty() && !only_writes {
             return Err(wrong(path, "metrics", "name at least one"));
         }
@@ -293,26 +337,25 @@ impl Task {
             let reason = "has neither description nor few_shot: text stands by itself";
             return Err(wrong(path, "rolling", reason));
         }
-        let examples = self.few_shot.iter().flat_map(|few| &few.source);
-        if self
-            .source
-            .iter()
-            .chain(examples)
-            .any(|s| s.files.is_empty())
-            || self.source.is_empty()
-        {
+        if self.sources().any(|s| s.files.is_empty()) || self.source.is_empty() {
             return Err(wrong(path, "source.files", "name at least one file"));
         }
         self.check_templates(path)
     }
 
+    /// All sources: the rows', the examples' and what these join.
+    fn sources(&self) -> impl Iterator<Item = &Source> {
+        let examples = self.few_shot.iter().flat_map(|few| &few.source);
+        self.source.iter().chain(examples).flat_map(Source::all)
+    }
+
     /// What can be measured of this form.
     fn possible(&self) -> &'static [Metric] {
         if let Some(form) = &self.generation {
-            return match (&form.target, &form.flexible) {
-                (None, _) => &[],
-                (_, None) => &[Metric::ExactMatch],
-                _ => &[Metric::ExactMatch, Metric::FlexibleMatch],
+            return match (form.only_writes(), &form.flexible) {
+                (true, _) => &[],
+                (_, None) => &[Metric::ExactMatch, Metric::F1],
+                _ => &[Metric::ExactMatch, Metric::F1, Metric::FlexibleMatch],
             };
         }
         match (&self.multiple_choice, &self.cloze, &self.continuation) {
@@ -368,6 +411,7 @@ impl Task {
                 "generation.target",
                 form.target.as_deref().unwrap_or_default(),
             )?;
+            value("generation.targets", form.targets.as_deref().unwrap_or("0"))?;
             if let Err((field, reason)) = Judge::new(form) {
                 return Err(wrong(path, field, &reason));
             }
@@ -376,10 +420,12 @@ impl Task {
                 return Err(wrong(path, "generation", reason));
             }
         }
-        let examples = self.few_shot.iter().flat_map(|few| &few.source);
-        for source in self.source.iter().chain(examples) {
+        for source in self.sources() {
             for (name, expression) in &source.columns {
                 value(&format!("source.columns.{name}"), expression)?;
+            }
+            if let Some(expression) = &source.keep {
+                value("source.keep", expression)?;
             }
             if let Some(pattern) = &source.row_starts {
                 regex::Regex::new(pattern).map_err(|e| {

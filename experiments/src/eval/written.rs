@@ -16,12 +16,14 @@ pub struct Written {
     pub text: String,
     /// What was found in it, as it was compared.
     pub answer: String,
-    /// What was wanted, as it was compared; none for a task that only writes.
+    /// What was wanted, as it was compared: the one that was met, else the first; none for a task that only writes.
     pub target: Option<String>,
     /// Whether they are the same.
     pub exact: bool,
     /// Whether what `flexible` finds is.
     pub flexible: bool,
+    /// How many words they share, 0 to 1.
+    pub f1: f64,
 }
 
 /// The rules of a task, ready to use.
@@ -64,9 +66,9 @@ impl Judge {
     }
 
     /// What `text`, as far as its first stop, is worth.
-    pub(super) fn judge(&self, text: &str, target: Option<&str>) -> Written {
+    pub(super) fn judge(&self, text: &str, targets: &[String]) -> Written {
         let text = &text[..self.end(text).unwrap_or(text.len())];
-        let target = target.map(|target| self.plain(target));
+        let targets: Vec<String> = targets.iter().map(|target| self.plain(target)).collect();
         let answer = match &self.extract {
             Some(extract) => self.plain(matches(extract, text).next().unwrap_or(NOT_FOUND).trim()),
             None => self.plain(text),
@@ -75,12 +77,14 @@ impl Judge {
             .flexible
             .as_ref()
             .map(|flexible| self.plain(matches(flexible, text).last().unwrap_or(NOT_FOUND).trim()));
+        let met = targets.iter().find(|target| **target == answer);
         Written {
             text: text.to_owned(),
-            exact: target.as_ref() == Some(&answer),
-            flexible: target.is_some() && flexible == target,
+            exact: met.is_some(),
+            flexible: flexible.is_some_and(|found| targets.contains(&found)),
+            f1: targets.iter().map(|t| f1(&answer, t)).fold(0.0, f64::max),
+            target: met.or(targets.first()).cloned(),
             answer,
-            target,
         }
     }
 
@@ -95,6 +99,32 @@ impl Judge {
             false => text,
         }
     }
+}
+
+/// The harmonic mean of the share of `answer`'s words that are `target`'s and of `target`'s that are `answer`'s.
+fn f1(answer: &str, target: &str) -> f64 {
+    let (answer, mut wanted) = (words(answer), words(target));
+    let n = wanted.len();
+    for word in &answer {
+        if let Some(place) = wanted.iter().position(|other| other == word) {
+            wanted.swap_remove(place);
+        }
+    }
+    match n - wanted.len() {
+        0 => 0.0,
+        common => 2.0 * common as f64 / (answer.len() + n) as f64,
+    }
+}
+
+/// Small letters and digits between white space, without articles.
+fn words(text: &str) -> Vec<String> {
+    let kept = text
+        .to_lowercase()
+        .replace(|c: char| c.is_ascii_punctuation(), "");
+    let words = kept.split_whitespace().map(str::to_owned);
+    words
+        .filter(|word| !["a", "an", "the"].contains(&&word[..]))
+        .collect()
 }
 
 /// Of every match the first group that is not empty, or all of it where there are no groups.
@@ -129,7 +159,7 @@ mod tests {
 
     #[test]
     fn the_answer_is_found_and_compared() {
-        let target = Some("She has 3 * 400 = $1,200 left.\n#### 1,200");
+        let target = ["She has 3 * 400 = $1,200 left.\n#### 1,200".to_owned()];
         for (text, answer, exact, flexible) in [
             (" so 1200.\n#### 1,200.", "1200", true, true),
             (" It is $1,200.", NOT_FOUND, false, true),
@@ -138,7 +168,7 @@ mod tests {
             (" #### 5\nQuestion: #### 1200", "5", false, false),
             ("", NOT_FOUND, false, false),
         ] {
-            let found = judge().judge(text, target);
+            let found = judge().judge(text, &target);
             let expected = (answer, Some("1200"), exact, flexible);
             let target = found.target.as_deref();
             assert_eq!(
@@ -150,9 +180,31 @@ mod tests {
     }
 
     #[test]
+    fn any_of_several_targets_is_met_in_whole_or_in_part() {
+        let judge = Judge::new(&toml::from_str("prompt = ''\nuntil = ['|']").unwrap());
+        let judge = judge.ok().unwrap();
+        let targets = ["The red, red house".to_owned(), "a barn".to_owned()];
+        for (text, exact, f1) in [
+            ("a barn| that", true, 1.0),
+            ("Barn!", false, 1.0),
+            // 2 of its 4 words are among the target's 3.
+            ("red: a big red car", false, 4.0 / 7.0),
+            ("a", false, 0.0),
+            ("", false, 0.0),
+        ] {
+            let found = judge.judge(text, &targets);
+            assert_eq!((found.exact, found.f1), (exact, f1), "{text}");
+        }
+        assert_eq!(
+            judge.judge("a barn", &targets).target.as_deref(),
+            Some("a barn")
+        );
+    }
+
+    #[test]
     fn the_text_ends_before_the_first_stop() {
         assert_eq!(judge().end("a </s> Question: b"), Some(2));
-        let found = judge().judge("a Question: b </s>", None);
+        let found = judge().judge("a Question: b </s>", &[]);
         assert_eq!(
             (&found.text[..], found.target, found.exact),
             ("a ", None, false)

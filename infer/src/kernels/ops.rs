@@ -13,6 +13,7 @@ pub(super) struct Table {
     pub(super) swiglu: unsafe fn(&[f32], &[f32], &mut [f32]),
     pub(super) axpy: unsafe fn(f32, &[f32], &mut [f32]),
     pub(super) from_f16: unsafe fn(&[f16], &mut [f32]),
+    pub(super) log_sum_exp: unsafe fn(&[f32]) -> f64,
 }
 
 pub(super) const PORTABLE: Table = Table {
@@ -20,6 +21,7 @@ pub(super) const PORTABLE: Table = Table {
     swiglu: body::swiglu,
     axpy: body::axpy,
     from_f16: body::from_f16,
+    log_sum_exp: body::log_sum_exp,
 };
 
 /// `out = x / sqrt(mean(x²) + eps) * weight`.
@@ -52,6 +54,12 @@ pub fn axpy(a: f32, x: &[f32], y: &mut [f32]) {
 pub fn from_f16(x: &[f16], out: &mut [f32]) {
     // SAFETY: as in `rms_norm`.
     unsafe { (current().ops.from_f16)(x, out) }
+}
+
+/// The logarithm of the sum of exponentials: what a logit has to be less by to be a log-probability. NaN if any is.
+pub fn log_sum_exp(x: &[f32]) -> f64 {
+    // SAFETY: as in `rms_norm`.
+    unsafe { (current().ops.log_sum_exp)(x) }
 }
 
 pub(crate) use body::exp;
@@ -128,6 +136,29 @@ pub(super) mod body {
         }
     }
 
+    /// Under the largest, so that none overflows; added in sixteen lanes of f64, the last ones in the first.
+    #[inline(always)]
+    pub fn log_sum_exp(x: &[f32]) -> f64 {
+        let (chunks, rest) = x.as_chunks::<LANES>();
+        let mut largest = [f32::NEG_INFINITY; LANES];
+        for chunk in chunks.iter().map(|chunk| &chunk[..]).chain([rest]) {
+            for (largest, x) in largest.iter_mut().zip(chunk) {
+                *largest = if *x > *largest { *x } else { *largest };
+            }
+        }
+        let largest = largest.into_iter().fold(f32::NEG_INFINITY, f32::max);
+        let mut lanes = [0f64; LANES];
+        for chunk in chunks {
+            for (lane, x) in lanes.iter_mut().zip(chunk) {
+                *lane += f64::from(exp(x - largest));
+            }
+        }
+        for (lane, x) in lanes.iter_mut().zip(rest) {
+            *lane += f64::from(exp(x - largest));
+        }
+        lanes.iter().sum::<f64>().ln() + f64::from(largest)
+    }
+
     #[inline(always)]
     pub fn from_f16(x: &[f16], out: &mut [f32]) {
         let n = x.len().min(out.len());
@@ -194,6 +225,14 @@ mod tests {
                     1e-5,
                 );
             }
+
+            // SAFETY: as above.
+            let found = unsafe { (k.ops.log_sum_exp)(&x) };
+            let sum: f64 = x.iter().map(|&x| f64::from(x).exp()).sum();
+            assert!((found - sum.ln()).abs() < 1e-6, "{}: {found}", k.name);
+            // SAFETY: as above.
+            let found = unsafe { (k.ops.log_sum_exp)(&[&x[..], &[f32::NAN]].concat()) };
+            assert!(found.is_nan(), "{}: {found}", k.name);
 
             let halves: Vec<f16> = x.iter().map(|&x| f16::from_f32(x)).collect();
             let (mut wide, mut y) = (vec![0.0; n], vec![1.0; n]);

@@ -140,17 +140,29 @@ const OPS: ops::Table = ops::Table {
     swiglu,
     axpy,
     from_f16,
+    log_sum_exp,
 };
 
 /// The same bodies in vectors of 512 bits, where that was measured to be faster.
 const OPS_512: ops::Table = ops::Table {
     swiglu: swiglu_512,
+    log_sum_exp: log_sum_exp_512,
     ..OPS
 };
 
 #[target_feature(enable = "avx2,avx512f,avx512vl")]
 fn swiglu_512(gate: &[f32], up: &[f32], out: &mut [f32]) {
     ops::body::swiglu(gate, up, out);
+}
+
+#[target_feature(enable = "avx2,avx512f,avx512vl")]
+fn log_sum_exp_512(x: &[f32]) -> f64 {
+    ops::body::log_sum_exp(x)
+}
+
+#[target_feature(enable = "avx2")]
+fn log_sum_exp(x: &[f32]) -> f64 {
+    ops::body::log_sum_exp(x)
 }
 
 #[target_feature(enable = "avx2")]
