@@ -13,13 +13,15 @@
 //! stream, to the parent's stream as a whole); that has lost where it was measured, and is off by default. Rounding passes errors on: `rounding`. Memory: one layer's weights in f32, the moments of
 //! one site (n² twice in f32, once in f64), and per token of calibration twice `hidden_size + intermediate_size` f32.
 
+mod balance;
 mod descent;
 mod factor;
 mod layer;
 mod rounding;
 
-use crate::engine::{Config, Engine};
-use crate::kernels::dense::{add_moments, add_product};
+use crate::engine::Engine;
+use crate::kernels::dense::{add_moments, add_product, add_squares, mirror};
+use crate::quant::search::is_searched;
 use crate::{Error, GgmlType, Result};
 use factor::{Factor, solve};
 use layer::{Input, Layer, Shape, Site, Stream};
@@ -35,6 +37,8 @@ pub struct Settings {
     pub passes: usize,
     /// How much of the errors of the layers before is made up for, 0 to 1.
     pub correction: f32,
+    /// Whether scales of inputs are moved into what comes before, see [`balance`].
+    pub balance: bool,
 }
 
 impl Default for Settings {
@@ -44,6 +48,7 @@ impl Default for Settings {
             damping: 0.5,
             passes: 4,
             correction: 0.0,
+            balance: false,
         }
     }
 }
@@ -81,15 +86,28 @@ pub fn windows(
     Ok(ids)
 }
 
-/// The matrices of a layer, in the order in which they are rounded.
-pub(crate) fn matrices(config: &Config, layer: usize) -> Vec<String> {
-    let qkv: &[&str] = match config.architecture.fused_qkv() {
-        true => &["attn_qkv"],
-        false => &["attn_q", "attn_k", "attn_v"],
+/// What calibration writes of a layer, in its order: the norms and biases that it may change, and the matrices.
+pub(crate) fn tensors(engine: &Engine, layer: usize) -> Vec<String> {
+    let qkv: &[&str] = match engine.config().architecture.fused_qkv() {
+        true => &["attn_qkv.weight"],
+        false => &["attn_q.weight", "attn_k.weight", "attn_v.weight"],
     };
-    let rest = ["attn_output", "ffn_gate", "ffn_up", "ffn_down"];
-    (qkv.iter().chain(&rest))
-        .map(|part| format!("blk.{layer}.{part}.weight"))
+    let vectors = [
+        "attn_norm.weight",
+        "ffn_norm.weight",
+        "attn_qkv.bias",
+        "attn_v.bias",
+    ];
+    let rest = [
+        "attn_output.weight",
+        "ffn_gate.weight",
+        "ffn_up.weight",
+        "ffn_down.weight",
+    ];
+    let parts = vectors.iter().chain(qkv).chain(&rest);
+    let names = parts.map(|part| format!("blk.{layer}.{part}"));
+    names
+        .filter(|name| engine.gguf().has_tensor(name))
         .collect()
 }
 
@@ -99,8 +117,8 @@ pub struct Calibration<'e> {
     shape: Shape<'e>,
     settings: Settings,
     n_tokens: usize,
-    /// As the parent computes.
-    exact: Stream,
+    /// As the parent computes, where that is looked at.
+    exact: Option<Stream>,
     /// As the rounded layers compute.
     rounded: Stream,
     next: usize,
@@ -160,15 +178,34 @@ impl<'e> Calibration<'e> {
             shape: Shape::new(engine, settings.context),
             settings: settings.clone(),
             n_tokens: tokens.len(),
-            exact: Stream::new(hidden, tokens, exact_row)?,
+            exact: (settings.correction > 0.0)
+                .then(|| Stream::new(hidden, tokens, exact_row))
+                .transpose()?,
             rounded: Stream::new(hidden, tokens, rounded_row)?,
             next: 0,
         })
     }
 
-    /// The residual streams after the layers done so far, [n, hidden_size] each: the parent's, and the rounded model's.
-    pub fn states(&self) -> (&[f32], &[f32]) {
-        (&self.exact.hidden, &self.rounded.hidden)
+    /// Goes on where another calibration with the same settings was after `layers`, its residual stream being `states`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Argument`] if that cannot be: too many layers, other sizes, or settings that look at the parent's stream.
+    pub(crate) fn go_on(&mut self, layers: usize, states: Vec<f32>) -> Result<()> {
+        let fits = layers <= self.engine.config().n_layers
+            && states.len() == self.rounded.hidden.len()
+            && self.exact.is_none();
+        if !fits {
+            let problem = "what an earlier calibration kept does not fit; remove its directory";
+            return Err(Error::Argument(problem.into()));
+        }
+        (self.next, self.rounded.hidden) = (layers, states);
+        Ok(())
+    }
+
+    /// The residual stream of the rounded model after the layers done so far, [n, hidden_size].
+    pub fn states(&self) -> &[f32] {
+        &self.rounded.hidden
     }
 
     /// Rounds the next layer's matrices, each to the type that `ty` gives its name.
@@ -181,22 +218,33 @@ impl<'e> Calibration<'e> {
         if self.next == self.engine.config().n_layers {
             return Err(Error::Argument("all layers are rounded already".into()));
         }
-        let parent = Layer::read(self.engine.gguf(), self.engine.config(), self.next)?;
-        let mut layer = parent.clone();
+        let mut layer = Layer::read(self.engine.gguf(), self.engine.config(), self.next)?;
+        if self.settings.balance {
+            balance::balance(&self.shape, &self.rounded, &mut layer, &ty)?;
+        }
+        let parent = self.exact.is_some().then(|| layer.clone());
+        let exact = |stream: &mut Option<Stream>, step: &dyn Fn(&mut Stream, &Layer)| {
+            if let (Some(stream), Some(parent)) = (stream, &parent) {
+                step(stream, parent);
+            }
+        };
         let mut out = Vec::new();
-        let attn = Input::Normed(&parent.attn_norm);
-        out.extend(self.round(&mut layer.qkv, attn, false, &ty)?);
-        self.exact.attend(&self.shape, &parent);
+        for (name, values) in layer.vectors(&self.shape.config, self.next) {
+            out.push((name, values.iter().flat_map(|v| v.to_le_bytes()).collect()));
+        }
+        let norm = layer.attn_norm.clone();
+        out.extend(self.round(&mut layer.qkv, Input::Normed(&norm), false, &ty)?);
+        exact(&mut self.exact, &|s, parent| s.attend(&self.shape, parent));
         self.rounded.attend(&self.shape, &layer);
         out.extend(self.round(&mut layer.o, Input::Wide, true, &ty)?);
-        self.exact.add(&self.shape, &parent.o);
+        exact(&mut self.exact, &|s, parent| s.add(&self.shape, &parent.o));
         self.rounded.add(&self.shape, &layer.o);
-        let ffn = Input::Normed(&parent.ffn_norm);
-        out.extend(self.round(&mut layer.gate_up, ffn, false, &ty)?);
-        self.exact.branch(&self.shape, &parent);
+        let norm = layer.ffn_norm.clone();
+        out.extend(self.round(&mut layer.gate_up, Input::Normed(&norm), false, &ty)?);
+        exact(&mut self.exact, &|s, parent| s.branch(&self.shape, parent));
         self.rounded.branch(&self.shape, &layer);
         out.extend(self.round(&mut layer.down, Input::Wide, true, &ty)?);
-        self.exact.add(&self.shape, &parent.down);
+        exact(&mut self.exact, &|s, parent| s.add(&self.shape, &parent.down));
         self.rounded.add(&self.shape, &layer.down);
         self.next += 1;
         Ok(out)
@@ -211,6 +259,9 @@ impl<'e> Calibration<'e> {
         ty: &impl Fn(&str) -> GgmlType,
     ) -> Result<Vec<Encoded>> {
         let (n, pool) = (site.columns, self.shape.pool);
+        if !site.parts.iter().any(|(name, _)| is_searched(ty(name))) {
+            return rounding::round_plainly(site, ty);
+        }
         let moments = self.moments(n, input, adds);
         let factor = Factor::new(pool, moments.own, n, self.settings.damping)?;
         if self.settings.correction > 0.0 {
@@ -252,7 +303,7 @@ impl<'e> Calibration<'e> {
     /// What the tokens say of a site with `n` inputs.
     fn moments(&self, n: usize, input: Input, adds: bool) -> Moments {
         let (pool, hidden) = (self.shape.pool, self.shape.config.hidden_size);
-        let corrects = self.settings.correction > 0.0;
+        let corrects = self.exact.is_some();
         let mut moments = Moments {
             own: vec![0.0; n * n],
             drift: vec![0.0; if corrects { n * n } else { 0 }],
@@ -261,8 +312,8 @@ impl<'e> Calibration<'e> {
         for chunk in self.shape.chunks(self.n_tokens) {
             let mut x = self.rounded.input(&self.shape, input, chunk.clone());
             let shares = shares(&x, n);
-            if corrects {
-                let mut drift = self.exact.input(&self.shape, input, chunk.clone());
+            if let Some(exact) = &self.exact {
+                let mut drift = exact.input(&self.shape, input, chunk.clone());
                 drift.iter_mut().zip(&x).for_each(|(d, x)| *d -= x);
                 scale(&mut x, n, &shares);
                 scale(&mut drift, n, &shares);
@@ -270,10 +321,10 @@ impl<'e> Calibration<'e> {
             } else {
                 scale(&mut x, n, &shares);
             }
-            add_moments(pool, &x, &x, n, &mut moments.own);
-            if let Some(residual) = &mut moments.residual {
+            add_squares(pool, &x, n, &mut moments.own);
+            if let (Some(residual), Some(exact)) = (&mut moments.residual, &self.exact) {
                 let at = chunk.start * hidden..chunk.end * hidden;
-                let mut difference: Vec<f32> = (self.exact.hidden[at.clone()].iter())
+                let mut difference: Vec<f32> = (exact.hidden[at.clone()].iter())
                     .zip(&self.rounded.hidden[at])
                     .map(|(exact, rounded)| exact - rounded)
                     .collect();
@@ -281,6 +332,7 @@ impl<'e> Calibration<'e> {
                 add_moments(pool, &difference, &x, n, residual);
             }
         }
+        mirror(&mut moments.own, n);
         let mean = 1.0 / self.n_tokens as f32;
         let all = [&mut moments.own, &mut moments.drift];
         for sum in all.into_iter().chain(&mut moments.residual) {

@@ -7,6 +7,8 @@ use crate::pool::Pool;
 
 /// Rows of the result that are computed together.
 const ROWS: usize = 256;
+/// Rows of a symmetric result that are computed together.
+const SQUARE: usize = 128;
 
 /// `out [m, n] += sign · a [m, k] · bᵀ`, `b` being `[n, k]`; rows may lie apart by more than their length.
 ///
@@ -66,6 +68,45 @@ pub(crate) fn add_moments(pool: &Pool, x: &[f32], y: &[f32], columns: usize, out
             );
         }
     });
+}
+
+/// `out [i, j] += Σ_t x[t, i] x[t, j]` of `x [tokens, n]` for `j <= i`; what lies above the diagonal is left undefined until
+/// [`mirror`] has copied it.
+///
+/// # Panics
+///
+/// If the sizes do not fit each other.
+pub(crate) fn add_squares(pool: &Pool, x: &[f32], n: usize, out: &mut [f32]) {
+    let tokens = x.len() / n;
+    assert_eq!((x.len(), out.len()), (tokens * n, n * n));
+    let mut parts: Vec<_> = out.chunks_mut(SQUARE * n).collect();
+    let last = parts.len() - 1;
+    // the longest first, so that no thread is left with it
+    parts.reverse();
+    pool.rows(&mut parts, 1, 1, |part, out| {
+        let rows = out[0].len() / n;
+        let first = (last - part) * SQUARE;
+        // SAFETY: columns first .. first + rows and 0 .. first + rows of every token of x are in range, and so are as
+        // many columns of out's rows.
+        unsafe {
+            multiply(
+                [rows, first + rows, tokens],
+                1.0,
+                (x[first..].as_ptr(), 1, n as isize),
+                (x.as_ptr(), n as isize, 1),
+                (out[0].as_mut_ptr(), n as isize),
+            );
+        }
+    });
+}
+
+/// Copies what lies below the diagonal of `a [n, n]` above it.
+pub(crate) fn mirror(a: &mut [f32], n: usize) {
+    for i in 0..n {
+        for j in 0..i {
+            a[j * n + i] = a[i * n + j];
+        }
+    }
 }
 
 /// What the products are made of.
@@ -136,6 +177,19 @@ mod tests {
                 let dot: f64 = (0..k).map(|c| a[i * 20 + c] * b[j * k + c]).sum();
                 assert_eq!(out[i * n + j], 1.0 - dot);
             }
+        }
+    }
+
+    #[test]
+    fn squares_are_moments_of_x_with_itself() {
+        let pool = Pool::new(2, &[]).unwrap();
+        for n in [1, 128, 300] {
+            let x: Vec<f32> = (0..5 * n).map(|i| (i % 13) as f32 - 6.0).collect();
+            let (mut want, mut out) = (vec![2.0; n * n], vec![2.0; n * n]);
+            add_moments(&pool, &x, &x, n, &mut want);
+            add_squares(&pool, &x, n, &mut out);
+            mirror(&mut out, n);
+            assert!(out == want, "{n}");
         }
     }
 

@@ -56,6 +56,9 @@ pub struct Args {
     /// How much of the errors of the layers before a matrix makes up for, 0 to 1
     #[arg(long, value_name = "X", default_value_t = Settings::default().correction)]
     calibrate_correction: f32,
+    /// Move scales of inputs into the norm or matrix before them where that loses less
+    #[arg(long)]
+    calibrate_balance: bool,
     #[command(flatten)]
     runtime: Runtime,
 }
@@ -93,6 +96,7 @@ pub fn run(args: Args) -> Result<()> {
             damping: args.calibrate_damping,
             passes: args.calibrate_passes,
             correction: args.calibrate_correction,
+            balance: args.calibrate_balance,
         },
     });
     let bar = output::progress_bar("quantize");
