@@ -7,8 +7,8 @@
 //! square m of an input, `s = m^(α/2)`; α is what loses least where some of the rows are rounded in earnest, every
 //! weight weighed by its input's mean square.
 
+use super::cap;
 use super::layer::{Input, Layer, Shape, Site, Stream};
-use super::{scale, shares};
 use crate::quant::search::{BLOCK, error, is_searched, quantize_row_searched};
 use crate::{GgmlType, Result};
 
@@ -88,8 +88,7 @@ fn mean_squares(shape: &Shape, stream: &Stream, input: Input) -> Vec<f32> {
         let n_tokens = chunk.len();
         let mut x = stream.input(shape, input, chunk);
         let n = x.len() / n_tokens;
-        let shares = shares(&x, n);
-        scale(&mut x, n, &shares);
+        cap(&mut x, n);
         sums.resize(n, 0.0);
         for row in x.chunks_exact(n) {
             for (sum, x) in sums.iter_mut().zip(row) {

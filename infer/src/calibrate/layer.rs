@@ -12,6 +12,7 @@ use crate::engine::{Cache, Config, Engine, KvType, Rope};
 use crate::gguf::Gguf;
 use crate::kernels::{dense::add_product, ops};
 use crate::pool::Pool;
+use crate::quant::dequantize_row;
 
 /// Tokens that go through a product together, at least.
 const CHUNK: usize = 2048;
@@ -34,7 +35,10 @@ impl Site {
             let tensor = gguf.tensor(name)?;
             let rows;
             (columns, rows) = tensor.shape();
-            weights.extend(tensor.to_f32()?);
+            let start = weights.len();
+            weights.resize(start + tensor.n_elements() as usize, 0.0);
+            dequantize_row(tensor.ty, tensor.data, &mut weights[start..])?;
+            gguf.forget(&tensor);
             parts.push((name.clone(), rows));
         }
         Ok(Self {

@@ -7,8 +7,8 @@
 //! [`crate::quant::search`] is rounded through the block, errors passed on, and the one with the least loss stays.
 //! Then integers and scales are changed one at a time as long as the loss falls ([`super::descent`]).
 
-use super::descent::{self, Row};
 use super::Encoded;
+use super::descent::{self, Row};
 use super::factor::Factor;
 use super::layer::Site;
 use crate::kernels::dense::add_product;

@@ -49,7 +49,8 @@ impl File<'_> {
             .collect();
         let outside = || {
             let in_a_layer = |name: &str| in_layers.iter().flatten().any(|other| other == name);
-            gguf.tensors().filter(move |tensor| !in_a_layer(tensor.name))
+            gguf.tensors()
+                .filter(move |tensor| !in_a_layer(tensor.name))
         };
         let inside = in_layers.iter().flatten().map(|name| gguf.tensor(name));
         for tensor in outside().map(Ok).chain(inside) {
@@ -58,7 +59,7 @@ impl File<'_> {
                 .declare(tensor.name, tensor.dims, ty(tensor.name))?;
         }
         for tensor in outside() {
-            self.write_alone(&tensor, ty(tensor.name), pool)?;
+            self.write_alone(gguf, &tensor, ty(tensor.name), pool)?;
         }
 
         let print = print(engine, types, &settings, &tokens);
@@ -78,11 +79,11 @@ impl File<'_> {
         let end = (in_layers.iter().rposition(is_calibrated)).map_or(0, |last| last + 1);
         for _ in next..end {
             let tensors = calibration.next_layer(ty)?;
-            self.write_layer(gguf, &tensors)?;
             kept.put(&tensors, calibration.states())?;
+            self.write_layer(gguf, &tensors)?;
         }
         for name in in_layers[end..].iter().flatten() {
-            self.write_alone(&gguf.tensor(name)?, ty(name), pool)?;
+            self.write_alone(gguf, &gguf.tensor(name)?, ty(name), pool)?;
         }
         Ok(kept)
     }

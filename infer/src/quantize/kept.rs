@@ -2,7 +2,7 @@
 //!
 //! `OUT.calibration/` holds `of` (what it belongs to: parent, types, settings and tokens, as a number), `layer-N` (the
 //! tensors of a finished layer: each u32 length of the name, name, u64 length, bytes, little-endian) and `states-N` (the
-//! residual stream after N layers, [tokens, hidden_size] f32). Every file is whole or not there; one that does not fit
+//! residual stream after N layers, [tokens, hidden_size] f32 as this machine has them). Every file is whole or not there; one that does not fit
 //! is as if it were not there. What is written in the end is the same as without a stop.
 
 use std::fs;
@@ -57,7 +57,7 @@ impl Kept {
         let n: usize = numbers.max()?;
         let bytes = fs::read(self.dir.join(format!("states-{n}"))).ok()?;
         let states: Vec<f32> = (bytes.as_chunks().0.iter())
-            .map(|bytes| f32::from_le_bytes(*bytes))
+            .map(|bytes| f32::from_ne_bytes(*bytes))
             .collect();
         let layers = (0..n).map(|layer| {
             let bytes = fs::read(self.dir.join(format!("layer-{layer}"))).ok()?;
@@ -77,10 +77,9 @@ impl Kept {
             bytes.extend(data);
         }
         aside::write(&self.dir.join(format!("layer-{}", self.layers)), &bytes)?;
-        let states: Vec<u8> = states.iter().flat_map(|v| v.to_le_bytes()).collect();
         self.layers += 1;
         let name = |layers: usize| self.dir.join(format!("states-{layers}"));
-        aside::write(&name(self.layers), &states)?;
+        aside::write(&name(self.layers), bytemuck::cast_slice(states))?;
         // gone already if this is the first
         let _ = fs::remove_file(name(self.layers - 1));
         Ok(())

@@ -113,9 +113,7 @@ pub fn quantize(
         progress: &mut progress,
     };
     let kept = match (texts, tokenizer) {
-        (Some(texts), Some(tokenizer)) => {
-            Some(file.calibrated(&engine, &tokenizer, texts, out)?)
-        }
+        (Some(texts), Some(tokenizer)) => Some(file.calibrated(&engine, &tokenizer, texts, out)?),
         _ => {
             file.alone(gguf, engine.pool())?;
             None
@@ -203,6 +201,7 @@ fn types(gguf: &Gguf, recipe: &Recipe, pool: &Pool) -> Result<Vec<GgmlType>> {
             for (ty, _, error) in &mut options {
                 *error = lost(pool, &tensor, *ty)?;
             }
+            gguf.forget(&tensor);
         }
         choices.push(Choice { options, chosen: 0 });
     }
@@ -287,16 +286,23 @@ impl File<'_> {
             self.writer.declare(tensor.name, tensor.dims, *ty)?;
         }
         for (tensor, ty) in gguf.tensors().zip(self.types) {
-            self.write_alone(&tensor, *ty, pool)?;
+            self.write_alone(gguf, &tensor, *ty, pool)?;
         }
         Ok(())
     }
 
-    fn write_alone(&mut self, tensor: &TensorView, ty: GgmlType, pool: &Pool) -> Result<()> {
+    fn write_alone(
+        &mut self,
+        gguf: &Gguf,
+        tensor: &TensorView,
+        ty: GgmlType,
+        pool: &Pool,
+    ) -> Result<()> {
         each_block(pool, tensor, ty, |weights, bytes| {
             self.done += weights.len() as u64;
             self.writer.write(tensor.name, bytes)
         })?;
+        gguf.forget(tensor);
         (self.progress)(Progress::Weights(self.done, self.total));
         Ok(())
     }
