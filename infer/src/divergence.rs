@@ -9,6 +9,7 @@
 use crate::generate::Model;
 use crate::perplexity::{Sum, windows};
 use crate::{Error, Result};
+use serde_json::{Value, json};
 
 /// Tokens whose logits are there at once.
 const ROWS: usize = 32;
@@ -32,6 +33,41 @@ pub struct Divergence {
     pub top1_agreement: f64,
     /// Tokens scored.
     pub tokens: usize,
+}
+
+impl Divergence {
+    /// How many tokens were scored, then a line a figure.
+    pub fn table(&self) -> String {
+        format!(
+            "{} tokens\n\
+             perplexity        {:10.4}   parent {:.4}\n\
+             ln(ratio)         {:10.5} ± {:.5}\n\
+             KL divergence     {:10.5} ± {:.5} nats a token\n\
+             same top token    {:10.2} %\n",
+            self.tokens,
+            self.perplexity,
+            self.parent_perplexity,
+            self.ln_perplexity_ratio,
+            self.ln_perplexity_ratio_error,
+            self.mean_kl_divergence,
+            self.mean_kl_divergence_error,
+            self.top1_agreement * 100.0,
+        )
+    }
+
+    /// The figures by their fields' names.
+    pub fn json(&self) -> Value {
+        json!({
+            "perplexity": self.perplexity,
+            "parent_perplexity": self.parent_perplexity,
+            "ln_perplexity_ratio": self.ln_perplexity_ratio,
+            "ln_perplexity_ratio_error": self.ln_perplexity_ratio_error,
+            "mean_kl_divergence": self.mean_kl_divergence,
+            "mean_kl_divergence_error": self.mean_kl_divergence_error,
+            "top1_agreement": self.top1_agreement,
+            "tokens": self.tokens,
+        })
+    }
 }
 
 /// Compares each of `models` with `parent` on `text` in windows of `context` tokens, the first `limit` of them

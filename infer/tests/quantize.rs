@@ -12,7 +12,7 @@ use retort_infer::engine::{Engine, KvType, Settings};
 use retort_infer::export::export;
 use retort_infer::gguf::Gguf;
 use retort_infer::pack::pack;
-use retort_infer::quantize::{Quantized, Recipe, Texts, quantize};
+use retort_infer::quantize::{Progress, Quantized, Recipe, Texts, quantize};
 use retort_infer::{Model, Result};
 use tempfile::TempDir;
 
@@ -186,13 +186,11 @@ fn calibration_computes_what_the_engine_does() {
                 .hidden(window, &mut want)
                 .unwrap();
         }
-        for states in [calibration.states().0, calibration.states().1] {
-            for (got, want) in states.iter().zip(&want) {
-                assert!(
-                    (got - want).abs() < 2e-4 * (1.0 + want.abs()),
-                    "{got} for {want}: {shape:?}"
-                );
-            }
+        for (got, want) in calibration.states().iter().zip(&want) {
+            assert!(
+                (got - want).abs() < 2e-4 * (1.0 + want.abs()),
+                "{got} for {want}: {shape:?}"
+            );
         }
     }
 }
@@ -228,6 +226,93 @@ fn calibration_brings_a_file_nearer_to_its_parent() {
             );
         }
     }
+}
+
+/// Eight bits lose so little that a layer which computes something else would show.
+#[test]
+fn balanced_layers_compute_what_they_did() {
+    let of = |architecture| Shape {
+        architecture,
+        ..Shape::default()
+    };
+    for shape in [Shape::default(), of("qwen2"), of("qwen3"), Shape::qwen()] {
+        let place = Place::new(&shape);
+        let mut norms = Vec::new();
+        let models = [true, false].map(|balance| {
+            let settings = calibrate::Settings { balance, ..small() };
+            place.quantize(&recipe(Q8_0), Some(settings)).unwrap();
+            let model = Model::open_with(&place.out(), self::settings()).unwrap();
+            norms.push(
+                Gguf::open(&place.out())
+                    .unwrap()
+                    .tensor("blk.0.attn_norm.weight")
+                    .unwrap()
+                    .data
+                    .to_vec(),
+            );
+            model
+        });
+        let parent = Model::open_with(&place.parent, settings()).unwrap();
+        let held_out: String = (1000..1004).map(text).collect();
+        let results = divergence(&parent, &models, &held_out, 64, None, |_, _| {}).unwrap();
+        let [balanced, plain] = [0, 1].map(|i: usize| results[i].mean_kl_divergence);
+        assert!(balanced < 2.0 * plain, "{balanced} for {plain}: {shape:?}");
+        assert!(norms[0] != norms[1], "nothing was balanced: {shape:?}");
+    }
+}
+
+/// Everything that is kept of a calibration to `out`, copied for one to `other` when the first layer is there.
+fn copy_kept(out: &Path, other: &Path) {
+    let kept = |out: &Path| PathBuf::from(format!("{}.calibration", out.display()));
+    if kept(other).exists() || !kept(out).join("states-1").exists() {
+        return;
+    }
+    std::fs::create_dir(kept(other)).unwrap();
+    for entry in std::fs::read_dir(kept(out)).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), kept(other).join(entry.file_name())).unwrap();
+    }
+}
+
+#[test]
+fn a_calibration_that_was_stopped_goes_on_to_the_same_bytes() {
+    let place = Place::new(&Shape::default());
+    let run = |out: &Path, settings: calibrate::Settings, also: Option<&Path>| {
+        let mut documents = (0..).map(|i| Ok(text(i)));
+        let texts = Texts {
+            documents: &mut documents,
+            tokens: 1024,
+            settings,
+        };
+        let mut went_on = false;
+        let threads = Settings::new(None, false, KvType::F32).unwrap();
+        let progress = |progress| match progress {
+            Progress::Notice(text) => went_on |= text.contains("going on after the 1 layers"),
+            Progress::Weights(..) => {
+                if let Some(also) = also {
+                    copy_kept(out, also);
+                }
+            }
+        };
+        let parent = &place.parent;
+        quantize(parent, out, &recipe(Q4_0), Some(texts), threads, progress).unwrap();
+        went_on
+    };
+    let [whole, stopped, other] =
+        ["whole", "stopped", "other"].map(|name| place.dir.path().join(name));
+    let damped = calibrate::Settings {
+        damping: 0.1,
+        ..small()
+    };
+    assert!(!run(&whole, small(), Some(&stopped)));
+    copy_kept(&stopped, &other);
+    assert!(run(&stopped, small(), None));
+    assert!(std::fs::read(&whole).unwrap() == std::fs::read(&stopped).unwrap());
+    // what belongs to other settings is not gone on with
+    assert!(!run(&other, damped, None));
+    assert!(std::fs::read(&whole).unwrap() != std::fs::read(&other).unwrap());
+    // parent and three files
+    assert_eq!(std::fs::read_dir(place.dir.path()).unwrap().count(), 4);
 }
 
 #[test]

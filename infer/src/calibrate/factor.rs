@@ -148,47 +148,6 @@ pub(crate) fn cholesky(pool: &Pool, a: &mut [f64], n: usize) -> Result<()> {
     Ok(())
 }
 
-/// Rows `y` [rows, n] times the inverse of the factored moments, in place.
-pub(crate) fn solve(pool: &Pool, factor: &Factor, y: &mut [f32]) {
-    let n = factor.n;
-    pool.rows(y, n, 4, |_, row| {
-        let mut x: Vec<f64> = row.iter().map(|&y| f64::from(y)).collect();
-        // x H = y with H = U D Uᵀ: first z Uᵀ = y, from the last column back; Uᵀ's rows are the feedback
-        for k in (0..n).rev() {
-            let z = x[k];
-            let feedback = &factor.feedback[k * n..k * n + k];
-            for (x, v) in x[..k].iter_mut().zip(feedback) {
-                *x -= z * f64::from(*v);
-            }
-        }
-        for (x, d) in x.iter_mut().zip(&factor.weights) {
-            *x /= f64::from(*d);
-        }
-        // then x U = z, from the first column on
-        for k in 0..n {
-            let feedback = &factor.feedback[k * n..k * n + k];
-            let dot = dot(&x[..k], feedback);
-            x[k] -= dot;
-        }
-        for (y, x) in row.iter_mut().zip(x) {
-            *y = x as f32;
-        }
-    });
-}
-
-/// `Σ x y` in lanes that vectorise.
-fn dot(x: &[f64], y: &[f32]) -> f64 {
-    let mut lanes = [0f64; 16];
-    let ((xs, x), (ys, y)) = (x.as_chunks::<16>(), y.as_chunks::<16>());
-    for (x, y) in xs.iter().zip(ys) {
-        for ((lane, x), y) in lanes.iter_mut().zip(x).zip(y) {
-            *lane += x * f64::from(*y);
-        }
-    }
-    let rest: f64 = x.iter().zip(y).map(|(x, y)| x * f64::from(*y)).sum();
-    rest + lanes.iter().sum::<f64>()
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -237,20 +196,6 @@ pub(crate) mod tests {
                     );
                 }
             }
-        }
-    }
-
-    #[test]
-    fn solving_undoes_multiplying() {
-        let (n, pool) = (100, Pool::single());
-        let factor = Factor::new(&pool, moments(n, 400), n, 0.01).unwrap();
-        let x: Vec<f32> = (0..n).map(|i| (i % 7) as f32 - 3.0).collect();
-        let mut y: Vec<f32> = (0..n)
-            .map(|j| (0..n).map(|i| x[i] * factor.moments[i * n + j]).sum())
-            .collect();
-        solve(&pool, &factor, &mut y);
-        for (x, y) in x.iter().zip(&y) {
-            assert!((x - y).abs() < 1e-2, "{y} for {x}");
         }
     }
 

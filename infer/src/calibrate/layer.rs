@@ -12,6 +12,7 @@ use crate::engine::{Cache, Config, Engine, KvType, Rope};
 use crate::gguf::Gguf;
 use crate::kernels::{dense::add_product, ops};
 use crate::pool::Pool;
+use crate::quant::dequantize_row;
 
 /// Tokens that go through a product together, at least.
 const CHUNK: usize = 2048;
@@ -34,7 +35,10 @@ impl Site {
             let tensor = gguf.tensor(name)?;
             let rows;
             (columns, rows) = tensor.shape();
-            weights.extend(tensor.to_f32()?);
+            let start = weights.len();
+            weights.resize(start + tensor.n_elements() as usize, 0.0);
+            dequantize_row(tensor.ty, tensor.data, &mut weights[start..])?;
+            gguf.forget(&tensor);
             parts.push((name.clone(), rows));
         }
         Ok(Self {
@@ -55,7 +59,7 @@ impl Site {
 pub(super) struct Layer {
     pub(super) attn_norm: Vec<f32>,
     pub(super) qkv: Site,
-    bias: Option<Vec<f32>>,
+    pub(super) bias: Option<Vec<f32>>,
     /// Norms of the heads of q and k.
     head_norms: Option<[Vec<f32>; 2]>,
     pub(super) o: Site,
@@ -106,6 +110,25 @@ impl Layer {
             gate_up: site(&["ffn_gate", "ffn_up"])?,
             down: site(&["ffn_down"])?,
         })
+    }
+}
+
+impl Layer {
+    /// The norms and biases of layer `index` by their tensors' names.
+    pub(super) fn vectors(&self, config: &Config, index: usize) -> Vec<(String, &[f32])> {
+        let mut out = vec![
+            ("attn_norm.weight", &self.attn_norm[..]),
+            ("ffn_norm.weight", &self.ffn_norm[..]),
+        ];
+        if let Some(bias) = &self.bias {
+            match config.architecture.fused_qkv() {
+                true => out.push(("attn_qkv.bias", bias)),
+                false => out.push(("attn_v.bias", &bias[config.q_size() + config.kv_size()..])),
+            }
+        }
+        out.into_iter()
+            .map(|(part, values)| (format!("blk.{index}.{part}"), values))
+            .collect()
     }
 }
 
@@ -191,6 +214,15 @@ impl Stream {
             hidden,
             wide: Vec::new(),
         })
+    }
+
+    /// The first windows of the residual stream, about `tokens` long.
+    pub(super) fn first(&self, shape: &Shape, tokens: usize) -> Self {
+        let end = tokens.next_multiple_of(shape.context) * shape.config.hidden_size;
+        Self {
+            hidden: self.hidden[..end.min(self.hidden.len())].to_vec(),
+            wide: Vec::new(),
+        }
     }
 
     /// The inputs of a site for some tokens, [tokens, columns].

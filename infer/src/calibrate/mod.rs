@@ -1,27 +1,26 @@
 //! Calibrated quantization: a model rounded layer by layer so that what its layers answer changes least.
 //!
 //! ```text
-//! texts ─► token ids [n] ─► hidden [n, hidden_size] ─┬─ as the parent computes it
-//!                                                    └─ as the rounded layers before compute it
-//! layer by layer, site by site (q k v │ o │ gate up │ down):
-//!     inputs of both ─► moments ─► the weights that answer best to the rounded inputs ─► rounding
+//! texts ─► token ids [n] ─► hidden [n, hidden_size], as the rounded layers before compute it
+//! layer by layer:   balance (which numbers compute the same function)
+//!   site by site (q k v │ o │ gate up │ down):   inputs ─► moments ─► rounding
 //! ```
 //!
-//! The moments of a site's inputs `x` are taken where the layers before it are rounded already, so that each site can
-//! make up for their errors. With [`Settings::correction`] what is rounded is not the parent's `W` but the matrix whose
-//! product with `x` comes nearest to the parent's own answer (least squares; for sites that add to the residual
-//! stream, to the parent's stream as a whole); that has lost where it was measured, and is off by default. Rounding passes errors on: `rounding`. Memory: one layer's weights in f32, the moments of
-//! one site (n² twice in f32, once in f64), and per token of calibration twice `hidden_size + intermediate_size` f32.
+//! The moments of a site's inputs are taken where the layers before it are rounded already. Rounding passes errors on:
+//! `rounding`. Memory: one layer's weights in f32, the moments of one site (n² twice in f32, once in f64), and per token
+//! of calibration `hidden_size + intermediate_size` f32.
 
+mod balance;
 mod descent;
 mod factor;
 mod layer;
 mod rounding;
 
-use crate::engine::{Config, Engine};
-use crate::kernels::dense::{add_moments, add_product};
+use crate::engine::Engine;
+use crate::kernels::dense::{add_squares, mirror};
+use crate::quant::search::is_searched;
 use crate::{Error, GgmlType, Result};
-use factor::{Factor, solve};
+use factor::Factor;
 use layer::{Input, Layer, Shape, Site, Stream};
 
 /// How a model is calibrated.
@@ -33,17 +32,17 @@ pub struct Settings {
     pub damping: f64,
     /// Rounds of coordinate descent after rounding.
     pub passes: usize,
-    /// How much of the errors of the layers before is made up for, 0 to 1.
-    pub correction: f32,
+    /// Whether large inputs are made smaller where that loses less, in the norm or matrix that they come from.
+    pub balance: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
             context: 512,
-            damping: 0.5,
-            passes: 4,
-            correction: 0.0,
+            damping: 1.0,
+            passes: 6,
+            balance: true,
         }
     }
 }
@@ -81,15 +80,28 @@ pub fn windows(
     Ok(ids)
 }
 
-/// The matrices of a layer, in the order in which they are rounded.
-pub(crate) fn matrices(config: &Config, layer: usize) -> Vec<String> {
-    let qkv: &[&str] = match config.architecture.fused_qkv() {
-        true => &["attn_qkv"],
-        false => &["attn_q", "attn_k", "attn_v"],
+/// What calibration writes of a layer, in its order: the norms and biases that it may change, and the matrices.
+pub(crate) fn tensors(engine: &Engine, layer: usize) -> Vec<String> {
+    let qkv: &[&str] = match engine.config().architecture.fused_qkv() {
+        true => &["attn_qkv.weight"],
+        false => &["attn_q.weight", "attn_k.weight", "attn_v.weight"],
     };
-    let rest = ["attn_output", "ffn_gate", "ffn_up", "ffn_down"];
-    (qkv.iter().chain(&rest))
-        .map(|part| format!("blk.{layer}.{part}.weight"))
+    let vectors = [
+        "attn_norm.weight",
+        "ffn_norm.weight",
+        "attn_qkv.bias",
+        "attn_v.bias",
+    ];
+    let rest = [
+        "attn_output.weight",
+        "ffn_gate.weight",
+        "ffn_up.weight",
+        "ffn_down.weight",
+    ];
+    let parts = vectors.iter().chain(qkv).chain(&rest);
+    let names = parts.map(|part| format!("blk.{layer}.{part}"));
+    names
+        .filter(|name| engine.gguf().has_tensor(name))
         .collect()
 }
 
@@ -99,10 +111,8 @@ pub struct Calibration<'e> {
     shape: Shape<'e>,
     settings: Settings,
     n_tokens: usize,
-    /// As the parent computes.
-    exact: Stream,
     /// As the rounded layers compute.
-    rounded: Stream,
+    stream: Stream,
     next: usize,
 }
 
@@ -130,13 +140,10 @@ impl<'e> Calibration<'e> {
             );
             return Err(Error::Argument(problem));
         }
-        let in_range = settings.damping > 0.0
-            && settings.damping.is_finite()
-            && (0.0..=1.0).contains(&settings.correction);
-        if !in_range {
+        if !(settings.damping > 0.0 && settings.damping.is_finite()) {
             let problem = format!(
-                "calibration with damping {} and correction {}; the one is positive, the other from 0 to 1",
-                settings.damping, settings.correction
+                "calibration with damping {}; it is a positive number",
+                settings.damping
             );
             return Err(Error::Argument(problem));
         }
@@ -148,27 +155,35 @@ impl<'e> Calibration<'e> {
             );
             return Err(Error::Argument(problem));
         }
-        let hidden = config.hidden_size;
-        let table = engine.gguf().tensor("token_embd.weight")?;
-        let row_bytes = table.data.len() / config.vocab_size;
-        let exact_row = |token: u32, out: &mut [f32]| {
-            let at = token as usize * row_bytes;
-            crate::quant::dequantize_row(table.ty, &table.data[at..at + row_bytes], out)
-        };
         Ok(Self {
             engine,
             shape: Shape::new(engine, settings.context),
             settings: settings.clone(),
             n_tokens: tokens.len(),
-            exact: Stream::new(hidden, tokens, exact_row)?,
-            rounded: Stream::new(hidden, tokens, rounded_row)?,
+            stream: Stream::new(config.hidden_size, tokens, rounded_row)?,
             next: 0,
         })
     }
 
-    /// The residual streams after the layers done so far, [n, hidden_size] each: the parent's, and the rounded model's.
-    pub fn states(&self) -> (&[f32], &[f32]) {
-        (&self.exact.hidden, &self.rounded.hidden)
+    /// Goes on where another calibration with the same settings was after `layers`, its residual stream being `states`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Argument`] if that cannot be: too many layers, or other sizes.
+    pub(crate) fn go_on(&mut self, layers: usize, states: Vec<f32>) -> Result<()> {
+        let fits =
+            layers <= self.engine.config().n_layers && states.len() == self.stream.hidden.len();
+        if !fits {
+            let problem = "what an earlier calibration kept does not fit; remove its directory";
+            return Err(Error::Argument(problem.into()));
+        }
+        (self.next, self.stream.hidden) = (layers, states);
+        Ok(())
+    }
+
+    /// The residual stream of the rounded model after the layers done so far, [n, hidden_size].
+    pub fn states(&self) -> &[f32] {
+        &self.stream.hidden
     }
 
     /// Rounds the next layer's matrices, each to the type that `ty` gives its name.
@@ -181,23 +196,23 @@ impl<'e> Calibration<'e> {
         if self.next == self.engine.config().n_layers {
             return Err(Error::Argument("all layers are rounded already".into()));
         }
-        let parent = Layer::read(self.engine.gguf(), self.engine.config(), self.next)?;
-        let mut layer = parent.clone();
-        let mut out = Vec::new();
-        let attn = Input::Normed(&parent.attn_norm);
-        out.extend(self.round(&mut layer.qkv, attn, false, &ty)?);
-        self.exact.attend(&self.shape, &parent);
-        self.rounded.attend(&self.shape, &layer);
-        out.extend(self.round(&mut layer.o, Input::Wide, true, &ty)?);
-        self.exact.add(&self.shape, &parent.o);
-        self.rounded.add(&self.shape, &layer.o);
-        let ffn = Input::Normed(&parent.ffn_norm);
-        out.extend(self.round(&mut layer.gate_up, ffn, false, &ty)?);
-        self.exact.branch(&self.shape, &parent);
-        self.rounded.branch(&self.shape, &layer);
-        out.extend(self.round(&mut layer.down, Input::Wide, true, &ty)?);
-        self.exact.add(&self.shape, &parent.down);
-        self.rounded.add(&self.shape, &layer.down);
+        let mut layer = Layer::read(self.engine.gguf(), self.engine.config(), self.next)?;
+        if self.settings.balance {
+            balance::balance(&self.shape, &self.stream, &mut layer, &ty)?;
+        }
+        let mut out: Vec<_> = (layer.vectors(&self.shape.config, self.next).into_iter())
+            .map(|(name, values)| (name, values.iter().flat_map(|v| v.to_le_bytes()).collect()))
+            .collect();
+        let attn = Input::Normed(&layer.attn_norm);
+        out.extend(self.round(&mut layer.qkv, attn, &ty)?);
+        self.stream.attend(&self.shape, &layer);
+        out.extend(self.round(&mut layer.o, Input::Wide, &ty)?);
+        self.stream.add(&self.shape, &layer.o);
+        let ffn = Input::Normed(&layer.ffn_norm);
+        out.extend(self.round(&mut layer.gate_up, ffn, &ty)?);
+        self.stream.branch(&self.shape, &layer);
+        out.extend(self.round(&mut layer.down, Input::Wide, &ty)?);
+        self.stream.add(&self.shape, &layer.down);
         self.next += 1;
         Ok(out)
     }
@@ -207,29 +222,13 @@ impl<'e> Calibration<'e> {
         &self,
         site: &mut Site,
         input: Input,
-        adds: bool,
         ty: &impl Fn(&str) -> GgmlType,
     ) -> Result<Vec<Encoded>> {
         let (n, pool) = (site.columns, self.shape.pool);
-        let moments = self.moments(n, input, adds);
-        let factor = Factor::new(pool, moments.own, n, self.settings.damping)?;
-        if self.settings.correction > 0.0 {
-            let mut correction = moments
-                .residual
-                .unwrap_or_else(|| vec![0.0; site.weights.len()]);
-            add_product(
-                pool,
-                1.0,
-                (&site.weights, n),
-                (&moments.drift, n),
-                n,
-                (&mut correction, n),
-            );
-            solve(pool, &factor, &mut correction);
-            for (w, c) in site.weights.iter_mut().zip(correction) {
-                *w += self.settings.correction * c;
-            }
+        if !site.parts.iter().any(|(name, _)| is_searched(ty(name))) {
+            return rounding::round_plainly(site, ty);
         }
+        let factor = Factor::new(pool, self.moments(n, input), n, self.settings.damping)?;
         let mut first = 0;
         let mut out = Vec::new();
         for (name, rows) in &site.parts {
@@ -249,54 +248,28 @@ impl<'e> Calibration<'e> {
         Ok(out)
     }
 
-    /// What the tokens say of a site with `n` inputs.
-    fn moments(&self, n: usize, input: Input, adds: bool) -> Moments {
-        let (pool, hidden) = (self.shape.pool, self.shape.config.hidden_size);
-        let corrects = self.settings.correction > 0.0;
-        let mut moments = Moments {
-            own: vec![0.0; n * n],
-            drift: vec![0.0; if corrects { n * n } else { 0 }],
-            residual: (adds && corrects).then(|| vec![0.0; hidden * n]),
-        };
+    /// The moments of a site's `n` inputs in the rounded model: the mean of `x xᵀ` [n, n].
+    fn moments(&self, n: usize, input: Input) -> Vec<f32> {
+        let mut sums = vec![0.0; n * n];
         for chunk in self.shape.chunks(self.n_tokens) {
-            let mut x = self.rounded.input(&self.shape, input, chunk.clone());
-            let shares = shares(&x, n);
-            if corrects {
-                let mut drift = self.exact.input(&self.shape, input, chunk.clone());
-                drift.iter_mut().zip(&x).for_each(|(d, x)| *d -= x);
-                scale(&mut x, n, &shares);
-                scale(&mut drift, n, &shares);
-                add_moments(pool, &x, &drift, n, &mut moments.drift);
-            } else {
-                scale(&mut x, n, &shares);
-            }
-            add_moments(pool, &x, &x, n, &mut moments.own);
-            if let Some(residual) = &mut moments.residual {
-                let at = chunk.start * hidden..chunk.end * hidden;
-                let mut difference: Vec<f32> = (self.exact.hidden[at.clone()].iter())
-                    .zip(&self.rounded.hidden[at])
-                    .map(|(exact, rounded)| exact - rounded)
-                    .collect();
-                scale(&mut difference, hidden, &shares);
-                add_moments(pool, &difference, &x, n, residual);
-            }
+            let mut x = self.stream.input(&self.shape, input, chunk);
+            cap(&mut x, n);
+            add_squares(self.shape.pool, &x, n, &mut sums);
         }
+        mirror(&mut sums, n);
         let mean = 1.0 / self.n_tokens as f32;
-        let all = [&mut moments.own, &mut moments.drift];
-        for sum in all.into_iter().chain(&mut moments.residual) {
-            sum.iter_mut().for_each(|sum| *sum *= mean);
-        }
-        moments
+        sums.iter_mut().for_each(|sum| *sum *= mean);
+        sums
     }
 }
 
 /// How much larger than most a token's input may count, in squares.
 const CAP: f32 = 4.0;
 
-/// What each token's input, a row of `x` [tokens, n], is multiplied with so that none counts more than [`CAP`] times the
-/// median. A text's first token is a thousand times as large as the others in some models (attention sinks, arXiv
-/// 2402.17762), and rounding would be for it alone.
-fn shares(x: &[f32], n: usize) -> Vec<f32> {
+/// Multiplies each token's input, a row of `x` [tokens, n], so that none counts more than [`CAP`] times the median. A
+/// text's first token is a thousand times as large as the others in some models (attention sinks, arXiv 2402.17762), and
+/// rounding would be for it alone.
+fn cap(x: &mut [f32], n: usize) {
     let squares: Vec<f32> = x
         .chunks_exact(n)
         .map(|row| row.iter().map(|x| x * x).sum())
@@ -304,33 +277,10 @@ fn shares(x: &[f32], n: usize) -> Vec<f32> {
     let mut sorted = squares.clone();
     sorted.sort_by(f32::total_cmp);
     let most = CAP * sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
-    squares
-        .into_iter()
-        .map(|square| {
-            if square > most {
-                (most / square).sqrt()
-            } else {
-                1.0
-            }
-        })
-        .collect()
-}
-
-/// Multiplies the rows of `x` [tokens, n].
-fn scale(x: &mut [f32], n: usize, shares: &[f32]) {
-    for (row, share) in x.chunks_exact_mut(n).zip(shares) {
-        if *share != 1.0 {
+    for (row, square) in x.chunks_exact_mut(n).zip(squares) {
+        if square > most {
+            let share = (most / square).sqrt();
             row.iter_mut().for_each(|x| *x *= share);
         }
     }
-}
-
-/// Means over tokens; x is the site's input in the rounded model.
-struct Moments {
-    /// `x xᵀ` [n, n].
-    own: Vec<f32>,
-    /// `x (exact x - x)ᵀ` [n, n].
-    drift: Vec<f32>,
-    /// `(exact hidden - hidden) xᵀ` [hidden_size, n].
-    residual: Option<Vec<f32>>,
 }

@@ -7,8 +7,10 @@
 //! [`crate::quant::search`] is rounded through the block, errors passed on, and the one with the least loss stays.
 //! Then integers and scales are changed one at a time as long as the loss falls ([`super::descent`]).
 
+use super::Encoded;
 use super::descent::{self, Row};
 use super::factor::Factor;
+use super::layer::Site;
 use crate::kernels::dense::add_product;
 use crate::pool::Pool;
 use crate::quant::search::{self, BLOCK};
@@ -46,6 +48,22 @@ pub(crate) fn round(
         out.extend(encoded?);
     }
     Ok(())
+}
+
+/// A site of types without scales: nothing to choose.
+pub(super) fn round_plainly(
+    site: &mut Site,
+    ty: &impl Fn(&str) -> GgmlType,
+) -> Result<Vec<Encoded>> {
+    let mut out = Vec::new();
+    let mut rest = site.weights.as_mut_slice();
+    for (name, rows) in &site.parts {
+        let part;
+        (part, rest) = rest.split_at_mut(rows * site.columns);
+        let encoded = round_alone(ty(name), &vec![1.0; site.columns], part)?;
+        out.push((name.clone(), encoded));
+    }
+    Ok(out)
 }
 
 /// Each weight by itself, weighed by how large its input is.

@@ -75,11 +75,7 @@ pub fn export(
 /// # Errors
 ///
 /// As of [`export_as`].
-pub(crate) fn export_exactly(
-    dir: &Path,
-    out: &Path,
-    progress: impl FnMut(Progress),
-) -> Result<Exported> {
+pub fn export_exactly(dir: &Path, out: &Path, progress: impl FnMut(Progress)) -> Result<Exported> {
     let quant = Checkpoint::open(dir)?.common_type();
     export_as(dir, out, quant, Layout::Plain, progress)
 }

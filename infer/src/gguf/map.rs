@@ -36,4 +36,26 @@ impl Map {
     pub fn bytes(&self) -> &[u8] {
         self.0.as_deref().unwrap_or(&[])
     }
+
+    /// Tells the system that these bytes, a part of the map's own, will not be looked at soon: their pages need not stay
+    /// in memory. They are there again when they are.
+    pub fn forget(&self, part: &[u8]) {
+        #[cfg(unix)]
+        if let Some(map) = &self.0 {
+            let at = (part.as_ptr() as usize).wrapping_sub(map.as_ptr() as usize);
+            if at
+                .checked_add(part.len())
+                .is_some_and(|end| end <= map.len())
+            {
+                // SAFETY: pages of a private, read-only map of a file hold what the file holds, and nothing is lost with
+                // them. That it is advice, and may fail, is why the result is of no interest.
+                let _ = unsafe {
+                    let advice = memmap2::UncheckedAdvice::DontNeed;
+                    map.unchecked_advise_range(advice, at, part.len())
+                };
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = part;
+    }
 }

@@ -87,6 +87,11 @@ impl Gguf {
         &self.path
     }
 
+    /// Lets go of the memory that a tensor's bytes take while they are mapped; they are read again when they are needed.
+    pub fn forget(&self, tensor: &TensorView) {
+        self.map.forget(tensor.data);
+    }
+
     /// The file's size in bytes.
     pub fn file_size(&self) -> u64 {
         self.map.bytes().len() as u64

@@ -7,6 +7,8 @@ use crate::pool::Pool;
 
 /// Rows of the result that are computed together.
 const ROWS: usize = 256;
+/// Rows of a symmetric result that are computed together.
+const SQUARE: usize = 128;
 
 /// `out [m, n] += sign · a [m, k] · bᵀ`, `b` being `[n, k]`; rows may lie apart by more than their length.
 ///
@@ -43,29 +45,43 @@ pub(crate) fn add_product<T: Number>(
     });
 }
 
-/// `out [i, j] += Σ_t x[t, i] y[t, j]` of `x [tokens, rows]` and `y [tokens, columns]`.
+/// `out [i, j] += Σ_t x[t, i] x[t, j]` of `x [tokens, n]` for `j <= i`; what lies above the diagonal is left undefined until
+/// [`mirror`] has copied it.
 ///
 /// # Panics
 ///
 /// If the sizes do not fit each other.
-pub(crate) fn add_moments(pool: &Pool, x: &[f32], y: &[f32], columns: usize, out: &mut [f32]) {
-    let (tokens, rows) = (y.len() / columns, out.len() / columns);
-    assert_eq!((x.len(), out.len()), (tokens * rows, rows * columns));
-    let mut parts: Vec<_> = out.chunks_mut(ROWS * columns).collect();
+pub(crate) fn add_squares(pool: &Pool, x: &[f32], n: usize, out: &mut [f32]) {
+    let tokens = x.len() / n;
+    assert_eq!((x.len(), out.len()), (tokens * n, n * n));
+    let mut parts: Vec<_> = out.chunks_mut(SQUARE * n).collect();
+    let last = parts.len() - 1;
+    // the longest first, so that no thread is left with it
+    parts.reverse();
     pool.rows(&mut parts, 1, 1, |part, out| {
-        let n = out[0].len() / columns;
-        let first = part * ROWS;
-        // SAFETY: columns first .. first + n of every token of x, all of y's, and out's rows are in range.
+        let rows = out[0].len() / n;
+        let first = (last - part) * SQUARE;
+        // SAFETY: columns first .. first + rows and 0 .. first + rows of every token of x are in range, and so are as
+        // many columns of out's rows.
         unsafe {
             multiply(
-                [n, columns, tokens],
+                [rows, first + rows, tokens],
                 1.0,
-                (x[first..].as_ptr(), 1, rows as isize),
-                (y.as_ptr(), columns as isize, 1),
-                (out[0].as_mut_ptr(), columns as isize),
+                (x[first..].as_ptr(), 1, n as isize),
+                (x.as_ptr(), n as isize, 1),
+                (out[0].as_mut_ptr(), n as isize),
             );
         }
     });
+}
+
+/// Copies what lies below the diagonal of `a [n, n]` above it.
+pub(crate) fn mirror(a: &mut [f32], n: usize) {
+    for i in 0..n {
+        for j in 0..i {
+            a[j * n + i] = a[i * n + j];
+        }
+    }
 }
 
 /// What the products are made of.
@@ -140,19 +156,17 @@ mod tests {
     }
 
     #[test]
-    fn moments_are_sums_over_tokens() {
+    fn squares_are_sums_over_tokens() {
         let pool = Pool::new(2, &[]).unwrap();
-        let (tokens, rows, columns) = (7, 300, 5);
-        let x: Vec<f32> = (0..tokens * rows).map(|i| (i % 13) as f32 - 6.0).collect();
-        let y: Vec<f32> = (0..tokens * columns).map(|i| (i % 7) as f32).collect();
-        let mut out = vec![2.0; rows * columns];
-        add_moments(&pool, &x, &y, columns, &mut out);
-        for i in 0..rows {
-            for j in 0..columns {
-                let sum: f32 = (0..tokens)
-                    .map(|t| x[t * rows + i] * y[t * columns + j])
-                    .sum();
-                assert_eq!(out[i * columns + j], 2.0 + sum);
+        for n in [1, 128, 300] {
+            let x: Vec<f32> = (0..7 * n).map(|i| (i % 13) as f32 - 6.0).collect();
+            let mut out = vec![2.0; n * n];
+            add_squares(&pool, &x, n, &mut out);
+            mirror(&mut out, n);
+            for (at, out) in out.iter().enumerate() {
+                let tokens = x.chunks_exact(n);
+                let sum: f32 = tokens.map(|x| x[at / n] * x[at % n]).sum();
+                assert_eq!(*out, 2.0 + sum);
             }
         }
     }

@@ -5,13 +5,15 @@
 //! ([`crate::calibrate`]). Tensors stream; the file appears under its name when it is complete.
 
 mod budget;
+mod calibrated;
+mod kept;
 mod recipe;
 
 pub use recipe::{Recipe, TYPES};
 
 use std::path::{Path, PathBuf};
 
-use crate::calibrate::{self, Calibration};
+use crate::calibrate;
 use crate::engine::{Engine, Settings};
 use crate::export;
 use crate::gguf::{Gguf, TensorView, Writer};
@@ -110,12 +112,18 @@ pub fn quantize(
         total: gguf.tensors().map(|tensor| tensor.n_elements()).sum(),
         progress: &mut progress,
     };
-    match (texts, tokenizer) {
-        (Some(texts), Some(tokenizer)) => file.calibrated(&engine, &tokenizer, texts)?,
-        _ => file.alone(gguf, engine.pool())?,
-    }
+    let kept = match (texts, tokenizer) {
+        (Some(texts), Some(tokenizer)) => Some(file.calibrated(&engine, &tokenizer, texts, out)?),
+        _ => {
+            file.alone(gguf, engine.pool())?;
+            None
+        }
+    };
     let parameters = file.total;
     file.writer.finish()?;
+    if let Some(kept) = kept {
+        kept.remove()?;
+    }
     let bytes = std::fs::metadata(out).map_err(|error| Error::io(out, error))?;
     let stored: u64 = gguf
         .tensors()
@@ -193,6 +201,7 @@ fn types(gguf: &Gguf, recipe: &Recipe, pool: &Pool) -> Result<Vec<GgmlType>> {
             for (ty, _, error) in &mut options {
                 *error = lost(pool, &tensor, *ty)?;
             }
+            gguf.forget(&tensor);
         }
         choices.push(Choice { options, chosen: 0 });
     }
@@ -277,87 +286,24 @@ impl File<'_> {
             self.writer.declare(tensor.name, tensor.dims, *ty)?;
         }
         for (tensor, ty) in gguf.tensors().zip(self.types) {
-            self.write_alone(&tensor, *ty, pool)?;
+            self.write_alone(gguf, &tensor, *ty, pool)?;
         }
         Ok(())
     }
 
-    fn write_alone(&mut self, tensor: &TensorView, ty: GgmlType, pool: &Pool) -> Result<()> {
+    fn write_alone(
+        &mut self,
+        gguf: &Gguf,
+        tensor: &TensorView,
+        ty: GgmlType,
+        pool: &Pool,
+    ) -> Result<()> {
         each_block(pool, tensor, ty, |weights, bytes| {
             self.done += weights.len() as u64;
             self.writer.write(tensor.name, bytes)
         })?;
+        gguf.forget(tensor);
         (self.progress)(Progress::Weights(self.done, self.total));
-        Ok(())
-    }
-
-    /// The layers' matrices calibrated, layer after layer; everything else first.
-    fn calibrated(&mut self, engine: &Engine, tokenizer: &Tokenizer, texts: Texts) -> Result<()> {
-        let gguf = engine.gguf();
-        let pool = engine.pool();
-        let ids = |text: Result<String>| {
-            let ids = tokenizer.encode(&text?, false);
-            ids.map_err(|problem| Error::tokenizer(gguf.path(), problem))
-        };
-        let context = texts.settings.context;
-        let tokens = calibrate::windows(texts.documents.map(ids), texts.tokens, context)?;
-        if tokens.len() < texts.tokens / context * context {
-            (self.progress)(Progress::Notice(format!(
-                "the texts have only {} tokens for calibration",
-                tokens.len()
-            )));
-        }
-        let types = self.types;
-        let ty = |name: &str| {
-            let mut named = gguf.tensors().zip(types);
-            named
-                .find(|(tensor, _)| tensor.name == name)
-                .map(|(_, ty)| *ty)
-        };
-        let layers = engine.config().n_layers;
-        let in_layers: Vec<Vec<_>> = (0..layers)
-            .map(|layer| calibrate::matrices(engine.config(), layer))
-            .collect();
-        let mut plain = Vec::new();
-        for (tensor, ty) in gguf.tensors().zip(self.types) {
-            if !in_layers.iter().flatten().any(|name| name == tensor.name) {
-                self.writer.declare(tensor.name, tensor.dims, *ty)?;
-                plain.push((tensor, *ty));
-            }
-        }
-        for name in in_layers.iter().flatten() {
-            let tensor = gguf.tensor(name)?;
-            self.writer
-                .declare(name, tensor.dims, ty(name).unwrap_or(tensor.ty))?;
-        }
-        for (tensor, ty) in plain {
-            self.write_alone(&tensor, ty, pool)?;
-        }
-        let table = gguf.tensor("token_embd.weight")?;
-        let table_ty = ty(table.name).unwrap_or(table.ty);
-        let row_bytes = table.data.len() / engine.config().vocab_size;
-        let rounded_row = |token: u32, out: &mut [f32]| {
-            let at = token as usize * row_bytes;
-            quant::dequantize_row(table.ty, &table.data[at..at + row_bytes], out)?;
-            let mut encoded = Vec::new();
-            quant::quantize_row(table_ty, out, &mut encoded)?;
-            quant::dequantize_row(table_ty, &encoded, out)
-        };
-        let mut calibration = Calibration::new(engine, &texts.settings, &tokens, rounded_row)?;
-        let types: Vec<Vec<_>> = (in_layers.iter())
-            .map(|names| names.iter().map(|name| (name.clone(), ty(name))).collect())
-            .collect();
-        for types in types {
-            let of = |name: &str| {
-                let named = types.iter().find(|(other, _)| other == name);
-                named.and_then(|(_, ty)| *ty).unwrap_or(GgmlType::F32)
-            };
-            for (name, bytes) in calibration.next_layer(of)? {
-                self.writer.write(&name, &bytes)?;
-                self.done += gguf.tensor(&name)?.n_elements();
-            }
-            (self.progress)(Progress::Weights(self.done, self.total));
-        }
         Ok(())
     }
 }

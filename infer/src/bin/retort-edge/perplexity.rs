@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use retort_infer::Model;
 use retort_infer::divergence::{Divergence, divergence};
 use retort_infer::perplexity::perplexity;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::output;
 use crate::runtime::Runtime;
@@ -103,45 +103,14 @@ fn beside(args: &Args, parent: &Path, text: &str) -> Result<()> {
     )?;
     bar.finish_and_clear();
     if args.json {
-        let mut objects: Vec<_> = results.iter().map(figures).collect();
+        let mut objects: Vec<_> = results.iter().map(Divergence::json).collect();
         return match objects.len() {
             1 => output::print_json(&objects.remove(0)),
             _ => output::print_json(&objects),
         };
     }
     for (file, result) in files.iter().zip(&results) {
-        output::print(&table(&file.display().to_string(), result))?;
+        output::print(&format!("{}, {}", file.display(), result.table()))?;
     }
     Ok(())
-}
-
-fn figures(result: &Divergence) -> Value {
-    json!({
-        "perplexity": result.perplexity,
-        "parent_perplexity": result.parent_perplexity,
-        "ln_perplexity_ratio": result.ln_perplexity_ratio,
-        "ln_perplexity_ratio_error": result.ln_perplexity_ratio_error,
-        "mean_kl_divergence": result.mean_kl_divergence,
-        "mean_kl_divergence_error": result.mean_kl_divergence_error,
-        "top1_agreement": result.top1_agreement,
-        "tokens": result.tokens,
-    })
-}
-
-fn table(file: &str, result: &Divergence) -> String {
-    format!(
-        "{file}, {} tokens\n\
-         perplexity        {:10.4}   parent {:.4}\n\
-         ln(ratio)         {:10.5} ± {:.5}\n\
-         KL divergence     {:10.5} ± {:.5} nats a token\n\
-         same top token    {:10.2} %\n",
-        result.tokens,
-        result.perplexity,
-        result.parent_perplexity,
-        result.ln_perplexity_ratio,
-        result.ln_perplexity_ratio_error,
-        result.mean_kl_divergence,
-        result.mean_kl_divergence_error,
-        result.top1_agreement * 100.0,
-    )
 }

@@ -53,9 +53,9 @@ pub struct Args {
     /// Rounds of coordinate descent after errors are passed on
     #[arg(long, value_name = "N", default_value_t = Settings::default().passes)]
     calibrate_passes: usize,
-    /// How much of the errors of the layers before a matrix makes up for, 0 to 1
-    #[arg(long, value_name = "X", default_value_t = Settings::default().correction)]
-    calibrate_correction: f32,
+    /// Leave the scales of inputs as they are, instead of moving them into the norm or matrix before where that loses less
+    #[arg(long)]
+    calibrate_unbalanced: bool,
     #[command(flatten)]
     runtime: Runtime,
 }
@@ -92,7 +92,7 @@ pub fn run(args: Args) -> Result<()> {
             context: args.calibrate_context,
             damping: args.calibrate_damping,
             passes: args.calibrate_passes,
-            correction: args.calibrate_correction,
+            balance: !args.calibrate_unbalanced,
         },
     });
     let bar = output::progress_bar("quantize");
