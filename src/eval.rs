@@ -15,13 +15,15 @@ use retort_infer::Model;
 use retort_infer::engine::{KvType, Settings};
 use serde_json::json;
 
+use crate::against::{Comparison, compare};
 use crate::progress;
 
 /// Measure a model on tasks: which answer it finds likeliest, how well it predicts text
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  retort eval web-4m.gguf --tasks arc_challenge,hellaswag,piqa --data eval\n  \
-    retort eval runs/web-4m --tasks my_task.toml --data . --limit 100 --items items.jsonl\n\n\
+    retort eval runs/web-4m --tasks my_task.toml --data . --limit 100 --items items.jsonl\n  \
+    retort eval web-4m.gguf --against runs/web-4m --text wiki.test.raw --windows 24\n\n\
     Built-in tasks: arc_challenge, arc_easy, bbh, bbh_cot, boolq, chid, commonsense_qa, gsm8k, hellaswag, humaneval,\n\
     lambada_openai, longbench, mmlu, openbookqa, piqa, truthfulqa_mc1, truthfulqa_mc2, wikitext, winogrande"
 )]
@@ -29,11 +31,30 @@ pub struct Args {
     /// A .gguf file, a Hugging Face directory, or a run directory (its newest checkpoint)
     model: PathBuf,
     /// Names of built-in tasks, or paths to a task's .toml
-    #[arg(long, value_delimiter = ',', required = true, value_name = "TASK,…")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        required_unless_present = "against",
+        value_name = "TASK,…"
+    )]
     tasks: Vec<String>,
     /// Where the tasks' files are; may be given several times
-    #[arg(long, required = true, value_name = "DIR")]
+    #[arg(long, required_unless_present = "against", value_name = "DIR")]
     data: Vec<PathBuf>,
+    /// Instead of tasks: how far the model is from PARENT, the file or directory that it was quantized from
+    #[arg(
+        long,
+        value_name = "PARENT",
+        requires = "text",
+        conflicts_with_all = ["tasks", "data", "limit", "shots", "items"]
+    )]
+    against: Option<PathBuf>,
+    /// The text that both read, a UTF-8 file
+    #[arg(long, value_name = "FILE", requires = "against")]
+    text: Option<PathBuf>,
+    /// Only the first so many windows of the text
+    #[arg(long, value_name = "N", requires = "against")]
+    windows: Option<usize>,
     /// Only the first so many items of each task
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -46,7 +67,7 @@ pub struct Args {
     /// Write every item's log-likelihoods and predictions, or what the model wrote, here, one JSON object a line
     #[arg(long, value_name = "FILE.jsonl")]
     items: Option<PathBuf>,
-    /// Tokens of context at most, instead of the model's own
+    /// Tokens of context at most, instead of the model's own; with --against, of a window [default there: 512]
     #[arg(long, value_name = "N")]
     max_length: Option<NonZeroUsize>,
     /// Tokens that go through a Hugging Face directory's model together
@@ -63,6 +84,9 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     for path in args.json.iter().chain(&args.items) {
         writable(path)?;
+    }
+    if let (Some(parent), Some(text)) = (&args.against, &args.text) {
+        return beside(args, parent, text);
     }
     let options = Options {
         dirs: args.data.clone(),
@@ -96,6 +120,31 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             print!("{}", table(&evaluations));
         }
         None => print!("{}", table(&evaluations)),
+    }
+    Ok(())
+}
+
+/// How far the model is from its parent.
+fn beside(args: &Args, parent: &Path, text: &Path) -> anyhow::Result<()> {
+    let comparison = Comparison {
+        model: &args.model,
+        parent,
+        text,
+        context: args.max_length.map_or(512, NonZeroUsize::get),
+        windows: args.windows,
+    };
+    let figures = compare(
+        &comparison,
+        Settings::new(args.threads, false, KvType::F32)?,
+    )?;
+    let json = format!("{:#}\n", figures.json());
+    match &args.json {
+        Some(path) if path == Path::new("-") => print!("{json}"),
+        Some(path) => {
+            write_whole(path, json.as_bytes())?;
+            print!("{}", figures.table());
+        }
+        None => print!("{}", figures.table()),
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! One file per subcommand, each a thin call into the crates; what is shared is the
 //! progress shown on standard error. Results go to standard output.
 
+mod against;
 mod challenge;
 mod data;
 mod demo;

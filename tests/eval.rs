@@ -189,12 +189,30 @@ fn burn_and_the_engine_come_to_the_same() {
     ];
     done(&[&short[..], &task].concat(), path);
     assert_ne!(logs(&items(&path.join("short.jsonl"))), logs(&a));
+    // How far files are from the checkpoint that they were made of.
+    let text: Vec<_> = (stories::generate(9, 20).into_iter())
+        .map(|story| story.text)
+        .collect();
+    fs::write(path.join("text.txt"), text.join("\n")).unwrap();
+    done(&["export", "run", "--out", "q4.gguf"], path);
+    let far = |model: &str| -> Value {
+        let against = ["--against", "run", "--text", "text.txt"];
+        let more = ["--max-length", "32", "--windows", "9", "--json", "-"];
+        let figures = done(&[&["eval", model], &against[..], &more].concat(), path);
+        serde_json::from_str(&figures).unwrap()
+    };
+    let (same, rounded) = (far("model.gguf"), far("q4.gguf"));
+    assert_eq!(same["top1_agreement"], 1.0);
+    assert!(same["mean_kl_divergence"].as_f64().unwrap().abs() < 1e-9);
+    let kl = rounded["mean_kl_divergence"].as_f64().unwrap();
+    assert!(kl > 1e-6 && kl < 0.5, "{kl}");
+    assert_eq!(rounded["tokens"], 9 * 15);
     // Files are written whole: nothing aside is left.
     let left = fs::read_dir(path).unwrap().map(|e| e.unwrap().file_name());
     assert!(
-        !left
-            .into_iter()
-            .any(|n| n.to_string_lossy().ends_with(".tmp"))
+        !left.into_iter().any(
+            |n| n.to_string_lossy().contains(".tmp") || n.to_string_lossy().contains(".parent")
+        )
     );
 }
 

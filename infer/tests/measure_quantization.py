@@ -4,7 +4,7 @@
     cargo build --release -p retort-infer
     python infer/tests/measure_quantization.py PARENT-f32.gguf --bin target/release --llama LLAMA_CPP/bin \\
         --calibrate c4-train.txt --text wiki=wiki.test.raw --text c4=c4-held-out.txt \\
-        [--windows 24] [--tokens 16384] [--threads 2] [--work DIR] [--only NAME …]
+        [--windows 24] [--tokens 32768] [--threads 2] [--work DIR] [--only NAME …]
 
 Files are made of the same parent: llama-quantize's Q4_0, Q4_0 with an importance matrix of the same
 calibration text, Q4_K_M; ours calibrated (uncalibrated, ours are llama.cpp's Q4_0). Files that are in DIR
@@ -30,7 +30,7 @@ def main():
     parser.add_argument("--calibrate", type=pathlib.Path, required=True)
     parser.add_argument("--text", action="append", required=True, metavar="NAME=FILE")
     parser.add_argument("--windows", type=int, default=24)
-    parser.add_argument("--tokens", type=int, default=16384)
+    parser.add_argument("--tokens", type=int, default=32768)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--work", type=pathlib.Path)
     parser.add_argument("--only", nargs="*")
