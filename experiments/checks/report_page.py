@@ -5,8 +5,8 @@
     python3 experiments/checks/report_page.py report/index.html --pictures DIR [--browser /usr/bin/chromium-headless-shell]
 
 Light and dark, 1280 and 360 pixels wide: nothing is loaded from elsewhere, no error on the console, no text of a plot
-is small, lies over another or beyond its plot, every plot has texts on both axes, the page is no wider than its window. One line
-a check; exits with 1 if any fails.
+is small, lies over another or beyond its plot, every plot has texts on both axes, the page is no wider than its window, and on the
+wide one no table has to be scrolled. One line a check; exits with 1 if any fails.
 """
 import argparse
 import pathlib
@@ -69,6 +69,9 @@ def main():
                     name = title.evaluate("f => f.previousElementSibling.textContent")
                     found = plot.evaluate(TEXTS)
                     check(f"{where}: {name}: {found['count']} texts", found["count"] > 8 and not found["over"], found["over"])
+                if width > 1000:
+                    wide = "[...document.querySelectorAll('.wide')].filter(d => d.scrollWidth > d.clientWidth).length"
+                    check(f"{where}: tables whole", page.evaluate(wide) == 0)
                 beyond = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
                 check(f"{where}: no wider than its window", beyond <= 0, beyond)
                 page.screenshot(path=args.pictures / f"report-{scheme}-{width}.png", full_page=True)

@@ -53,6 +53,11 @@ impl Templates {
             },
         );
         env.add_filter("index_of", |list: Value, value: Value| {
+            if value.is_undefined() {
+                return Err(invalid(
+                    "what index_of looks for is undefined; name a column of the row".into(),
+                ));
+            }
             let place = list.try_iter()?.position(|item| item == value);
             place.ok_or_else(|| {
                 let list: String = list.to_string().chars().take(100).collect();
@@ -175,6 +180,11 @@ mod tests {
                 .contains("E is not in")
         );
         assert!(value("missing").is_err() && value("choices.missing").is_err());
+        assert!(
+            value("choices.label | index_of(lable)")
+                .unwrap_err()
+                .contains("name a column")
+        );
         let texts = |source| templates.texts(source, &row());
         let cleaned = r"choices.text | map('regex_replace', '\\[(.*?)\\]', '<$1>')";
         assert_eq!(texts(cleaned).unwrap(), ["x <y> z", "w"]);
