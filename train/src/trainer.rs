@@ -85,11 +85,13 @@ pub fn train(
     let mut before = run.prepared.state.step;
     while run.prepared.state.step < steps && !stopped {
         run = run.step(objective, stop, on_event)?;
-        let Some(stop) = run.met else {
+        let Some(agreed) = run.met else {
             continue;
         };
         let step = run.prepared.state.step;
-        stopped = stop && step < steps;
+        // One rank by itself also hears what is asked while it tells of the step.
+        let alone = run.prepared.world.size() == 1;
+        stopped = (agreed || alone && stop.load(Ordering::Relaxed)) && step < steps;
         let t = &run.prepared.recipe.train;
         let last = step == steps;
         let due = |step: u64, every: u64| every > 0 && step / every > before / every;

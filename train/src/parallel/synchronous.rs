@@ -138,8 +138,11 @@ pub struct Reduction<'a> {
     /// Parameters that have their whole gradient.
     seen: HashSet<ParamId>,
     /// What is on its way, by bucket.
-    started: Vec<Option<(Vec<usize>, Pending<Vec<f32>>)>>,
+    started: Vec<Option<Bucket>>,
 }
+
+/// A bucket on its way: this rank's tensors of it, and what will be their sums, one after the other.
+type Bucket = (Vec<usize>, Pending<Vec<f32>>);
 
 impl Reduction<'_> {
     /// Adds `grads`. In the `last` pass a layer's own gradients come once: a bucket that has all of its own

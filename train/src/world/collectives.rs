@@ -48,11 +48,10 @@ const FEW: usize = 1 << 16;
 
 /// See [`World::spread`](super::World::spread).
 pub fn spread(link: &mut dyn Link, mine: Vec<u8>, sizes: Vec<usize>) -> Vec<Vec<u8>> {
-    let bytes = sizes.iter().sum();
-    if bytes < FEW {
+    if sizes.iter().sum::<usize>() < FEW {
         return directly(link, mine, sizes);
     }
-    let (owned, slices) = (ranges(&sizes), slices(bytes, sizes.len()));
+    let (owned, slices) = (ranges(&sizes), slices(&sizes));
     let slice = redistribute(link, &mine, &owned, &slices);
     let all = directly(link, slice, slices.iter().map(Range::len).collect()).concat();
     owned.into_iter().map(|range| all[range].to_vec()).collect()
@@ -79,8 +78,13 @@ fn ranges(sizes: &[usize]) -> Vec<Range<usize>> {
     sizes.iter().map(range).collect()
 }
 
-/// `n` in so many ranges of one size, the last ones less; each of whole numbers of four bytes.
-fn slices(n: usize, ranks: usize) -> Vec<Range<usize>> {
+/// What rank after rank owns `sizes` of, in ranges of one size, the last ones less; each of whole numbers of four
+/// bytes. Two ranks gain nothing by that, and each slice is what its rank owns.
+fn slices(sizes: &[usize]) -> Vec<Range<usize>> {
+    let (n, ranks) = (sizes.iter().sum::<usize>(), sizes.len());
+    if ranks < 3 {
+        return ranges(sizes);
+    }
     let size = n.div_ceil(ranks).next_multiple_of(4);
     let range = |rank: usize| (rank * size).min(n)..((rank + 1) * size).min(n);
     (0..ranks).map(range).collect()
@@ -181,7 +185,7 @@ pub fn trade(link: &mut dyn Link, mut parts: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
 pub fn reduce(link: &mut dyn Link, parts: Vec<Vec<f32>>) -> Vec<f32> {
     let sizes: Vec<usize> = parts.iter().map(|part| 4 * part.len()).collect();
     let flat = parts.concat();
-    let slices = slices(4 * flat.len(), sizes.len());
+    let slices = slices(&sizes);
     let slice = sum(link, bytemuck::cast_slice(&flat), &slices);
     let mine = redistribute(link, bytemuck::cast_slice(&slice), &slices, &ranges(&sizes));
     bytemuck::pod_collect_to_vec(&mine)
