@@ -18,6 +18,7 @@ mod prune;
 mod questions;
 mod ranks;
 mod report;
+mod said;
 mod stop;
 mod tokenizer;
 mod train;
@@ -91,7 +92,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", said::once(&error));
             ExitCode::FAILURE
         }
     }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use retort_train::World;
 
+use crate::said;
+
 /// How long a rank other than the first keeps its failure to itself: where all fail alike, one says so.
 const MODESTY: Duration = Duration::from_secs(1);
 
@@ -16,7 +18,7 @@ pub fn among(what: impl FnOnce(&Arc<World>) -> anyhow::Result<()>) -> anyhow::Re
             if !world.leads() {
                 std::thread::sleep(MODESTY);
             }
-            eprintln!("error: rank {}: {error:#}", world.rank());
+            eprintln!("error: rank {}: {}", world.rank(), said::once(&error));
             world.abort()
         }
         outcome => outcome,
