@@ -3,10 +3,10 @@
 
     cargo build --release --workspace --bins
     python3 experiments/checks/quantize_training.py PARENT c4-*.parquet --text wiki.test.raw --work runs/qat \\
-        --steps 200 [--seconds 3600] [--batch 4] [--seq-len 512] [--lr 2e-5] [--set KEY=VALUE]
+        --steps 200 [--seconds 3600] [--batch 4] [--seq-len 512] [--lr 2e-5] [--start DIR] [--set KEY=VALUE]
 
-PARENT is a Hugging Face directory with its tokenizer. The parent in float teaches a student that starts as its copy and rounds
-its weights to Q4_0 (`[quantize]`). Exports of the parent (F32, Q4_0) and of the student (Q4_0) are then
+PARENT is a Hugging Face directory with its tokenizer. The parent in float teaches a student that starts as its copy, or as
+`--start` (such as a calibrated file that `retort import` has read), and rounds its weights to Q4_0 (`[quantize]`). Exports of the parent (F32, Q4_0) and of the student (Q4_0) are then
 measured by `retort-edge perplexity`, on each `--text`.
 `--seconds` stops the run after so long (it can be gone on with: the same command). Prints a table.
 """
@@ -24,6 +24,7 @@ parser.add_argument("data", type=pathlib.Path, nargs="+")
 parser.add_argument("--text", type=pathlib.Path, action="append", default=[])
 parser.add_argument("--work", type=pathlib.Path, required=True)
 parser.add_argument("--bin", type=pathlib.Path, default=pathlib.Path(__file__).resolve().parents[2] / "target/release")
+parser.add_argument("--start", type=pathlib.Path)
 parser.add_argument("--steps", type=int, default=200)
 parser.add_argument("--seconds", type=float)
 parser.add_argument("--batch", type=int, default=4)
@@ -46,7 +47,7 @@ recipe = args.work / "recipe.toml"
 tables = {
     "data": {"source": str(corpus), "tokenizer": str(args.parent), "seq_len": args.seq_len,
              "validation_fraction": 0.02, "max_validation_rows": 32},
-    "model": {"from": str(args.parent)},
+    "model": {"from": str(args.start or args.parent)},
     "quantize": {"weights": "q4_0", "activations": args.activations},
     "train": {"steps": args.steps, "batch_size": args.batch, "lr": args.lr, "min_lr_ratio": 0.1,
               "warmup_steps": args.steps // 10, "weight_decay": 0.0, "eval_every": max(1, args.steps // 10),

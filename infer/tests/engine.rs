@@ -255,6 +255,31 @@ fn a_text_cut_anywhere_gives_the_same_logits() {
     }
 }
 
+/// Blocks became quantized when a chunk of 256 tokens had come in whole, before its first query looked
+/// for them: a prompt gave other logits than the same tokens one by one.
+#[test]
+fn quantized_keys_and_values_are_the_same_however_a_text_comes_in() {
+    for kv in [KvType::Q8, KvType::Q4] {
+        let shape = Shape {
+            head_dim: 32,
+            ..Shape::default()
+        };
+        let (engine, tokens) = (engine_with(&shape, 2, kv), tokens(300));
+        let whole = all_logits(&engine, &tokens);
+        for cut in [1, 45, 150] {
+            let mut session = engine.session(tokens.len()).unwrap();
+            let (mut ours, mut expected) = (Vec::new(), Vec::new());
+            for (index, piece) in tokens.chunks(cut).enumerate() {
+                ours.push(session.forward(piece).unwrap().to_vec());
+                let last: &[f32] = &whole[index * cut + piece.len() - 1];
+                expected.push(last.iter().copied().map(f64::from).collect());
+            }
+            let difference = difference(&ours, &expected);
+            assert!(difference < 1e-4, "{kv:?}, cut {cut}: {difference:e}");
+        }
+    }
+}
+
 /// More tokens than go through the layers together.
 #[test]
 fn what_the_layers_answer_gives_the_same_logits_for_a_long_text() {

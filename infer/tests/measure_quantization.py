@@ -4,11 +4,11 @@
     cargo build --release -p retort-infer
     python infer/tests/measure_quantization.py PARENT-f32.gguf --bin target/release --llama LLAMA_CPP/bin \\
         --calibrate c4-train.txt --text wiki=wiki.test.raw --text c4=c4-held-out.txt \\
-        [--windows 24] [--tokens 32768] [--threads 2] [--work DIR] [--only NAME …]
+        [--windows 24] [--tokens 32768] [--threads 2] [--work DIR] [--only NAME …] [--also NAME=FILE.gguf …]
 
 Files are made of the same parent: llama-quantize's Q4_0, Q4_0 with an importance matrix of the same
 calibration text, Q4_K_M; ours calibrated (uncalibrated, ours are llama.cpp's Q4_0). Files that are in DIR
-already are not made again. All are scored by retort-edge in one pass of the parent per text.
+already are not made again; --also scores others beside them. All are scored by retort-edge in one pass of the parent per text.
 """
 
 import argparse
@@ -34,6 +34,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--work", type=pathlib.Path)
     parser.add_argument("--only", nargs="*")
+    parser.add_argument("--also", action="append", default=[], metavar="NAME=FILE")
     args = parser.parse_args()
     work = args.work or pathlib.Path(tempfile.mkdtemp())
     work.mkdir(parents=True, exist_ok=True)
@@ -66,6 +67,7 @@ def main():
         if not out.exists():
             make(out)
         made.append((name, out))
+    made += [(name, pathlib.Path(path)) for name, _, path in (also.partition("=") for also in args.also)]
     for text in args.text:
         title, _, path = text.partition("=")
         command = [edge, "perplexity", *[out for _, out in made], "--against", args.parent, "--text", path,

@@ -57,6 +57,8 @@ pub(crate) struct Composed {
     pub rotary: Rotary,
     /// Query blocks: what each covers and must not see.
     pub blocks: Vec<Block>,
+    /// Whether keys and values are rounded as the engine's cache of 8 bits does.
+    pub rounded: bool,
 }
 
 impl Attention {
@@ -104,12 +106,19 @@ impl Attention {
                 ops::attention(q, key, value, geometry.clone())
             }
             Mixing::Composed(composed) => {
-                let Composed { rotary, blocks } = &**composed;
+                let Composed {
+                    rotary,
+                    blocks,
+                    rounded,
+                } = &**composed;
                 // Positions are turned in f32.
                 let turned = |y: Tensor<4>| rotary.apply(to(y.swap_dims(1, 2), DType::F32));
                 let q = to(turned(q) * (1.0 / (e as f64).sqrt()), pass.compute);
-                let mut key = to(turned(key), pass.compute);
-                let mut value = split(value, k).swap_dims(1, 2);
+                let (mut key, mut value) = (turned(key), split(value, k).swap_dims(1, 2));
+                if *rounded {
+                    (key, value) = (ops::halves(key), ops::halves(value));
+                }
+                let [mut key, mut value] = [key, value].map(|x| to(x, pass.compute));
                 if let Some(cache) = cache {
                     if let Some([keys, values]) = cache.take() {
                         key = Tensor::cat(vec![keys, key], 2);
@@ -117,7 +126,7 @@ impl Attention {
                     }
                     *cache = Some([key.clone(), value.clone()]);
                 }
-                let y = ops::attend(q, key, value, blocks);
+                let y = ops::attend(q, key, value, blocks, *rounded);
                 y.swap_dims(1, 2).reshape([b, t, h * e])
             }
         }

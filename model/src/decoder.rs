@@ -23,7 +23,7 @@ use crate::cache::Cache;
 use crate::config::ModelConfig;
 use crate::distillation::{self, Distilled, Lesson, Mixture, Student};
 use crate::documents::Documents;
-use crate::fake_quantization::FakeQuantization;
+use crate::fake_quantization::{FakeQuantization, KvFormat};
 use crate::linear::{Linear, product, to};
 use crate::mlp::Mlp;
 use crate::ops::{self, Block as Rows, Geometry, rms_norm};
@@ -109,7 +109,7 @@ impl Decoder {
     /// positions start again in each.
     ///
     /// # Panics
-    /// `documents` has other dimensions than `ids`.
+    /// `documents` has other dimensions than `ids`, or the model rounds keys and values.
     pub fn hidden_packed(&self, ids: Tensor<2, Int>, documents: &Documents) -> Tensor<3> {
         assert_eq!(documents.dims(), ids.dims(), "documents of these ids");
         let pass = self.pass(&ids, Sight::Packed(documents));
@@ -147,6 +147,11 @@ impl Decoder {
             Tensor::from_data(TensorData::new(factors, [rows, t, 1, 1]), &device)
         });
         let angles = angles(&positions, &frequencies(c, length, stretch));
+        let rounded = self.quantization.is_some_and(|q| q.kv == KvFormat::Q8);
+        assert!(
+            !(rounded && matches!(sight, Sight::Packed(_))),
+            "keys and values are rounded in blocks of the row, which documents do not share"
+        );
         let fused = !matches!(sight, Sight::Cached(_)) && self.fused(&device);
         let mixing = if fused {
             Mixing::Fused(Arc::new(Geometry {
@@ -161,6 +166,7 @@ impl Decoder {
                     Sight::Packed(documents) => Some(documents.starts().to_vec()),
                     _ => None,
                 },
+                rounded,
             }))
         } else {
             let step = Rows::step(t, past + t, b * c.num_attention_heads);
@@ -168,8 +174,9 @@ impl Decoder {
                 rotary: Rotary::new(angles, rows, c.head_dim / 2, &device),
                 blocks: match sight {
                     Sight::Packed(documents) => Rows::packed(documents, step, &device),
-                    _ => Rows::causal(t, past, step, &device),
+                    _ => Rows::causal(t, past, step, rounded, &device),
                 },
+                rounded,
             }))
         };
         Pass {

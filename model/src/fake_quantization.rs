@@ -1,5 +1,5 @@
 //! Quantization in training: a decoder whose weights, and if asked for the activations that
-//! meet them, are put onto the grids of the file it will be exported to before they are used
+//! meet them and the keys and values of attention, are put onto the grids of the file it will be exported to before they are used
 //! (quantization-aware training: Jacob et al., arXiv 1712.05877).
 //!
 //! In: a decoder with weights in f32, which stay what is trained ("latent"). Out: a decoder that
@@ -36,6 +36,9 @@ pub struct FakeQuantization {
     /// What goes into them and into the head.
     #[serde(default)]
     pub activations: ActivationFormat,
+    /// Keys and values that attention finds.
+    #[serde(default)]
+    pub kv: KvFormat,
 }
 
 /// A format of weights: 32 neighbouring inputs of an output share a scale in f16. The embedding and
@@ -60,6 +63,20 @@ pub enum ActivationFormat {
     /// 8 bits, 32 neighbours sharing a scale in f32, as the engine's products take them.
     #[serde(rename = "int8")]
     Int8,
+}
+
+/// A format of keys and values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KvFormat {
+    /// As they are.
+    #[default]
+    #[serde(rename = "float32")]
+    Float32,
+    /// 8 bits, as the engine holds them with `--kv-cache q8`: in f16 near the query, and further back in
+    /// blocks of 32 positions with a scale and a least number for each channel of the keys, and for 32
+    /// channels of a value.
+    #[serde(rename = "q8")]
+    Q8,
 }
 
 /// What a linear layer rounds.

@@ -3,8 +3,8 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use retort_model::{
-    ActivationFormat, Decoder, FakeQuantization, ModelConfig, RandomInit, WeightFormat, load,
-    load_latent, save, save_latent,
+    ActivationFormat, Cache, Decoder, FakeQuantization, KvFormat, ModelConfig, RandomInit,
+    WeightFormat, load, load_latent, save, save_latent,
 };
 
 fn config(width: usize, tied: bool) -> ModelConfig {
@@ -25,6 +25,7 @@ fn quantization(weights: WeightFormat, activations: ActivationFormat) -> Option<
     Some(FakeQuantization {
         weights,
         activations,
+        kv: KvFormat::Float32,
     })
 }
 
@@ -107,4 +108,37 @@ fn widths_that_blocks_do_not_divide_are_refused() {
     let error = model(&config, &Device::flex()).with_fake_quantization(q);
     let message = error.unwrap_err().to_string();
     assert!(message.contains("q_proj has 40 inputs"), "{message}");
+}
+
+#[test]
+fn rounded_keys_and_values_are_found_alike_at_once_and_one_by_one() {
+    let config = config(64, true);
+    let exact = quantization(WeightFormat::Q4_0, ActivationFormat::Float32);
+    let kv = exact.map(|q| FakeQuantization {
+        kv: KvFormat::Q8,
+        ..q
+    });
+    // Cached passes compose attention of Burn's operations.
+    for device in [Device::flex(), Device::flex().autodiff()] {
+        let [exact, rounded] = [exact, kv].map(|q| {
+            let model = model(&config, &device);
+            model.with_fake_quantization(q).unwrap()
+        });
+        let row: Vec<i32> = (0..150).map(|i| i * 7 % 33).collect();
+        let ids = Tensor::<2, Int>::from_data(TensorData::new(row, [1, 150]), &device);
+        let numbers =
+            |logits: Tensor<3>| -> Vec<f32> { logits.into_data().try_into_vec().unwrap() };
+        let at_once = numbers(rounded.forward(ids.clone()));
+        let moved = distance(&numbers(exact.forward(ids.clone())), &at_once);
+        assert!(moved > 1e-5 && moved < 0.05, "{moved}");
+        for cut in [1, 40] {
+            let mut cache = Cache::default();
+            let parts = (0..150).step_by(cut).map(|first| {
+                let part = ids.clone().narrow(1, first, cut.min(150 - first));
+                rounded.logits(rounded.hidden_cached(part, &mut cache))
+            });
+            let parts = numbers(Tensor::cat(parts.collect(), 1));
+            assert!(distance(&parts, &at_once) < 1e-3, "{cut}");
+        }
+    }
 }

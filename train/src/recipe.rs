@@ -7,7 +7,7 @@ mod train;
 use std::path::{Path, PathBuf};
 
 use retort_data::DataConfig;
-use retort_model::{FakeQuantization, LoraConfig, ModelConfig};
+use retort_model::{FakeQuantization, KvFormat, LoraConfig, ModelConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -130,6 +130,14 @@ impl Recipe {
                 path,
                 "[quantize] rounds weights that are trained, and beside [lora] none are: train with one, and \
                  then from its checkpoint with the other",
+            ));
+        }
+        let kv = recipe.quantize.map(|q| q.kv).unwrap_or_default();
+        if kv != KvFormat::Float32 && recipe.train.document_attention {
+            return Err(Error::invalid(
+                path,
+                "quantize.kv rounds keys and values in blocks of a row, where train.document_attention starts anew in \
+                 each document: leave out one of them",
             ));
         }
         Ok(recipe)

@@ -9,7 +9,7 @@ use retort_infer::GgmlType;
 use retort_infer::engine::{Engine, KvType, Settings};
 use retort_infer::gguf::Gguf;
 use retort_infer::quant::{dequantize_row, quantize_row};
-use retort_model::{ActivationFormat, FakeQuantization, WeightFormat};
+use retort_model::{ActivationFormat, FakeQuantization, KvFormat, WeightFormat};
 use retort_train::{CrossEntropy, Recipe};
 
 use super::{as_gguf, go, part, same_when_resumed, tokenizer};
@@ -94,38 +94,52 @@ fn a_float_teacher_brings_its_own_rounded_self_back_and_the_export_is_what_was_t
     // fall the other way where two sums differ in their last digit.
     let device = retort_train::device("cpu").unwrap();
     let (_, model) = retort_model::load_latent(&end, &device).unwrap();
-    let of = |activations| {
+    const LENGTH: usize = 150;
+    let row = || (0..LENGTH as u32).map(|i| (i * 37 + 11) % 300);
+    let of = |activations, kv| {
         let quantization = FakeQuantization {
             weights: WeightFormat::Q4_0,
             activations,
+            kv,
         };
         let model = model
             .clone()
             .with_fake_quantization(Some(quantization))
             .unwrap();
-        let ids: Vec<i32> = (0..24).map(|i| (i * 37 + 11) % 300).collect();
-        let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [1, 24]), &device);
+        let ids: Vec<i32> = row().map(|id| id as i32).collect();
+        let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [1, LENGTH]), &device);
         let logits: Vec<f32> = model.forward(ids).into_data().try_into_vec().unwrap();
         logits
     };
-    let settings = Settings::new(None, false, KvType::F32).unwrap();
-    let engine = Engine::with(Gguf::open(&file).unwrap(), settings).unwrap();
-    let ids: Vec<u32> = (0..24).map(|i| (i * 37 + 11) % 300).collect();
-    let mut logits = Vec::new();
-    let mut session = engine.session(24).unwrap();
-    session
-        .forward_all(&ids, 0, |_, rows| logits.extend_from_slice(rows))
-        .unwrap();
-    let distance = |a: &[f32]| {
-        let largest = logits.iter().fold(0f32, |m, x| m.max(x.abs()));
-        let pairs = a.iter().zip(&logits);
-        let sum: f32 = pairs.map(|(a, b)| (a - b) * (a - b)).sum();
+    let engines = |kv| {
+        let settings = Settings::new(None, false, kv).unwrap();
+        let engine = Engine::with(Gguf::open(&file).unwrap(), settings).unwrap();
+        let mut logits = Vec::new();
+        let mut session = engine.session(LENGTH).unwrap();
+        let ids: Vec<u32> = row().collect();
+        session
+            .forward_all(&ids, 0, |_, rows| logits.extend_from_slice(rows))
+            .unwrap();
+        logits
+    };
+    let distance = |a: &[f32], b: &[f32]| {
+        let largest = b.iter().fold(0f32, |m, x| m.max(x.abs()));
+        let sum: f32 = a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum();
         (sum / a.len() as f32).sqrt() / largest
     };
-    let [int8, float] = [ActivationFormat::Int8, ActivationFormat::Float32].map(of);
-    let (int8, float) = (distance(&int8), distance(&float));
-    assert!(int8 < 1e-4, "{int8}");
-    assert!(float > int8, "{float} {int8}");
+    let exact = engines(KvType::F32);
+    let int8 = of(ActivationFormat::Int8, KvFormat::Float32);
+    let float = of(ActivationFormat::Float32, KvFormat::Float32);
+    let (near, far) = (distance(&int8, &exact), distance(&float, &exact));
+    assert!(near < 1e-4, "{near}");
+    assert!(far > near, "{far} {near}");
+
+    // So it is with keys and values of 8 bits, which are further from what was trained without them.
+    let rounded = engines(KvType::Q8);
+    let kv = of(ActivationFormat::Int8, KvFormat::Q8);
+    let (near, far) = (distance(&kv, &rounded), distance(&int8, &rounded));
+    assert!(near < 1e-4, "{near}");
+    assert!(far > near, "{far} {near}");
 }
 
 /// The rounding is written twice, as neither crate may know the other: here both are held together.
@@ -145,6 +159,7 @@ fn rounded_weights_are_the_engines_to_the_last_bit() {
         let quantization = FakeQuantization {
             weights,
             activations: ActivationFormat::Float32,
+            kv: KvFormat::Float32,
         };
         let used = latent
             .clone()

@@ -141,6 +141,19 @@ impl Cache {
         self.stored[layer] = len.min(self.stored[layer]);
     }
 
+    /// The first position after `position` from which older ones are held in fewer bits than before.
+    pub(super) fn steady(&self, position: usize) -> usize {
+        match self.ty {
+            KvType::Q8 | KvType::Q4 => (position / BLOCK + 1) * BLOCK,
+            KvType::F32 | KvType::F16 => usize::MAX,
+        }
+    }
+
+    /// Numbers in a position's keys, or values, of a layer.
+    pub(super) fn width(&self) -> usize {
+        self.n_kv_heads * self.head_dim
+    }
+
     /// Adds the keys and values [n_tokens, n_kv_heads, head_dim] of the next positions.
     pub(crate) fn append(&mut self, pool: &Pool, layer: usize, keys: &[f32], values: &[f32]) {
         let (hd, n, ty) = (self.head_dim, self.n_kv_heads, self.ty);

@@ -110,8 +110,20 @@ struct Part<'a> {
 impl Part<'_> {
     fn attend(&mut self, pool: &Pool, layer: usize) {
         self.cache.rewind(layer, self.before);
-        self.cache.append(pool, layer, self.k, self.v);
-        self.cache.attend(pool, layer, self.q, self.out);
+        let tokens = self.k.len() / self.cache.width();
+        let (q, kv) = (self.q.len() / tokens, self.k.len() / tokens);
+        let mut done = 0;
+        while done < tokens {
+            // as far as what is quantized stays the same: a query finds what it would find alone
+            let end = self.cache.steady(self.before + done) - self.before;
+            let part = done..end.min(tokens);
+            let of = |width: usize| part.start * width..part.end * width;
+            self.cache
+                .append(pool, layer, &self.k[of(kv)], &self.v[of(kv)]);
+            self.cache
+                .attend(pool, layer, &self.q[of(q)], &mut self.out[of(q)]);
+            done = part.end;
+        }
     }
 }
 

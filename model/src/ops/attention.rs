@@ -11,11 +11,13 @@
 //! B batch, T positions, H query heads, K key/value heads, E head_dim. A task is one key
 //! head of one row of the batch with the G = H/K query heads that share it; they go through
 //! together, a tile of queries at a time, query x of head g at tile row g · (tile) + x.
+//! Keys and values are found as [`held`](super::held) has them.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::held::{BLOCK, Held};
 use super::product::{Threads, View, product_into};
 use super::raw::{Columns, split};
 use super::vector::{dot, exp, exp_sum, max, simd};
@@ -39,6 +41,9 @@ pub(crate) struct Geometry {
     pub sin: Vec<f32>,
     /// The first key that each query sees, `[B, T]`; all see from the first where absent.
     pub starts: Option<Vec<usize>>,
+    /// Whether keys and values are rounded as the engine's cache of 8 bits does; all see from the
+    /// first position then.
+    pub rounded: bool,
 }
 
 /// Queries of a head in a tile, if the heads are not grouped.
@@ -65,7 +70,14 @@ impl Geometry {
     }
 
     fn step(&self) -> usize {
-        (TILE / self.group()).max(FEWEST).min(self.length.max(1))
+        let step = (TILE / self.group()).max(FEWEST);
+        // What is rounded changes at the blocks' ends, which a tile must not cross.
+        let step = match (self.rounded, step < BLOCK) {
+            (false, _) => step,
+            (true, true) => FEWEST,
+            (true, false) => BLOCK,
+        };
+        step.min(self.length.max(1))
     }
 
     fn scale(&self) -> f32 {
@@ -141,11 +153,15 @@ impl Geometry {
         turned
     }
 
-    /// One head's rows of `x` `[B, T, K·E]`, as a matrix `[T, E]`.
-    fn head_view<'a>(&self, b: usize, head: usize, x: &'a [f32], rows: Range<usize>) -> View<'a> {
-        let first = self.at(b, rows.start, head, self.kv_heads).start;
+    /// One head's keys and values out of `keys` and `values` `[B, T, K·E]`.
+    fn held<'a>(&self, b: usize, head: usize, keys: &[f32], values: &'a [f32]) -> Held<'a> {
+        let turned = self.turned_keys(b, head, keys);
+        let values = &values[self.at(b, 0, head, self.kv_heads).start..];
         let stride = self.kv_heads * self.head_dim;
-        View::strided(&x[first..], rows.len(), self.head_dim, stride)
+        match self.rounded {
+            false => Held::plain(turned, values, stride, self.head_dim),
+            true => Held::rounded(turned, values, stride, self.head_dim),
+        }
     }
 
     fn tile(&self) -> Tile {
@@ -165,7 +181,7 @@ impl Geometry {
         rows: &Range<usize>,
         keys: &Range<usize>,
         q: &[f32],
-        turned: &[f32],
+        held: &Held<'_>,
         tile: &mut Tile,
     ) {
         let (e, g) = (self.head_dim, self.group());
@@ -183,8 +199,13 @@ impl Geometry {
             },
         );
         let queries = View::new(&tile.queries, g * rows.len(), e);
-        let keys = View::new(&turned[keys.start * e..], keys.len(), e);
-        product_into(&mut tile.scores, queries, keys.t(), false, Threads::One);
+        product_into(
+            &mut tile.scores,
+            queries,
+            held.keys(keys).t(),
+            false,
+            Threads::One,
+        );
     }
 }
 
@@ -227,12 +248,13 @@ fn forward_head(
     logs: &mut [f32],
 ) {
     let (e, group) = (g.head_dim, g.group());
-    let turned = g.turned_keys(b, head, k);
+    let mut held = g.held(b, head, k, v);
     let mut tile = g.tile();
     for first in (0..g.length).step_by(g.step()) {
         let rows = first..g.length.min(first + g.step());
         let keys = g.keys(b, &rows);
-        g.scores((b, head), &rows, &keys, q, &turned, &mut tile);
+        held.reach(first);
+        g.scores((b, head), &rows, &keys, q, &held, &mut tile);
         let count = group * rows.len();
         let logs = &mut logs[first * group..rows.end * group];
         simd(
@@ -253,8 +275,13 @@ fn forward_head(
             },
         );
         let weights = View::new(&tile.scores, count, keys.len());
-        let values = g.head_view(b, head, v, keys);
-        product_into(&mut tile.mixed, weights, values, false, Threads::One);
+        product_into(
+            &mut tile.mixed,
+            weights,
+            held.values(&keys),
+            false,
+            Threads::One,
+        );
         simd(
             #[inline(always)]
             || {
@@ -315,7 +342,7 @@ fn backward_head(
     [mut dq, mut dk, mut dv]: [Columns<'_>; 3],
 ) {
     let (e, group) = (g.head_dim, g.group());
-    let turned = g.turned_keys(b, head, k);
+    let mut held = g.held(b, head, k, v);
     // Gradients of the turned keys and of the values, and a tile's of its outputs.
     let mut dturned = vec![0f32; g.length * e];
     let mut dvalues = vec![0f32; g.length * e];
@@ -327,7 +354,8 @@ fn backward_head(
         let keys = g.keys(b, &rows);
         let (count, n) = (group * rows.len(), keys.len());
         let place = |x: usize| (x / rows.len(), first + x % rows.len());
-        g.scores((b, head), &rows, &keys, q, &turned, &mut tile);
+        held.reach(first);
+        g.scores((b, head), &rows, &keys, q, &held, &mut tile);
         let logs = &logs[first * group..rows.end * group];
         simd(
             #[inline(always)]
@@ -351,8 +379,13 @@ fn backward_head(
         let dout = View::new(&douts, count, e);
         let part = &mut dvalues[keys.start * e..keys.end * e];
         product_into(part, weights.t(), dout, true, Threads::One);
-        let values = g.head_view(b, head, v, keys.clone());
-        product_into(&mut dscores, dout, values.t(), false, Threads::One);
+        product_into(
+            &mut dscores,
+            dout,
+            held.values(&keys).t(),
+            false,
+            Threads::One,
+        );
         simd(
             #[inline(always)]
             || {
@@ -371,8 +404,13 @@ fn backward_head(
         let queries = View::new(&tile.queries, count, e);
         let part = &mut dturned[keys.start * e..keys.end * e];
         product_into(part, dscores.t(), queries, true, Threads::One);
-        let keys = View::new(&turned[keys.start * e..], n, e);
-        product_into(&mut tile.mixed, dscores, keys, false, Threads::One);
+        product_into(
+            &mut tile.mixed,
+            dscores,
+            held.keys(&keys),
+            false,
+            Threads::One,
+        );
         simd(
             #[inline(always)]
             || {

@@ -12,6 +12,7 @@
 
 use burn::tensor::{Bool, DType, Device, Tensor, TensorData};
 
+use super::held;
 use crate::documents::Documents;
 use crate::linear::to;
 
@@ -35,8 +36,15 @@ impl Block {
         (SCORES / (heads * s).max(1)).max(FEWEST_ROWS).min(t)
     }
 
-    /// The blocks of `t` queries that follow `past` cached positions, `step` in each.
-    pub(crate) fn causal(t: usize, past: usize, step: usize, device: &Device) -> Vec<Self> {
+    /// The blocks of `t` queries that follow `past` cached positions, `step` in each, or where keys and
+    /// values are `rounded` those within one block of them.
+    pub(crate) fn causal(
+        t: usize,
+        past: usize,
+        step: usize,
+        rounded: bool,
+        device: &Device,
+    ) -> Vec<Self> {
         // Column x of row r is forbidden when x > r + past + t: the blocks' masks are
         // windows of this one, each starting so that its diagonal falls on that line.
         let total = past + t;
@@ -47,7 +55,15 @@ impl Block {
                 .collect();
             Tensor::from_data(TensorData::new(mask, [1, 1, step, width]), device)
         });
-        ranges(t, step)
+        let ranges: Vec<_> = match rounded {
+            false => ranges(t, step).collect(),
+            true => ranges(past + t, 1 << step.clamp(1, held::BLOCK).ilog2())
+                .filter(|rows| rows.end > past)
+                .map(|rows| rows.start.saturating_sub(past)..rows.end - past)
+                .collect(),
+        };
+        ranges
+            .into_iter()
             .map(|rows| {
                 let end = past + rows.end;
                 let window = |mask: &Tensor<4, Bool>| {
@@ -88,19 +104,24 @@ fn ranges(t: usize, step: usize) -> impl Iterator<Item = std::ops::Range<usize>>
 }
 
 /// `softmax(q kᵀ) v` under `blocks`' masks: `q` `[B, H, T, E]` already scaled, `key` and
-/// `value` `[B, K, S, E]`, all of one precision. Answers `[B, H, T, E]` in it; the softmax is
-/// f32's.
+/// `value` `[B, K, S, E]`, all of one precision; where they are `rounded`, as [`held`] says. Answers
+/// `[B, H, T, E]` in that precision; the softmax is f32's.
 pub(crate) fn attend(
     q: Tensor<4>,
     key: Tensor<4>,
     value: Tensor<4>,
     blocks: &[Block],
+    rounded: bool,
 ) -> Tensor<4> {
     let [b, h, _, e] = q.dims();
-    let k = key.dims()[1];
+    let [_, k, s, _] = key.dims();
+    let on_grids = rounded.then(|| held::composed([&key, &value], s / held::BLOCK));
     let parts = blocks.iter().map(|block| {
         let (rows, keys) = (block.rows.len(), block.keys.len());
-        let narrow = |x: &Tensor<4>| x.clone().narrow(2, block.keys.start, keys);
+        let [key, value] = match &on_grids {
+            None => [&key, &value].map(|x| x.clone().narrow(2, block.keys.start, keys)),
+            Some(on_grids) => held::found(on_grids, [&key, &value], block.keys.end),
+        };
         // The query heads of one key head lie together, so their rows are stacked into
         // one product with it and keys need not be repeated.
         let stacked = h / k * rows;
@@ -108,7 +129,7 @@ pub(crate) fn attend(
             .clone()
             .narrow(2, block.rows.start, rows)
             .reshape([b, k, stacked, e])
-            .matmul(narrow(&key).swap_dims(2, 3))
+            .matmul(key.swap_dims(2, 3))
             .reshape([b, h, rows, keys]);
         let scores = to(scores, DType::F32);
         let scores = match &block.forbidden {
@@ -120,7 +141,7 @@ pub(crate) fn attend(
         let sums = weights.clone().sum_dim(3);
         let mixed = to(weights, value.dtype())
             .reshape([b, k, stacked, keys])
-            .matmul(narrow(&value))
+            .matmul(value.clone())
             .reshape([b, h, rows, e]);
         to(to(mixed, DType::F32) / sums, value.dtype())
     });
@@ -195,7 +216,10 @@ mod tests {
                 tensor(&k, 2, &device),
                 tensor(&v, 2, &device),
             );
-            attend(q, k, v, blocks).into_data().try_into_vec().unwrap()
+            attend(q, k, v, blocks, false)
+                .into_data()
+                .try_into_vec()
+                .unwrap()
         };
         let check = |blocks: &[Block], sees: &dyn Fn(usize, usize, usize) -> bool| {
             for (a, b) in run(blocks).iter().zip(reference(&q, &k, &v, sees)) {
@@ -203,7 +227,9 @@ mod tests {
             }
         };
         for step in [1, 2, 4, 9] {
-            check(&Block::causal(9, 0, step, &device), &|_, i, j| j <= i);
+            check(&Block::causal(9, 0, step, false, &device), &|_, i, j| {
+                j <= i
+            });
             check(&Block::packed(&documents, step, &device), &|row, i, j| {
                 !documents.forbidden(i, i + 1, 0)[row * (i + 1)..][..=i]
                     .get(j)
@@ -228,17 +254,19 @@ mod tests {
             all.clone(),
             key.clone(),
             value.clone(),
-            &Block::causal(9, 0, 9, &device),
+            &Block::causal(9, 0, 9, false, &device),
+            false,
         );
         for past in 1..9 {
             let t = 9 - past;
             for step in [1, 2, t] {
-                let blocks = Block::causal(t, past, step, &device);
+                let blocks = Block::causal(t, past, step, false, &device);
                 let part = attend(
                     all.clone().narrow(2, past, t),
                     key.clone(),
                     value.clone(),
                     &blocks,
+                    false,
                 );
                 let expected: Vec<f32> = whole
                     .clone()
@@ -271,7 +299,7 @@ mod tests {
             .map(|(v, heads)| tensor(v, heads, &device).require_grad())
             .collect();
         let [q, k, v] = [0, 1, 2].map(|i| tracked[i].clone());
-        let out = attend(q, k, v, &Block::packed(&documents, 4, &device));
+        let out = attend(q, k, v, &Block::packed(&documents, 4, &device), false);
         let grads = (out * tensor(&weights, 4, &device)).sum().backward();
         let loss = |inputs: &[Vec<f32>; 3]| -> f64 {
             reference(&inputs[0], &inputs[1], &inputs[2], &sees)

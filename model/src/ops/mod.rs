@@ -9,7 +9,8 @@
 //!
 //! `kernel` modules ([`attention`], [`norm`], [`swiglu`], [`grid`], and over a [`head`] [`cross_entropy`]
 //! and [`distillation`]) work on slices of f32; [`backend`], [`flex`] and [`autodiff`] are the
-//! way there from Burn's tensors; [`blocks`] is the composed attention. Gradients do not depend
+//! way there from Burn's tensors; [`blocks`] is the composed attention, and [`held`] what both find in a
+//! cache that rounds. Gradients do not depend
 //! on the number of threads: what is summed over tasks is summed in their order.
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ pub(crate) use attention::Geometry;
 pub(crate) use blocks::{Block, attend};
 pub(crate) use grid::{BLOCK, Grid};
 pub(crate) use head::chunk;
+pub(crate) use held::halves;
 
 mod attention;
 mod autodiff;
@@ -36,6 +38,7 @@ mod distillation;
 mod flex;
 mod grid;
 mod head;
+mod held;
 mod norm;
 mod product;
 mod raw;

@@ -16,6 +16,8 @@ pub(super) struct Case {
     head_dim: usize,
     /// Documents' lengths, repeated as long as there is room; none: each row is one.
     documents: Option<Vec<usize>>,
+    /// Whether a cache of 8 bits holds the keys and values.
+    rounded: bool,
 }
 
 impl Case {
@@ -68,6 +70,7 @@ impl Case {
             cos,
             sin,
             starts: self.documents().map(|d| d.starts().to_vec()),
+            rounded: self.rounded,
         })
     }
 
@@ -84,12 +87,18 @@ impl Case {
         );
         let split = |x: Tensor<3>, n| x.reshape([b, t, n, e]).swap_dims(1, 2);
         let q = rotary.apply(split(q, self.heads)) * (1.0 / (e as f64).sqrt());
-        let k = rotary.apply(split(k, self.kv_heads));
+        let (mut k, mut v) = (
+            rotary.apply(split(k, self.kv_heads)),
+            split(v, self.kv_heads),
+        );
+        if self.rounded {
+            (k, v) = (halves(k), halves(v));
+        }
         let blocks = match self.documents() {
             Some(documents) => Block::packed(&documents, t, &device),
-            None => Block::causal(t, 0, t, &device),
+            None => Block::causal(t, 0, t, self.rounded, &device),
         };
-        let y = attend(q, k, split(v, self.kv_heads), &blocks);
+        let y = attend(q, k, v, &blocks, self.rounded);
         y.swap_dims(1, 2).reshape([b, t, self.heads * e])
     }
 
@@ -169,6 +178,15 @@ pub(super) fn case(sizes: [usize; 5], documents: Option<&[usize]>) -> Case {
         kv_heads,
         head_dim,
         documents: documents.map(<[usize]>::to_vec),
+        rounded: false,
+    }
+}
+
+/// With keys and values as a cache of 8 bits holds them.
+fn held_in_8_bits(sizes: [usize; 5]) -> Case {
+    Case {
+        rounded: true,
+        ..case(sizes, None)
     }
 }
 
@@ -181,6 +199,9 @@ fn attention_and_its_gradients_equal_the_composed_ones() {
         case([2, 200, 4, 1, 32], Some(&[70, 1, 33, 129])),
         case([3, 64, 2, 2, 8], Some(&[5, 200])),
         case([1, 1, 2, 1, 4], None),
+        held_in_8_bits([2, 150, 4, 4, 16]),
+        held_in_8_bits([1, 200, 6, 1, 40]),
+        held_in_8_bits([1, 31, 2, 1, 4]),
     ] {
         let shape = [case.batch, case.length, case.heads * case.head_dim];
         let weights = tensor(&case.weights(), shape, &device);
