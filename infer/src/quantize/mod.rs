@@ -147,19 +147,23 @@ fn rotate(
     file: &Aside,
     progress: &mut impl FnMut(Progress),
 ) -> Result<Engine> {
-    let numbers: u64 = engine.gguf().tensors().map(|t| t.n_elements()).sum();
-    progress(Progress::Notice(format!(
-        "the rotated model stands in {} meanwhile: about {} bytes in F32",
-        file.0.display(),
-        4 * numbers
-    )));
-    if rotate::rotate(&engine, rotation, &file.0)? {
+    let unties = rotate::unties(&engine, rotation);
+    let gguf = engine.gguf();
+    let mut numbers: u64 = gguf.tensors().map(|tensor| tensor.n_elements()).sum();
+    if unties {
+        numbers += gguf.tensor(rotate::TABLE)?.n_elements();
         progress(Progress::Notice(
-            "the head was tied to the embedding table; rotated, it is a matrix of its own, \
+            "the head is tied to the embedding table; rotated, it is a matrix of its own, \
              output.weight, and the file larger by it"
                 .into(),
         ));
     }
+    progress(Progress::Notice(format!(
+        "the rotated model stands in {} meanwhile: {} bytes in F32",
+        file.0.display(),
+        4 * numbers
+    )));
+    rotate::rotate(&engine, rotation, &file.0)?;
     Engine::with(Gguf::open(&file.0)?, engine.settings().clone())
 }
 

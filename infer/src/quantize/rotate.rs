@@ -21,7 +21,7 @@ use crate::gguf::{Gguf, TensorView, Writer};
 use crate::pool::Pool;
 use crate::{Error, GgmlType, Result, quant};
 
-const TABLE: &str = "token_embd.weight";
+pub(super) const TABLE: &str = "token_embd.weight";
 const HEAD: &str = "output.weight";
 const LAST_NORM: &str = "output_norm.weight";
 
@@ -46,12 +46,17 @@ impl Rotation {
     }
 }
 
-/// Writes the model of `engine`, turned, to `out` in F32. Whether it got a head of its own by that.
+/// Whether the model of `engine` gets a head of its own by being turned.
+pub(super) fn unties(engine: &Engine, rotation: Rotation) -> bool {
+    rotation.turns_stream() && !engine.gguf().has_tensor(HEAD)
+}
+
+/// Writes the model of `engine`, turned, to `out` in F32.
 ///
 /// # Errors
 ///
 /// [`Error::Unsupported`] for tensors whose part in the model is not known; errors of reading and writing.
-pub(super) fn rotate(engine: &Engine, rotation: Rotation, out: &Path) -> Result<bool> {
+pub(super) fn rotate(engine: &Engine, rotation: Rotation, out: &Path) -> Result<()> {
     let (gguf, config) = (engine.gguf(), engine.config());
     let turned = Turned {
         gguf,
@@ -71,7 +76,7 @@ pub(super) fn rotate(engine: &Engine, rotation: Rotation, out: &Path) -> Result<
         turned.role(tensor.name)?;
         writer.declare(tensor.name, tensor.dims, GgmlType::F32)?;
     }
-    let unties = rotation.turns_stream() && !gguf.has_tensor(HEAD);
+    let unties = unties(engine, rotation);
     let table = gguf.tensor(TABLE)?;
     if unties {
         writer.declare(HEAD, table.dims, GgmlType::F32)?;
@@ -82,8 +87,7 @@ pub(super) fn rotate(engine: &Engine, rotation: Rotation, out: &Path) -> Result<
     if unties {
         turned.write(&table, HEAD, &mut writer)?;
     }
-    writer.finish()?;
-    Ok(unties)
+    writer.finish()
 }
 
 /// What a tensor is to the residual stream and to the values.
