@@ -8,8 +8,8 @@ use clap::ValueEnum;
 use retort_data::{Shards, SourceOptions};
 use retort_infer::engine::{KvType, Settings};
 use retort_infer::export::{Progress, export_as};
-use retort_infer::quantize::{self, Recipe, Texts, quantize};
-use retort_infer::{GgmlType, calibrate, pack};
+use retort_infer::quantize::{self, Options, Texts, quantize};
+use retort_infer::{GgmlType, pack};
 
 use crate::progress;
 
@@ -32,30 +32,18 @@ pub struct Args {
     /// How the weights lie in the file
     #[arg(long, value_enum, default_value = "plain")]
     layout: Layout,
-    /// Tensors that are stored otherwise, by a pattern over their names in the file (may be repeated)
-    #[arg(long, value_name = "PATTERN=TYPE")]
-    tensor: Vec<String>,
-    /// Give matrices more bits, those that lose most first, up to X a weight in all
-    #[arg(long, value_name = "X")]
-    bits_per_weight: Option<f64>,
     /// Round so that the layers' answers to these texts change least: parquet or JSON-lines files, a glob, a
     /// directory, or hf://OWNER/NAME/CONFIG@REVISION
     #[arg(long, value_name = "SOURCE")]
     calibrate: Option<String>,
-    /// Tokens of those texts
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 32_768,
-        requires = "calibrate"
-    )]
-    calibrate_tokens: usize,
+    #[command(flatten)]
+    options: Options,
 }
 
 impl Args {
     /// Whether tensors are looked at one by one, not all rounded alike.
     fn has_recipe(&self) -> bool {
-        !self.tensor.is_empty() || self.bits_per_weight.is_some() || self.calibrate.is_some()
+        self.options.has_recipe() || self.calibrate.is_some()
     }
 }
 
@@ -135,17 +123,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 fn by_recipe(args: &Args, checkpoint: &Path) -> anyhow::Result<()> {
     if matches!(args.layout, Layout::Rows16) {
         bail!(
-            "--layout rows16 does not go with --tensor, --bits-per-weight and --calibrate: \
+            "--layout rows16 does not go with --tensor, --bits-per-weight, --rotate and --calibrate: \
              leave it out and run `retort-edge pack` on the file"
         );
     }
-    let mut recipe = Recipe::new(args.quant.into())?;
-    for tensor in &args.tensor {
-        recipe = recipe.tensor(tensor)?;
-    }
-    if let Some(bits) = args.bits_per_weight {
-        recipe = recipe.bits_per_weight(bits)?;
-    }
+    let recipe = args.options.recipe(args.quant.into())?;
     let mut documents = match &args.calibrate {
         Some(source) => {
             let shards = Arc::new(Shards::resolve(source, &SourceOptions::default())?);
@@ -156,8 +138,8 @@ fn by_recipe(args: &Args, checkpoint: &Path) -> anyhow::Result<()> {
     };
     let texts = documents.as_mut().map(|documents| Texts {
         documents,
-        tokens: args.calibrate_tokens,
-        settings: calibrate::Settings::default(),
+        tokens: args.options.tokens(),
+        settings: args.options.calibration(),
     });
     let bar = progress::bar("export", 0);
     let show = |progress| match progress {

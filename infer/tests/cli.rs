@@ -194,7 +194,8 @@ fn quantizing_and_what_it_costs() {
         plain
     );
     let tokens = ["--calibrate", &text, "--calibrate-tokens", "512"];
-    stdout(&[&quantize[..], &[&calibrated], &tokens].concat());
+    let rotated = ["--rotate", "values", "--calibrate-passes", "2"];
+    stdout(&[&quantize[..], &[&calibrated], &tokens, &rotated].concat());
     let against = [
         "perplexity",
         &calibrated,

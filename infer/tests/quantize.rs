@@ -4,7 +4,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{Shape, hf, write_gguf};
+use common::{Shape, hf, text, write_gguf};
 use retort_infer::GgmlType::{self, *};
 use retort_infer::calibrate::{self, Calibration};
 use retort_infer::divergence::divergence;
@@ -12,7 +12,7 @@ use retort_infer::engine::{Engine, KvType, Settings};
 use retort_infer::export::export;
 use retort_infer::gguf::Gguf;
 use retort_infer::pack::pack;
-use retort_infer::quantize::{Progress, Quantized, Recipe, Texts, quantize};
+use retort_infer::quantize::{Progress, Quantized, Recipe, Rotation, Texts, quantize};
 use retort_infer::{Model, Result};
 use tempfile::TempDir;
 
@@ -60,18 +60,6 @@ fn quantize_from(
         settings,
     });
     quantize(parent, out, recipe, texts, settings(), |_| {})
-}
-
-/// Text that is different for every seed.
-fn text(seed: u64) -> String {
-    let mut state = seed.wrapping_mul(77) + 1;
-    let mut letter = || {
-        state = state
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        char::from(b' ' + (state >> 33) as u8 % 90)
-    };
-    (0..600).map(|_| letter()).collect()
 }
 
 fn small() -> calibrate::Settings {
@@ -273,7 +261,7 @@ fn copy_kept(out: &Path, other: &Path) {
 #[test]
 fn a_calibration_that_was_stopped_goes_on_to_the_same_bytes() {
     let place = Place::new(&Shape::default());
-    let run = |out: &Path, settings: calibrate::Settings, also: Option<&Path>| {
+    let run = |out: &Path, recipe: Recipe, settings: calibrate::Settings, also: Option<&Path>| {
         let mut documents = (0..).map(|i| Ok(text(i)));
         let texts = Texts {
             documents: &mut documents,
@@ -291,24 +279,30 @@ fn a_calibration_that_was_stopped_goes_on_to_the_same_bytes() {
             }
         };
         let parent = &place.parent;
-        quantize(parent, out, &recipe(Q4_0), Some(texts), threads, progress).unwrap();
+        quantize(parent, out, &recipe, Some(texts), threads, progress).unwrap();
         went_on
     };
-    let [whole, stopped, other] =
-        ["whole", "stopped", "other"].map(|name| place.dir.path().join(name));
+    let [whole, stopped, other, rotated] =
+        ["whole", "stopped", "other", "rotated"].map(|name| place.dir.path().join(name));
     let damped = calibrate::Settings {
         damping: 0.1,
         ..small()
     };
-    assert!(!run(&whole, small(), Some(&stopped)));
+    assert!(!run(&whole, recipe(Q4_0), small(), Some(&stopped)));
     copy_kept(&stopped, &other);
-    assert!(run(&stopped, small(), None));
+    copy_kept(&stopped, &rotated);
+    assert!(run(&stopped, recipe(Q4_0), small(), None));
     assert!(std::fs::read(&whole).unwrap() == std::fs::read(&stopped).unwrap());
-    // what belongs to other settings is not gone on with
-    assert!(!run(&other, damped, None));
+    // what belongs to other settings is not gone on with, nor what belongs to other coordinates
+    assert!(!run(&other, recipe(Q4_0), damped, None));
     assert!(std::fs::read(&whole).unwrap() != std::fs::read(&other).unwrap());
-    // parent and three files
-    assert_eq!(std::fs::read_dir(place.dir.path()).unwrap().count(), 4);
+    let turned = || recipe(Q4_0).rotate(Rotation::Values);
+    assert!(!run(&rotated, turned(), small(), None));
+    assert!(!run(&whole, turned(), small(), Some(&stopped)));
+    assert!(run(&stopped, turned(), small(), None));
+    assert!(std::fs::read(&rotated).unwrap() == std::fs::read(&stopped).unwrap());
+    // parent and four files
+    assert_eq!(std::fs::read_dir(place.dir.path()).unwrap().count(), 5);
 }
 
 #[test]

@@ -8,6 +8,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use xxhash_rust::xxh3::Xxh3;
+
 use crate::calibrate::{self, Encoded};
 use crate::engine::Engine;
 use crate::{Error, GgmlType, Result, aside};
@@ -110,7 +112,7 @@ fn parse(mut bytes: &[u8]) -> Option<Vec<Encoded>> {
     Some(tensors)
 }
 
-/// A number that is another for another parent (as far as samples of its tensors tell), types, settings or tokens.
+/// A number that is another for another parent, rotated or not (as far as samples of its tensors tell), types, settings or tokens.
 pub(super) fn print(
     engine: &Engine,
     types: &[GgmlType],
@@ -118,35 +120,18 @@ pub(super) fn print(
     tokens: &[u32],
 ) -> u64 {
     const SAMPLE: usize = 4096;
-    let mut print = Fnv::default();
-    print.add(env!("CARGO_PKG_VERSION").as_bytes());
-    print.add(format!("{settings:?}{:?}", engine.config()).as_bytes());
+    let mut print = Xxh3::new();
+    print.update(env!("CARGO_PKG_VERSION").as_bytes());
+    print.update(format!("{settings:?}{:?}", engine.config()).as_bytes());
     for (tensor, ty) in engine.gguf().tensors().zip(types) {
-        print.add(format!("{}{:?}{}{ty}", tensor.name, tensor.dims, tensor.ty).as_bytes());
+        print.update(format!("{}{:?}{}{ty}", tensor.name, tensor.dims, tensor.ty).as_bytes());
         let step = (tensor.data.len() / 3).max(SAMPLE);
         for part in tensor.data.chunks(step) {
-            print.add(&part[..part.len().min(SAMPLE)]);
+            print.update(&part[..part.len().min(SAMPLE)]);
         }
     }
     tokens
         .iter()
-        .for_each(|token| print.add(&token.to_le_bytes()));
-    print.0
-}
-
-/// FNV-1a, 64 bits.
-struct Fnv(u64);
-
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Fnv {
-    fn add(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
-        }
-    }
+        .for_each(|token| print.update(&token.to_le_bytes()));
+    print.digest()
 }

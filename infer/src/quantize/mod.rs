@@ -2,14 +2,19 @@
 //!
 //! In: a model in any type that is read, best a float one; out: the same metadata and tensors, each in the type that
 //! the [`Recipe`] gives it: rounded as llama.cpp rounds or, calibrated, with scales searched and errors passed on
-//! ([`crate::calibrate`]). Tensors stream; the file appears under its name when it is complete.
+//! ([`crate::calibrate`]); before that the model may be turned ([`Rotation`]). Tensors stream; the file appears under its name when it is complete.
 
 mod budget;
 mod calibrated;
 mod kept;
+mod options;
+mod orthogonal;
 mod recipe;
+mod rotate;
 
+pub use options::Options;
 pub use recipe::{Recipe, TYPES};
+pub use rotate::Rotation;
 
 use std::path::{Path, PathBuf};
 
@@ -61,7 +66,7 @@ pub struct Quantized {
 ///
 /// # Errors
 ///
-/// [`Error::Unsupported`] for a model that the engine does not run or that is packed, [`Error::Argument`] for a recipe
+/// [`Error::Unsupported`] for a model that the engine does not run, that is packed or that cannot be turned, [`Error::Argument`] for a recipe
 /// that does not fit the model and texts that are too short; errors of reading and writing. Nothing is left at `out`
 /// then.
 pub fn quantize(
@@ -72,28 +77,26 @@ pub fn quantize(
     settings: Settings,
     mut progress: impl FnMut(Progress),
 ) -> Result<Quantized> {
-    let mut float = Aside(None);
-    let parent = match parent.is_dir() {
-        false => parent,
-        true => {
-            let mut name = out.as_os_str().to_owned();
-            name.push(format!(".{}.float", std::process::id()));
-            let path = float.0.insert(PathBuf::from(name));
-            export::export_exactly(parent, path, |told| {
-                if let export::Progress::Notice(notice) = told {
-                    progress(Progress::Notice(notice));
-                }
-            })?;
-            path
-        }
-    };
-    let gguf = Gguf::open(parent)?;
+    let float = parent.is_dir().then(|| Aside::new(out, "float"));
+    if let Some(float) = &float {
+        export::export_exactly(parent, &float.0, |told| {
+            if let export::Progress::Notice(notice) = told {
+                progress(Progress::Notice(notice));
+            }
+        })?;
+    }
+    let gguf = Gguf::open(float.as_ref().map_or(parent, |float| &float.0))?;
     refuse_packed(&gguf)?;
     let tokenizer = match texts {
         Some(_) => Some(Tokenizer::from_gguf(&gguf)?),
         None => None,
     };
-    let engine = Engine::with(gguf, settings)?;
+    let mut engine = Engine::with(gguf, settings)?;
+    let rotated = recipe.rotation().map(|_| Aside::new(out, "rotated"));
+    if let (Some(rotation), Some(rotated)) = (recipe.rotation(), &rotated) {
+        engine = rotate(engine, rotation, rotated, &mut progress)?;
+        drop(float);
+    }
     let gguf = engine.gguf();
     recipe.check(gguf.tensors())?;
     let types = types(gguf, recipe, engine.pool())?;
@@ -137,14 +140,48 @@ pub fn quantize(
     })
 }
 
-/// A file that goes when this does.
-struct Aside(Option<PathBuf>);
+/// The model of `engine`, turned, in a file that stands beside the one being written.
+fn rotate(
+    engine: Engine,
+    rotation: Rotation,
+    file: &Aside,
+    progress: &mut impl FnMut(Progress),
+) -> Result<Engine> {
+    let unties = rotate::unties(&engine, rotation);
+    let gguf = engine.gguf();
+    let mut numbers: u64 = gguf.tensors().map(|tensor| tensor.n_elements()).sum();
+    if unties {
+        numbers += gguf.tensor(rotate::TABLE)?.n_elements();
+        progress(Progress::Notice(
+            "the head is tied to the embedding table; rotated, it is a matrix of its own, \
+             output.weight, and the file larger by it"
+                .into(),
+        ));
+    }
+    progress(Progress::Notice(format!(
+        "the rotated model stands in {} meanwhile: {} bytes in F32",
+        file.0.display(),
+        4 * numbers
+    )));
+    rotate::rotate(&engine, rotation, &file.0)?;
+    Engine::with(Gguf::open(&file.0)?, engine.settings().clone())
+}
+
+/// A file beside another that goes when this does.
+struct Aside(PathBuf);
+
+impl Aside {
+    /// One for what is written to `out`; nothing is created yet.
+    fn new(out: &Path, what: &str) -> Self {
+        let mut name = out.as_os_str().to_owned();
+        name.push(format!(".{}.{what}", std::process::id()));
+        Self(name.into())
+    }
+}
 
 impl Drop for Aside {
     fn drop(&mut self) {
-        if let Some(path) = &self.0 {
-            let _ = std::fs::remove_file(path);
-        }
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 

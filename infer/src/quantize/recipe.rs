@@ -1,12 +1,13 @@
 //! Which tensor is stored in which type.
 //!
 //! A recipe is a base type, patterns over tensors' names that say otherwise (the last that matches counts), and
-//! perhaps a budget of bits (see [`super::budget`]). Norms and biases stay F32; in a 4-bit file the embedding table
+//! perhaps a budget of bits (see [`super::budget`]); [`super::rotate`] may turn them before. Norms and biases stay F32; in a 4-bit file the embedding table
 //! and the output projection are Q8_0 unless a pattern names them; a matrix whose rows do not divide into blocks of
 //! 32 is F16.
 
 use glob::Pattern;
 
+use super::rotate::Rotation;
 use crate::gguf::TensorView;
 use crate::{Error, GgmlType, Result};
 
@@ -26,6 +27,7 @@ pub struct Recipe {
     quant: GgmlType,
     patterns: Vec<(Pattern, GgmlType)>,
     bits_per_weight: Option<f64>,
+    rotation: Option<Rotation>,
 }
 
 impl Recipe {
@@ -40,6 +42,7 @@ impl Recipe {
             quant,
             patterns: Vec::new(),
             bits_per_weight: None,
+            rotation: None,
         })
     }
 
@@ -78,6 +81,12 @@ impl Recipe {
         Ok(self)
     }
 
+    /// Turns the model's coordinates before it is rounded.
+    pub fn rotate(mut self, rotation: Rotation) -> Self {
+        self.rotation = Some(rotation);
+        self
+    }
+
     /// The type of most matrices.
     pub fn quant(&self) -> GgmlType {
         self.quant
@@ -86,6 +95,11 @@ impl Recipe {
     /// The budget.
     pub(super) fn budget(&self) -> Option<f64> {
         self.bits_per_weight
+    }
+
+    /// What is turned.
+    pub(super) fn rotation(&self) -> Option<Rotation> {
+        self.rotation
     }
 
     /// Whether a pattern names the tensor, so that the budget does not touch it.

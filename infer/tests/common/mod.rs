@@ -118,6 +118,18 @@ pub fn vocabulary() -> Vocabulary {
     }
 }
 
+/// Text that is different for every seed.
+pub fn text(seed: u64) -> String {
+    let mut state = seed.wrapping_mul(77) + 1;
+    let mut letter = || {
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        char::from(b' ' + (state >> 33) as u8 % 90)
+    };
+    (0..600).map(|_| letter()).collect()
+}
+
 /// Random weights for the tensor `name`, uniform with standard deviation `scale`.
 pub fn weights(name: &str, n: usize, scale: f32) -> Vec<f32> {
     let seed = name

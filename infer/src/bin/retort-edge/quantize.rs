@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use retort_infer::calibrate::Settings;
-use retort_infer::quantize::{Progress, Recipe, TYPES, Texts, quantize};
+use retort_infer::quantize::{Options, Progress, TYPES, Texts, quantize};
 use retort_infer::{Error, GgmlType};
 
 use crate::output;
@@ -15,7 +14,7 @@ use crate::runtime::Runtime;
 #[command(
     after_help = "Examples:\n  retort-edge quantize model-f32.gguf --out model-q4_0.gguf --calibrate text.txt\n  \
     retort-edge quantize model-f32.gguf --out model.gguf --tensor 'blk.*.ffn_down.weight=q8_0'\n  \
-    retort-edge quantize model-f32.gguf --out model.gguf --bits-per-weight 5"
+    retort-edge quantize model-f32.gguf --out model.gguf --bits-per-weight 5 --rotate values"
 )]
 pub struct Args {
     /// The model: a GGUF file, best of a float type, or a Hugging Face directory
@@ -27,35 +26,11 @@ pub struct Args {
     /// How matrices are stored: q4_0, q4_1, q8_0, bf16, f16 or f32
     #[arg(long, value_name = "TYPE", default_value = "q4_0", value_parser = parse_type)]
     quant: GgmlType,
-    /// Tensors that are stored otherwise, by a pattern over their names
-    #[arg(long, value_name = "PATTERN=TYPE")]
-    tensor: Vec<String>,
-    /// Give matrices more bits, those that lose most first, up to X a weight in all
-    #[arg(long, value_name = "X")]
-    bits_per_weight: Option<f64>,
     /// Round so that the layers' answers to this text change least (a UTF-8 file like what the model will read)
     #[arg(long, value_name = "FILE")]
     calibrate: Option<PathBuf>,
-    /// Tokens of that text
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 32_768,
-        requires = "calibrate"
-    )]
-    calibrate_tokens: usize,
-    /// Tokens of a window of that text
-    #[arg(long, value_name = "N", default_value_t = Settings::default().context)]
-    calibrate_context: usize,
-    /// What is added to each input's own second moment, as a share of it: more trusts pairs of inputs less
-    #[arg(long, value_name = "X", default_value_t = Settings::default().damping)]
-    calibrate_damping: f64,
-    /// Rounds of coordinate descent after errors are passed on
-    #[arg(long, value_name = "N", default_value_t = Settings::default().passes)]
-    calibrate_passes: usize,
-    /// Leave the scales of inputs as they are, instead of moving them into the norm or matrix before where that loses less
-    #[arg(long)]
-    calibrate_unbalanced: bool,
+    #[command(flatten)]
+    options: Options,
     #[command(flatten)]
     runtime: Runtime,
 }
@@ -69,13 +44,7 @@ fn parse_type(name: &str) -> Result<GgmlType, String> {
 
 /// Writes the file and prints its name.
 pub fn run(args: Args) -> Result<()> {
-    let mut recipe = Recipe::new(args.quant)?;
-    for tensor in &args.tensor {
-        recipe = recipe.tensor(tensor)?;
-    }
-    if let Some(bits) = args.bits_per_weight {
-        recipe = recipe.bits_per_weight(bits)?;
-    }
+    let recipe = args.options.recipe(args.quant)?;
     let text = match &args.calibrate {
         Some(path) => {
             let bytes = std::fs::read(path).map_err(|error| Error::io(path, error))?;
@@ -87,13 +56,8 @@ pub fn run(args: Args) -> Result<()> {
     let mut documents = text.into_iter().map(Ok);
     let texts = args.calibrate.is_some().then_some(Texts {
         documents: &mut documents,
-        tokens: args.calibrate_tokens,
-        settings: Settings {
-            context: args.calibrate_context,
-            damping: args.calibrate_damping,
-            passes: args.calibrate_passes,
-            balance: !args.calibrate_unbalanced,
-        },
+        tokens: args.options.tokens(),
+        settings: args.options.calibration(),
     });
     let bar = output::progress_bar("quantize");
     let show = |progress| match progress {
