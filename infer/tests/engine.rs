@@ -275,7 +275,7 @@ fn quantized_keys_and_values_are_the_same_however_a_text_comes_in() {
                 expected.push(last.iter().copied().map(f64::from).collect());
             }
             let difference = difference(&ours, &expected);
-            assert!(difference < 1e-4, "{kv:?}, cut {cut}: {difference:e}");
+            assert!(difference < 5e-3, "{kv:?}, cut {cut}: {difference:e}");
         }
     }
 }
