@@ -25,11 +25,14 @@ pub fn text(plan: &Plan) -> String {
             more(", teacher", m.targets_bytes),
         ),
     ];
-    if let Some(there) = available_memory().filter(|&there| there < m.total_bytes) {
+    // A pace that was told is another machine's.
+    let here = plan.told_flops_per_second.is_none();
+    let free = available_memory().filter(|&free| here && free < m.total_bytes);
+    if let Some(free) = free {
         lines.push(format!(
             "            this machine has {} free: fewer rows at once (train.batch_size, with more of \
              train.accumulate) need less",
-            bytes(there)
+            bytes(free)
         ));
     }
     let teacher = plan.targets.map_or(0, |targets| targets.flops_per_token);

@@ -15,7 +15,7 @@ use super::task::{Generation, Task};
 use super::written::{Judge, Written};
 
 /// Items that are answered together, and so handed on together.
-const ITEMS: usize = 64;
+const ITEMS: usize = 16;
 
 /// What an evaluation of a task found.
 #[derive(Clone, Debug)]
@@ -74,8 +74,8 @@ pub fn evaluate(
     evaluate_with(tasks, scorer, progress, &mut |_, _| Ok(()))
 }
 
-/// The same, and every item goes to `each` soon after it is answered, in the order of the data: some
-/// dozens together, or one by one where the model writes.
+/// The same, and every item goes to `each` soon after it is answered, in the order of the data: sixteen
+/// together, or one by one where the model writes.
 ///
 /// # Errors
 ///
