@@ -221,7 +221,9 @@ fn the_engine_teaches_what_burn_does() {
     let counted = [&teacher, &gguf].map(|path| {
         let table = format!("path = {path:?}").parse().unwrap();
         let config = TeacherConfig::from_table(Some(&table)).unwrap();
-        retort_distill::teacher::takes(&config, 32).unwrap().unwrap()
+        retort_distill::teacher::takes(&config, 32)
+            .unwrap()
+            .unwrap()
     });
     assert_eq!(counted[0].flops_per_token, counted[1].flops_per_token);
     assert!(counted[0].bytes < counted[1].bytes && counted[1].bytes < 2 * counted[0].bytes);
