@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::bail;
 use retort_distill::cache::{self, Choice, Options};
-use retort_distill::{Distillation, TeacherConfig};
-use retort_train::{Recipe, World};
+use retort_distill::{Distillation, TeacherConfig, teacher};
+use retort_train::{CrossEntropy, Outline, Recipe, World};
 use serde_json::json;
 
 use crate::{progress, ranks, stop, train};
@@ -86,20 +86,62 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 fn distill(world: &Arc<World>, args: &train::Args) -> anyhow::Result<()> {
     let recipe = Recipe::load(&args.recipe, &args.set)?;
     let config = TeacherConfig::from_table(recipe.teacher.as_ref())?;
-    let device = retort_train::device(&args.device)?;
+    if args.plan {
+        return match world.leads() {
+            true => plan(args, &recipe, config),
+            false => Ok(()),
+        };
+    }
     // The teacher is checked before the data is read: it is the likelier thing to be wrong.
-    let tokenizer = retort_data::Tokenizer::from_file(&recipe.data.tokenizer, None)?;
-    let objective = Distillation::open(config, &tokenizer, &device, &recipe)?;
+    let objective = open(args, config, &recipe)?;
     for line in objective.plan(recipe.train.steps) {
-        if !world.leads() {
-            break;
-        }
-        match args.plan && !args.json {
-            true => println!("teacher     {line}"),
-            false => eprintln!("teacher     {line}"),
+        if world.leads() {
+            eprintln!("teacher     {line}");
         }
     }
-    train::plan_or_go(world, args, recipe, &objective)
+    train::run_it(world, args, recipe, &objective)
+}
+
+fn open(
+    args: &train::Args,
+    config: TeacherConfig,
+    recipe: &Recipe,
+) -> anyhow::Result<Distillation> {
+    let device = retort_train::device(&args.device)?;
+    let tokenizer = retort_data::Tokenizer::from_file(&recipe.data.tokenizer, None)?;
+    Ok(Distillation::open(config, &tokenizer, &device, recipe)?)
+}
+
+/// Prints what a run of `recipe` will take: with its teacher where that is there and can be run,
+/// else with what can be counted of it.
+fn plan(args: &train::Args, recipe: &Recipe, config: TeacherConfig) -> anyhow::Result<()> {
+    if let Some(directory) = recipe.missing_model() {
+        return train::without_model(args, recipe, directory);
+    }
+    let targets = teacher::takes(&config, recipe.data.seq_len)?;
+    let mut outline = Outline::new(recipe, &retort_train::device(&args.device)?, targets)?;
+    if targets.is_none() {
+        outline.note(format!(
+            "{}: the teacher is not there, and its memory and time are not in this plan: name one with --set \
+             teacher.path=DIRECTORY or a .gguf file, or a cache with --set teacher.cache=DIRECTORY",
+            config.place().display()
+        ));
+    }
+    let plan = if args.flops_per_second.is_some() {
+        outline.counted()
+    } else if outline.makes_targets() {
+        let objective = open(args, config, recipe)?;
+        for line in objective.plan(recipe.train.steps) {
+            match args.json {
+                true => eprintln!("teacher     {line}"),
+                false => println!("teacher     {line}"),
+            }
+        }
+        outline.measured(&objective)?
+    } else {
+        outline.measured(&CrossEntropy)?
+    };
+    train::print_plan(args, plan)
 }
 
 fn write_cache(world: &Arc<World>, args: &CacheArgs) -> anyhow::Result<()> {

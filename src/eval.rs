@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use retort_data::Tokenizer;
 use retort_experiments::eval::{
-    BurnScorer, EngineScorer, Evaluation, Loaded, Options, Scorer, Task, evaluate, items_json,
-    results_json,
+    BurnScorer, EngineScorer, Error, Evaluation, Loaded, Options, Scorer, Task, evaluate_with,
+    item_json, results_json,
 };
 use retort_infer::Model;
 use retort_infer::engine::{KvType, Settings};
@@ -64,7 +64,8 @@ pub struct Args {
     /// Write the figures here as JSON; - prints them instead of the table
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write every item's log-likelihoods and predictions, or what the model wrote, here, one JSON object a line
+    /// Write every item's log-likelihoods and predictions, or what the model wrote, here, one JSON object a line, as they
+    /// are answered: what is there when a run ends early stays
     #[arg(long, value_name = "FILE.jsonl")]
     items: Option<PathBuf>,
     /// Tokens of context at most, instead of the model's own; with --against, of a window [default there: 512]
@@ -110,9 +111,6 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         "max_length": args.max_length,
     });
     let json = format!("{:#}\n", results_json(&evaluations, config));
-    if let Some(path) = &args.items {
-        write_whole(path, items_json(&evaluations).as_bytes())?;
-    }
     match &args.json {
         Some(path) if path == Path::new("-") => print!("{json}"),
         Some(path) => {
@@ -173,7 +171,11 @@ fn size(path: &Path) -> anyhow::Result<u64> {
 fn through_engine(args: &Args, tasks: &[Loaded]) -> anyhow::Result<Vec<Evaluation>> {
     let settings = Settings::new(args.threads, false, KvType::F32)?;
     let model = Model::open_with(&args.model, settings)?;
-    go(tasks, &mut EngineScorer::new(&model, args.max_length)?)
+    go(
+        args,
+        tasks,
+        &mut EngineScorer::new(&model, args.max_length)?,
+    )
 }
 
 /// A Hugging Face directory; answers which.
@@ -188,24 +190,58 @@ fn through_burn(args: &Args, tasks: &[Loaded]) -> anyhow::Result<(PathBuf, Vec<E
     let (_, model) = retort_model::load(&checkpoint, &device)?;
     let tokenizer = Tokenizer::from_file(&checkpoint, None)?;
     let scorer = BurnScorer::new(&model, &tokenizer, args.max_length, args.batch_tokens);
-    let evaluations = go(tasks, &mut scorer?)?;
+    let evaluations = go(args, tasks, &mut scorer?)?;
     Ok((checkpoint, evaluations))
 }
 
-fn go(tasks: &[Loaded], scorer: &mut dyn Scorer) -> anyhow::Result<Vec<Evaluation>> {
+/// Asks `scorer` the tasks, with a bar or, where there is no terminal, a line now and then.
+fn go(args: &Args, tasks: &[Loaded], scorer: &mut dyn Scorer) -> anyhow::Result<Vec<Evaluation>> {
     let bar = progress::bar("", 0);
+    let mut pace = progress::Pace::new();
     let mut shown = String::new();
-    let evaluations = evaluate(tasks, scorer, &mut |task, done, total| {
-        if shown != task {
-            shown = task.to_owned();
-            bar.set_prefix(shown.clone());
-            bar.set_length(total as u64);
-            bar.reset();
-        }
-        bar.set_position(done as u64);
-    })?;
+    let mut items = args.items.as_deref().map(Items::new).transpose()?;
+    let evaluations = evaluate_with(
+        tasks,
+        scorer,
+        &mut |task, done, total| {
+            if shown != task {
+                shown = task.to_owned();
+                bar.set_prefix(shown.clone());
+                bar.set_length(total as u64);
+                bar.reset();
+            }
+            bar.set_position(done as u64);
+            if bar.is_hidden() && pace.due() {
+                eprintln!("{task}: {done} of {total} items");
+            }
+        },
+        &mut |task, item| match &mut items {
+            Some(items) => items.write(&item_json(task, item)),
+            None => Ok(()),
+        },
+    )?;
     bar.finish_and_clear();
     Ok(evaluations)
+}
+
+/// The file of items, each of whose lines is there for good once it is written.
+struct Items<'p> {
+    path: &'p Path,
+    file: File,
+}
+
+impl<'p> Items<'p> {
+    fn new(path: &'p Path) -> anyhow::Result<Self> {
+        let file =
+            File::create(path).with_context(|| format!("{}: cannot write it", path.display()))?;
+        Ok(Self { path, file })
+    }
+
+    fn write(&mut self, line: &str) -> Result<(), Error> {
+        // One call a line: a run that is killed leaves whole lines.
+        let written = self.file.write_all(line.as_bytes());
+        written.map_err(|e| Error::Model(format!("{}: cannot write it: {e}", self.path.display())))
+    }
 }
 
 /// A line a figure, the first with the task's name; a line for a task that has none.

@@ -1,6 +1,6 @@
 //! A run's plan in words.
 
-use retort_train::Plan;
+use retort_train::{Measured, Plan, Tokens, available_memory};
 
 /// Lines for a person.
 pub fn text(plan: &Plan) -> String {
@@ -12,60 +12,119 @@ pub fn text(plan: &Plan) -> String {
             counted(plan.parameters_without_embeddings as f64),
             counted(plan.trainable_parameters as f64),
         ),
+        tokens(&plan.tokens),
         format!(
-            "tokens      {} in {} steps of {}{}",
-            counted(plan.tokens as f64),
-            plan.steps,
-            plan.tokens_per_step,
-            plan.epochs
-                .map_or(String::new(), |epochs| format!(", {epochs:.2} epochs")),
-        ),
-        format!(
-            "memory      {}: weights {}, gradients {}, optimizer {}, average {}, activations {}{}",
+            "memory      {}: weights {}, gradients {}, optimizer {}, average {}, activations {}{}{}",
             bytes(m.total_bytes),
             bytes(m.weights_bytes),
             bytes(m.gradients_bytes),
             bytes(m.optimizer_bytes),
             bytes(m.ema_bytes),
             bytes(m.activations_bytes),
-            match m.rounded_bytes {
-                0 => String::new(),
-                rounded => format!(", rounded weights {}", bytes(rounded)),
-            },
-        ),
-        format!(
-            "arithmetic  {}FLOP, {}FLOP a token",
-            counted(plan.flops),
-            counted(plan.flops_per_token as f64),
+            more(", rounded weights", m.rounded_bytes),
+            more(", teacher", m.targets_bytes),
         ),
     ];
-    lines.push(match (&plan.measured, plan.hours) {
-        (Some(measured), Some(hours)) => format!(
-            "time        {} for {} steps at {:.0} tokens/s ({}FLOP/s{}, forward and backward timed \
-             once{})",
-            duration(hours),
-            plan.steps_left,
-            measured.tokens_per_second,
-            counted(measured.flops_per_second),
-            measured
-                .peak_flops_per_second
-                .map_or(String::new(), |peak| format!(
-                    ", {:.0} % of this processor's {}FLOP/s",
-                    100.0 * measured.flops_per_second / peak,
-                    counted(peak)
-                )),
-            measured
-                .peak_resident_bytes
-                .map_or(String::new(), |peak| format!(", {} resident", bytes(peak))),
-        ),
-        _ => "time        not measured: the memory for it is not there; fewer rows at once (train.batch_size, with more \
-              of train.accumulate) need less"
-            .to_owned(),
-    });
+    // A pace that was told is another machine's.
+    let here = plan.told_flops_per_second.is_none();
+    let free = available_memory().filter(|&free| here && free < m.total_bytes);
+    if let Some(free) = free {
+        lines.push(format!(
+            "            this machine has {} free: fewer rows at once (train.batch_size, with more of \
+             train.accumulate) need less",
+            bytes(free)
+        ));
+    }
+    let teacher = plan.targets.map_or(0, |targets| targets.flops_per_token);
+    lines.push(format!(
+        "arithmetic  {}FLOP, {}FLOP a token{}",
+        counted(plan.flops),
+        counted(plan.flops_per_token as f64),
+        match teacher {
+            0 => String::new(),
+            each => format!(
+                ", and the teacher's {}FLOP, {}FLOP a token",
+                counted(each as f64 * plan.tokens.tokens as f64),
+                counted(each as f64)
+            ),
+        }
+    ));
+    lines.push(time(plan));
+    if let Some(measured) = &plan.measured {
+        lines.push(timed(measured, plan.targets.is_some()));
+    }
     if let Some(cost) = plan.cost {
         lines.push(format!("cost        {cost:.2} for these hours"));
     }
+    let notes = plan.notes.iter();
+    lines.extend(notes.map(|note| format!("note        {note}")));
     lines.join("\n")
+}
+
+/// The line about steps and tokens.
+pub fn tokens(tokens: &Tokens) -> String {
+    format!(
+        "tokens      {} in {} steps of {}{}",
+        counted(tokens.tokens as f64),
+        tokens.steps,
+        tokens.tokens_per_step,
+        tokens
+            .epochs
+            .map_or(String::new(), |epochs| format!(", {epochs:.2} epochs")),
+    )
+}
+
+/// The hours, and at which pace.
+fn time(plan: &Plan) -> String {
+    let Some(hours) = plan.hours else {
+        return "time        not measured: the memory for a row through one layer is not there"
+            .to_owned();
+    };
+    let (hours, steps) = (duration(hours), plan.tokens.steps_left);
+    if let Some(pace) = plan.told_flops_per_second {
+        let pace = counted(pace);
+        return format!("time        {hours} for {steps} steps at {pace}FLOP/s, as told");
+    }
+    match &plan.measured {
+        Some(measured) => format!(
+            "time        {hours} for {steps} steps at {:.0} tokens/s",
+            measured.tokens_per_second
+        ),
+        None => format!("time        {hours} for {steps} steps"),
+    }
+}
+
+/// What was timed for it.
+fn timed(measured: &Measured, teacher: bool) -> String {
+    let m = measured;
+    let whole = m.rows == m.rows_of && m.layers == m.layers_of;
+    let mut what = match whole {
+        true => "a batch, forward and backward".to_owned(),
+        false => format!(
+            "{} of {} rows through {} of {} layers, forward and backward; the rest by arithmetic",
+            m.rows, m.rows_of, m.layers, m.layers_of
+        ),
+    };
+    if teacher && !m.targets {
+        what += "; the teacher did not run, and is put at the same pace";
+    }
+    let peak = m.peak_flops_per_second.map_or(String::new(), |peak| {
+        let share = 100.0 * m.flops_per_second / peak;
+        format!(", {share:.0} % of this processor's {}FLOP/s", counted(peak))
+    });
+    let resident = m
+        .peak_resident_bytes
+        .map_or(String::new(), |peak| format!(", {} resident", bytes(peak)));
+    let pace = counted(m.flops_per_second);
+    format!("timed       {what}: {pace}FLOP/s{peak}{resident}")
+}
+
+/// `what` and its size, where there is any.
+fn more(what: &str, n: u64) -> String {
+    match n {
+        0 => String::new(),
+        n => format!("{what} {}", bytes(n)),
+    }
 }
 
 /// `950`, `1.20 M`, `3.00 G`.

@@ -1,4 +1,4 @@
-//! Progress on standard error: bars on a terminal, nothing in a pipe.
+//! Progress on standard error: bars on a terminal, in a pipe a line now and then.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -34,6 +34,29 @@ pub fn documents() -> (ProgressBar, impl Fn(Progress) + use<>) {
         shown.set_message(format!("{} documents", progress.documents));
         shown.set_position((progress.fraction * STEPS as f64) as u64);
     })
+}
+
+/// When a line is due where there is no bar: every half minute.
+pub struct Pace {
+    last: Instant,
+}
+
+impl Pace {
+    /// The first half minute begins.
+    pub fn new() -> Self {
+        Self {
+            last: Instant::now(),
+        }
+    }
+
+    /// Whether a line is due; if so, the next half minute begins.
+    pub fn due(&mut self) -> bool {
+        let due = self.last.elapsed() >= Duration::from_secs(30);
+        if due {
+            self.last = Instant::now();
+        }
+        due
+    }
 }
 
 /// An evaluation in words.

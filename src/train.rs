@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::bail;
-use retort_train::{CrossEntropy, Objective, Outcome, Prepared, Recipe, World};
+use retort_train::{
+    CrossEntropy, Objective, Outcome, Outline, Plan, Prepared, Recipe, Tokens, World,
+};
 
 use crate::plan;
 use crate::progress::{self, Training};
@@ -34,8 +36,9 @@ pub struct Args {
     /// Go on from the run directory's newest checkpoint
     #[arg(long)]
     pub resume: bool,
-    /// Only say what the run will take: parameters, tokens, memory, arithmetic and, from one
-    /// batch timed, hours. No data is read and nothing written
+    /// Only say what the run will take: parameters, tokens, memory, arithmetic and, from a pass
+    /// timed (a few rows and layers where the whole would take long), hours. No data is read and
+    /// nothing written; tokenizer and teacher may be missing
     #[arg(long)]
     pub plan: bool,
     /// The plan as JSON
@@ -44,6 +47,10 @@ pub struct Args {
     /// What an hour of this machine costs: the plan then says what the run will
     #[arg(long, value_name = "PRICE", requires = "plan", value_parser = price)]
     pub price_per_hour: Option<f64>,
+    /// Plan for a device that reaches so many floating-point operations a second, such as 1e14:
+    /// nothing is timed here
+    #[arg(long, value_name = "F", requires = "plan", value_parser = pace)]
+    pub flops_per_second: Option<f64>,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
@@ -54,24 +61,41 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             args.recipe.display()
         );
     }
-    ranks::among(|world| plan_or_go(world, args, recipe, &CrossEntropy))
+    ranks::among(|world| match args.plan {
+        true if !world.leads() => Ok(()),
+        true => plan(args, &recipe),
+        false => run_it(world, args, recipe, &CrossEntropy),
+    })
 }
 
-/// Prints the plan of `recipe` if that is all that is asked for, else runs it.
-pub fn plan_or_go(
+/// Runs `recipe`.
+pub fn run_it(
     world: &Arc<World>,
     args: &Args,
     recipe: Recipe,
     objective: &dyn Objective,
 ) -> anyhow::Result<()> {
-    if !args.plan {
-        return go(prepare(world, args, recipe)?, objective);
+    go(prepare(world, args, recipe)?, objective)
+}
+
+/// Prints what a run of `recipe` will take.
+fn plan(args: &Args, recipe: &Recipe) -> anyhow::Result<()> {
+    if let Some(directory) = recipe.missing_model() {
+        return without_model(args, recipe, directory);
     }
-    if !world.leads() {
-        return Ok(());
+    let outline = Outline::new(recipe, &retort_train::device(&args.device)?, None)?;
+    let plan = match args.flops_per_second {
+        Some(_) => outline.counted(),
+        None => outline.measured(&CrossEntropy)?,
+    };
+    print_plan(args, plan)
+}
+
+/// Prints `plan` with the prices and paces that are asked for.
+pub fn print_plan(args: &Args, mut plan: Plan) -> anyhow::Result<()> {
+    if let Some(pace) = args.flops_per_second {
+        plan.at(pace);
     }
-    let device = retort_train::device(&args.device)?;
-    let mut plan = retort_train::plan(&recipe, &device, objective)?;
     if let Some(price) = args.price_per_hour {
         plan.price(price);
     }
@@ -82,12 +106,37 @@ pub fn plan_or_go(
     Ok(())
 }
 
+/// Prints what can be said of `recipe` where the directory that its model starts from has none.
+pub fn without_model(args: &Args, recipe: &Recipe, directory: &Path) -> anyhow::Result<()> {
+    let tokens = Tokens::new(recipe, 0);
+    let note = format!(
+        "{}: there is no model yet (model.from): parameters, memory, hours and cost are not in this plan; make it \
+         as the recipe's first lines say, or name another with --set model.from=DIRECTORY",
+        directory.display()
+    );
+    if args.json {
+        let mut value = serde_json::to_value(tokens)?;
+        value["notes"] = vec![note].into();
+        println!("{value:#}");
+    } else {
+        println!("{}\nnote        {note}", plan::tokens(&tokens));
+    }
+    Ok(())
+}
+
 /// A price, nothing or more.
 fn price(text: &str) -> Result<f64, String> {
     let price = text.parse().ok();
     price
         .filter(|price: &f64| price.is_finite() && *price >= 0.0)
         .ok_or_else(|| "must be a number such as 2.5".to_owned())
+}
+
+/// A pace, above nothing.
+fn pace(text: &str) -> Result<f64, String> {
+    let pace = text.parse().ok();
+    pace.filter(|pace: &f64| pace.is_finite() && *pace > 0.0)
+        .ok_or_else(|| "must be a number such as 1e14".to_owned())
 }
 
 /// Reads the data and opens the run directory, with a bar.

@@ -89,6 +89,12 @@ impl TeacherConfig {
         Ok(config)
     }
 
+    /// Where what teaches is: the cache, if there is one, else the teacher.
+    pub fn place(&self) -> &Path {
+        let place = self.cache.as_ref().or(self.path.as_ref());
+        place.expect("from_table() checked that there is one")
+    }
+
     /// A table that needs the teacher's states.
     pub(crate) fn states_table(&self) -> Option<&'static str> {
         let tables = [

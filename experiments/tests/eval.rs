@@ -8,7 +8,7 @@ use std::path::Path;
 
 use retort_experiments::eval::{
     Encoder, EngineScorer, Error, Evaluation, Likelihood, Loaded, Metric, Options, Request, Result,
-    Scorer, Task, evaluate, items_json, results_json,
+    Scorer, Task, evaluate, evaluate_with, item_json, results_json,
 };
 use retort_infer::Model;
 use retort_infer::perplexity::negative_log_likelihood;
@@ -189,9 +189,9 @@ fn a_task_is_a_toml_file_alone() {
     assert_eq!(json["results"]["my_task"]["acc"], value(Metric::Acc));
     assert!(json["results"]["my_task"]["acc_norm_stderr"].is_number());
     assert_eq!(json["n-samples"]["my_task"], 12);
-    let items = items_json(&found);
-    assert_eq!(items.lines().count(), 12);
-    let line: serde_json::Value = serde_json::from_str(items.lines().nth(3).unwrap()).unwrap();
+    let line = item_json(&loaded.task, &found[0].items[3]);
+    assert_eq!((line.lines().count(), line.ends_with('\n')), (1, true));
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!((&line["index"], &line["gold"][0]), (&3.into(), &3.into()));
     assert_eq!(line["log_likelihoods"].as_array().unwrap().len(), 4);
 }
@@ -455,7 +455,7 @@ fn what_is_written_is_judged() {
     assert_eq!(values, [0.0, 2.0 / 3.0]);
     assert_eq!(found[0].groups[0].0, "first");
     let line: serde_json::Value =
-        serde_json::from_str(items_json(&found).lines().next().unwrap()).unwrap();
+        serde_json::from_str(&item_json(&tasks[0].task, &found[0].items[0])).unwrap();
     assert_eq!(
         (&line["completion"], &line["answer"], &line["target"]),
         (&"x".into(), &"[invalid]".into(), &"x".into())
@@ -486,4 +486,50 @@ fn mistakes_in_a_task_that_writes_are_named() {
         let error = Task::parse(&text, "t.toml").unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
     }
+}
+
+/// Regression: items were written at the end alone, and a run that was killed left none.
+#[test]
+fn items_are_handed_on_as_they_are_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("my_task.jsonl"), support::questions(150)).unwrap();
+    let path = dir.path().join("my.toml");
+    fs::write(&path, TASK).unwrap();
+    let task = Task::find(path.to_str().unwrap()).unwrap();
+    let loaded = [Loaded::new(task, &options(dir.path())).unwrap()];
+    let mut seen = Vec::new();
+    let found = evaluate_with(
+        &loaded,
+        &mut Known::new(),
+        &mut |_, _, _| {},
+        &mut |task, item| {
+            assert_eq!(task.name, "my_task");
+            seen.push((item.index, item_json(task, item)));
+            Ok(())
+        },
+    )
+    .unwrap();
+    let all = found[0].items.iter();
+    let all: Vec<_> = all
+        .map(|i| (i.index, item_json(&loaded[0].task, i)))
+        .collect();
+    assert_eq!(seen, all);
+    // What is answered before the end is there before the end.
+    let mut count = 0;
+    let stopped = evaluate_with(
+        &loaded,
+        &mut Known::new(),
+        &mut |_, _, _| {},
+        &mut |_, _| {
+            count += 1;
+            match count {
+                100 => Err(retort_experiments::eval::Error::Model("enough".into())),
+                _ => Ok(()),
+            }
+        },
+    );
+    assert_eq!(
+        (count, stopped.unwrap_err().to_string()),
+        (100, "enough".into())
+    );
 }

@@ -52,10 +52,12 @@ pub use optimizer::{learning_rates, optimizer};
 pub use parallel::DilocoConfig;
 pub use pass::backward;
 pub use peak::peak_flops_per_second;
-pub use plan::{Measured, Memory, Plan};
+pub use plan::{
+    Measured, Memory, Outline, Plan, Targets, Tokens, available_memory, forward_flops_per_token,
+};
 pub use recipe::{Algorithm, Group, ModelSection, Recipe, Schedule, TrainConfig};
 pub use recompute::{LayerOutput, layer_by_layer};
-pub use run::{Prepared, initial_model, plan, prepare, prepare_among};
+pub use run::{Prepared, initial_model, prepare, prepare_among};
 pub use schedule::learning_rate;
 pub use step::{Gradients, gradients};
 pub use trainer::{Event, Outcome, train};

@@ -70,6 +70,16 @@ impl Recipe {
         }
     }
 
+    /// The directory that the model is to start from, where it has no shape to read.
+    pub fn missing_model(&self) -> Option<&Path> {
+        match &self.model {
+            ModelSection::From(section) if !section.from.join("config.json").exists() => {
+                Some(&section.from)
+            }
+            _ => None,
+        }
+    }
+
     /// Reads `path`, applies `overrides` (`table.key=value`, the value in TOML or a bare
     /// word) and checks every number. Relative paths inside stay relative to the working
     /// directory.

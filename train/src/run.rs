@@ -19,11 +19,8 @@ use crate::examine::Examiner;
 use crate::files;
 use crate::groups::{self, Rule};
 use crate::guard::Guard;
-use crate::objective::Objective;
 use crate::optimizer::optimizer;
 use crate::parallel::{self, Claims};
-use crate::pass::with_beside;
-use crate::plan::{Plan, available_memory};
 use crate::recipe::{ModelSection, Recipe};
 use crate::world::World;
 use same::check_same;
@@ -55,52 +52,10 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// What the rest of the run will take.
-    ///
-    /// # Errors
-    /// The objective's.
-    pub fn plan(&self, objective: &dyn Objective) -> Result<Plan> {
-        let mut plan = Plan::new(&self.recipe, &self.config, &self.rules, self.state.step);
-        let model = with_beside(self.model.clone(), objective, None, 0)?;
-        plan.measure(&self.recipe, &model, objective, self.tokenizer.vocab_size())?;
-        Ok(plan)
-    }
-
     /// Updates done before this start; 0 for a new run.
     pub fn first_step(&self) -> u64 {
         self.state.step
     }
-}
-
-/// What a run of `recipe` from its start will take. Reads no data and writes nothing; the
-/// pass that is timed is left out where the memory that it needs is not there.
-///
-/// # Errors
-/// Anything wrong with the recipe's tokenizer or model.
-pub fn plan(recipe: &Recipe, device: &Device, objective: &dyn Objective) -> Result<Plan> {
-    let device = device.clone().autodiff();
-    let tokenizer = Tokenizer::from_file(&recipe.data.tokenizer, None)?;
-    let seq_len = recipe.data.seq_len;
-    let config = match &recipe.model {
-        ModelSection::From(section) => {
-            ModelConfig::from_json_file(&section.from.join("config.json"))?
-        }
-        ModelSection::New(config) => fit(config.clone(), &tokenizer, seq_len)?,
-    };
-    check_fit(&config, &tokenizer, seq_len)?;
-    let rules = groups::rules(&recipe.train, retort_model::named_parameters(&config));
-    if recipe.lora.is_none() {
-        let counted = Plan::new(recipe, &config, &rules?, 0);
-        if available_memory().is_some_and(|available| counted.memory.total_bytes > available) {
-            return Ok(counted);
-        }
-    }
-    let (config, model) = model(recipe, &tokenizer, None, &device)?;
-    let rules = groups::rules(&recipe.train, model.named_parameters())?;
-    let mut plan = Plan::new(recipe, &config, &rules, 0);
-    let model = with_beside(model, objective, None, 0)?;
-    plan.measure(recipe, &model, objective, tokenizer.vocab_size())?;
-    Ok(plan)
 }
 
 /// The model that a run of `recipe` starts with, on `device` without autodiff.
@@ -256,7 +211,7 @@ fn agree(
 }
 
 /// The model that `recipe` starts with, or `checkpoint`'s.
-fn model(
+pub(crate) fn model(
     recipe: &Recipe,
     tokenizer: &Tokenizer,
     checkpoint: Option<&Path>,
@@ -287,7 +242,7 @@ fn stored(recipe: &Recipe, directory: &Path, device: &Device) -> Result<(ModelCo
 }
 
 /// `model`, computing and rounding as `recipe` says.
-fn as_used(model: Decoder, recipe: &Recipe) -> Result<Decoder> {
+pub(crate) fn as_used(model: Decoder, recipe: &Recipe) -> Result<Decoder> {
     let precision = recipe.train.precision;
     if !model.can_compute(precision) {
         return Err(Error::Precision {
@@ -322,16 +277,25 @@ fn averaged(recipe: &Recipe, directory: &Path, device: &Device) -> Result<Decode
 }
 
 /// Fills what a recipe may leave to the tokenizer and the data.
-fn fit(mut config: ModelConfig, tokenizer: &Tokenizer, seq_len: usize) -> Result<ModelConfig> {
+pub(crate) fn fit(
+    mut config: ModelConfig,
+    tokenizer: &Tokenizer,
+    seq_len: usize,
+) -> Result<ModelConfig> {
     if config.vocab_size == 0 {
         config.vocab_size = tokenizer.vocab_size();
     }
-    config.max_position_embeddings = config.max_position_embeddings.max(seq_len);
     config.eos_token_id = Some(tokenizer.eot());
+    resolved(config, seq_len)
+}
+
+/// Fills what a recipe may leave to the data.
+pub(crate) fn resolved(mut config: ModelConfig, seq_len: usize) -> Result<ModelConfig> {
+    config.max_position_embeddings = config.max_position_embeddings.max(seq_len);
     Ok(config.resolve()?)
 }
 
-fn check_fit(config: &ModelConfig, tokenizer: &Tokenizer, seq_len: usize) -> Result<()> {
+pub(crate) fn check_fit(config: &ModelConfig, tokenizer: &Tokenizer, seq_len: usize) -> Result<()> {
     let bad = |field, reason| Err(retort_model::Error::Config { field, reason }.into());
     if config.vocab_size < tokenizer.vocab_size() {
         return bad(

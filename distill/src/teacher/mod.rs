@@ -6,6 +6,7 @@
 mod burn;
 mod engine;
 mod fingerprint;
+mod takes;
 
 use std::path::Path;
 
@@ -17,6 +18,7 @@ use retort_train::BatchTensors;
 pub use burn::{BurnTeacher, States, Wanted};
 pub use engine::EngineTeacher;
 pub use fingerprint::fingerprint;
+pub use takes::takes;
 
 use crate::cache::{self, Cache};
 use crate::config::TeacherConfig;

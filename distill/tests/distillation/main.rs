@@ -217,6 +217,16 @@ fn the_engine_teaches_what_burn_does() {
     let gguf = as_gguf(&teacher, GgmlType::F32);
     let engine = EngineTeacher::load(&gguf, &tokenizer).unwrap();
     assert_eq!(burn.vocabulary(), engine.vocabulary());
+    // What a plan counts of them, without either, is the same; a file of f32 is little more than its weights.
+    let counted = [&teacher, &gguf].map(|path| {
+        let table = format!("path = {path:?}").parse().unwrap();
+        let config = TeacherConfig::from_table(Some(&table)).unwrap();
+        retort_distill::teacher::takes(&config, 32)
+            .unwrap()
+            .unwrap()
+    });
+    assert_eq!(counted[0].flops_per_token, counted[1].flops_per_token);
+    assert!(counted[0].bytes < counted[1].bytes && counted[1].bytes < 2 * counted[0].bytes);
     let data = Data::open(&recipe.data, &tokenizer, None, None, &|_| {}).unwrap();
     let batch = data
         .batches(16, Rank::default(), None)

@@ -4,7 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::item::Gold;
 use super::metrics::{Figure, Metric};
-use super::run::Evaluation;
+use super::run::{Evaluation, ItemResult};
+use super::task::Task;
 
 /// `{"results": {TASK: {"acc", "acc_stderr", …}}, "n-samples", "n-shot", "config"}`, with the names
 /// of lm-evaluation-harness's results; a standard error that there is none of is null.
@@ -42,49 +43,42 @@ fn figures(figures: &[Figure]) -> Value {
     all.into()
 }
 
-/// One JSON object a line for every item: task, index, log-likelihoods in nats, predictions, gold; or
+/// An item of `task` as a line of JSON: task, index, log-likelihoods in nats, predictions, gold; or
 /// what was written, the answer found in it and what was wanted.
-pub fn items_json(evaluations: &[Evaluation]) -> String {
-    let mut lines = String::new();
-    for evaluation in evaluations {
-        for item in &evaluation.items {
-            let logs: Vec<f64> = item.found.iter().map(|f| f.log_likelihood).collect();
-            let mut line = json!({
-                "task": evaluation.name,
-                "index": item.index,
-                "log_likelihoods": logs,
-            });
-            if let Some(group) = &item.group {
-                line["group"] = group.as_str().into();
-            }
-            if let Some([plain, by_characters, by_bytes]) = item.predictions() {
-                line["prediction"] = plain.into();
-                line["prediction_norm"] = by_characters.into();
-                line["prediction_bytes"] = by_bytes.into();
-            }
-            match &item.gold {
-                Gold::Choice { right, .. } => line["gold"] = json!(right),
-                Gold::True(truths) => line["gold"] = json!(truths),
-                Gold::Said => line["greedy"] = item.found.iter().all(|f| f.greedy).into(),
-                // With the text, below.
-                Gold::Written(_) => {}
-                Gold::Text { words, bytes } => {
-                    line["words"] = (*words).into();
-                    line["bytes"] = (*bytes).into();
-                }
-            }
-            if let Some(written) = &item.written {
-                line["completion"] = written.text.as_str().into();
-                line["answer"] = written.answer.as_str().into();
-                line["target"] = written.target.as_deref().into();
-                line["exact_match"] = written.exact.into();
-                if evaluation.figures.iter().any(|f| f.metric == Metric::F1) {
-                    line["f1"] = written.f1.into();
-                }
-            }
-            lines += &line.to_string();
-            lines.push('\n');
+pub fn item_json(task: &Task, item: &ItemResult) -> String {
+    let logs: Vec<f64> = item.found.iter().map(|f| f.log_likelihood).collect();
+    let mut line = json!({
+        "task": task.name,
+        "index": item.index,
+        "log_likelihoods": logs,
+    });
+    if let Some(group) = &item.group {
+        line["group"] = group.as_str().into();
+    }
+    if let Some([plain, by_characters, by_bytes]) = item.predictions() {
+        line["prediction"] = plain.into();
+        line["prediction_norm"] = by_characters.into();
+        line["prediction_bytes"] = by_bytes.into();
+    }
+    match &item.gold {
+        Gold::Choice { right, .. } => line["gold"] = json!(right),
+        Gold::True(truths) => line["gold"] = json!(truths),
+        Gold::Said => line["greedy"] = item.found.iter().all(|f| f.greedy).into(),
+        // With the text, below.
+        Gold::Written(_) => {}
+        Gold::Text { words, bytes } => {
+            line["words"] = (*words).into();
+            line["bytes"] = (*bytes).into();
         }
     }
-    lines
+    if let Some(written) = &item.written {
+        line["completion"] = written.text.as_str().into();
+        line["answer"] = written.answer.as_str().into();
+        line["target"] = written.target.as_deref().into();
+        line["exact_match"] = written.exact.into();
+        if task.metrics.contains(&Metric::F1) {
+            line["f1"] = written.f1.into();
+        }
+    }
+    format!("{line}\n")
 }

@@ -11,11 +11,11 @@ use super::metrics::{Figure, pooled_stderr};
 use super::score::{part, predictions};
 use super::scorer::{Likelihood, Scorer};
 use super::source::Loaded;
-use super::task::Generation;
+use super::task::{Generation, Task};
 use super::written::{Judge, Written};
 
-/// Items whose ids are held at once.
-const ITEMS: usize = 1024;
+/// Items that are answered together, and so handed on together.
+const ITEMS: usize = 16;
 
 /// What an evaluation of a task found.
 #[derive(Clone, Debug)]
@@ -71,16 +71,35 @@ pub fn evaluate(
     scorer: &mut dyn Scorer,
     progress: &mut dyn FnMut(&str, usize, usize),
 ) -> Result<Vec<Evaluation>> {
+    evaluate_with(tasks, scorer, progress, &mut |_, _| Ok(()))
+}
+
+/// The same, and every item goes to `each` soon after it is answered, in the order of the data: sixteen
+/// together, or one by one where the model writes.
+///
+/// # Errors
+///
+/// As [`evaluate`], and those of `each`, which end it.
+pub fn evaluate_with(
+    tasks: &[Loaded],
+    scorer: &mut dyn Scorer,
+    progress: &mut dyn FnMut(&str, usize, usize),
+    each: &mut Each<'_>,
+) -> Result<Vec<Evaluation>> {
     tasks
         .iter()
-        .map(|task| one(task, scorer, progress))
+        .map(|task| one(task, scorer, progress, each))
         .collect()
 }
+
+/// What [`evaluate_with`] gives an item of a task to.
+pub type Each<'e> = dyn FnMut(&Task, &ItemResult) -> Result<()> + 'e;
 
 fn one(
     loaded: &Loaded,
     scorer: &mut dyn Scorer,
     progress: &mut dyn FnMut(&str, usize, usize),
+    each: &mut Each<'_>,
 ) -> Result<Evaluation> {
     let start = Instant::now();
     let (name, total) = (&loaded.task.name, loaded.items.len());
@@ -88,7 +107,7 @@ fn one(
         return Err(Error::Model(format!("task {name}: has no items")));
     }
     if let Some(form) = &loaded.task.generation {
-        let items = write(loaded, form, scorer, progress)?;
+        let items = write(loaded, form, scorer, progress, each)?;
         return Ok(evaluation(loaded, items, start));
     }
     let mut items = Vec::with_capacity(total);
@@ -118,13 +137,15 @@ fn one(
             })?
             .into_iter();
         for (item, n) in chunk.iter().zip(counts) {
-            items.push(ItemResult {
+            let item = ItemResult {
                 index: item.index,
                 group: item.group.clone(),
                 gold: item.gold.clone(),
                 found: answers.by_ref().take(n).collect(),
                 written: None,
-            });
+            };
+            each(&loaded.task, &item)?;
+            items.push(item);
         }
     }
     Ok(evaluation(loaded, items, start))
@@ -136,6 +157,7 @@ fn write(
     form: &Generation,
     scorer: &mut dyn Scorer,
     progress: &mut dyn FnMut(&str, usize, usize),
+    each: &mut Each<'_>,
 ) -> Result<Vec<ItemResult>> {
     let (name, total) = (&loaded.task.name, loaded.items.len());
     let judge = Judge::new(form)
@@ -158,13 +180,15 @@ fn write(
             Gold::Written(targets) => &targets[..],
             _ => &[],
         };
-        items.push(ItemResult {
+        let item = ItemResult {
             index: item.index,
             group: item.group.clone(),
             gold: item.gold.clone(),
             found: Vec::new(),
             written: Some(judge.judge(&text, targets)),
-        });
+        };
+        each(&loaded.task, &item)?;
+        items.push(item);
         progress(name, items.len(), total);
     }
     Ok(items)

@@ -1,0 +1,297 @@
+//! The pass that a plan times: rows of the batch and layers of the model, few enough for seconds
+//! and for the memory that is there.
+//!
+//! In: a shape and a recipe. Out: a [`Sample`], and [`Measured`] of a model of so many layers.
+
+use std::time::Instant;
+
+use retort_data::{Batch, Row};
+use retort_model::{Decoder, ModelConfig};
+use serde::Serialize;
+
+use super::sizes::Sizes;
+use super::{Plan, Targets, available_memory, status};
+use crate::device::on_cpu;
+use crate::error::Result;
+use crate::objective::Objective;
+use crate::peak::peak_flops_per_second;
+use crate::recipe::{Recipe, TrainConfig};
+use crate::step::gradients;
+
+/// Operations of one pass on a CPU: half a minute at 100 GFLOP/s.
+const ON_A_CPU: f64 = 3e12;
+/// And on what is fast because much is done at once.
+const ON_ANOTHER: f64 = 1e15;
+
+/// What of a step is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sample {
+    /// Rows of the batch.
+    pub(super) rows: usize,
+    /// Layers of the model.
+    pub(super) layers: usize,
+    /// Whether the targets are made as well.
+    pub(super) targets: bool,
+}
+
+/// What a pass may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Operations.
+    pub(super) flops: f64,
+    /// Bytes, where they are known.
+    pub(super) bytes: Option<u64>,
+}
+
+/// A forward and backward pass, timed. The update itself is not in it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Measured {
+    /// Rows that were in the pass; the recipe's batch may have more.
+    pub rows: usize,
+    /// The batch's.
+    pub rows_of: usize,
+    /// Layers that the model had; the recipe's may have more of the same.
+    pub layers: usize,
+    /// The recipe's model's.
+    pub layers_of: usize,
+    /// Whether what makes the targets ran too; if there is such a thing and it did not, it is
+    /// counted at the pace of the rest.
+    pub targets: bool,
+    /// Seconds of a step's passes: measured, and in proportion to the arithmetic that was not.
+    pub seconds_per_step: f64,
+    /// Tokens a second.
+    pub tokens_per_second: f64,
+    /// Floating-point operations a second, those for the targets included.
+    pub flops_per_second: f64,
+    /// The most that this processor can do, where it is what computes.
+    pub peak_flops_per_second: Option<f64>,
+    /// The largest memory the process has held so far, where the system tells it.
+    pub peak_resident_bytes: Option<u64>,
+}
+
+impl Limits {
+    /// Those of this machine.
+    pub(super) fn here(device: &burn::tensor::Device) -> Self {
+        Self {
+            flops: match on_cpu(device) {
+                true => ON_A_CPU,
+                false => ON_ANOTHER,
+            },
+            bytes: available_memory(),
+        }
+    }
+
+    fn allow(self, (flops, bytes): (f64, u64)) -> bool {
+        flops <= self.flops && self.hold(bytes)
+    }
+
+    /// Whether `bytes` are there, and half as many: operations that are not fused keep more
+    /// than is counted.
+    fn hold(self, bytes: u64) -> bool {
+        self.bytes.is_none_or(|there| bytes + bytes / 2 <= there)
+    }
+}
+
+/// The rows of the batch that `limits` allow through all `layers`, with the targets if they can
+/// be; else one row through as many layers as they allow. None if not even one layer fits.
+pub(super) fn choose(
+    recipe: &Recipe,
+    config: &ModelConfig,
+    targets: Option<Targets>,
+    limits: Limits,
+) -> Option<Sample> {
+    let layers = config.num_hidden_layers;
+    let whole = |targets| {
+        let fits = |&rows: &usize| limits.allow(takes(recipe, config, [rows, layers], targets));
+        let rows = (1..=recipe.train.batch_size).rev().find(fits)?;
+        Some((rows, layers))
+    };
+    if let Some((rows, layers)) = whole(targets) {
+        let targets = targets.is_some();
+        return Some(Sample {
+            rows,
+            layers,
+            targets,
+        });
+    }
+    // Adapters may be of chosen layers: those are all there, or nothing is timed.
+    let least = if recipe.lora.is_some() { layers } else { 1 };
+    let cut = || {
+        let fits = |&n: &usize| limits.allow(takes(recipe, config, [1, n], None));
+        (least..layers).rev().find(fits).map(|n| (1, n))
+    };
+    let smallest = || {
+        let (_, bytes) = takes(recipe, config, [1, least], None);
+        limits.hold(bytes).then_some((1, least))
+    };
+    let (rows, layers) = whole(None).or_else(cut).or_else(smallest)?;
+    Some(Sample {
+        rows,
+        layers,
+        targets: false,
+    })
+}
+
+/// Operations and bytes of a pass of `rows` through `layers` of the model.
+pub(super) fn takes(
+    recipe: &Recipe,
+    config: &ModelConfig,
+    [rows, layers]: [usize; 2],
+    targets: Option<Targets>,
+) -> (f64, u64) {
+    let config = with_layers(config, layers);
+    let sizes = Sizes::new(&config, &[], recipe);
+    let tokens = (rows * recipe.data.seq_len) as u64;
+    let made = targets.unwrap_or(Targets {
+        flops_per_token: 0,
+        bytes: 0,
+    });
+    let each = sizes.flops_per_token(&config, recipe.data.seq_len as u64) + made.flops_per_token;
+    let kept = 2 * config.parameters() + sizes.rounded + tokens * sizes.activations_per_token;
+    (tokens as f64 * each as f64, 4 * kept + made.bytes)
+}
+
+/// `config` with only the first `layers` of its layers.
+pub(super) fn with_layers(config: &ModelConfig, layers: usize) -> ModelConfig {
+    let mut config = config.clone();
+    config.num_hidden_layers = layers;
+    config
+}
+
+impl Plan {
+    /// Times the pass `sample` of `model`, which has so many layers, over made-up ids below
+    /// `ids`, after one that warms up. `config` is the whole model's.
+    ///
+    /// # Errors
+    /// The objective's.
+    pub(super) fn measure(
+        &mut self,
+        (recipe, config): (&Recipe, &ModelConfig),
+        sample: Sample,
+        model: &Decoder,
+        objective: &dyn Objective,
+        ids: usize,
+    ) -> Result<()> {
+        let device = model.norm.gamma.val().device();
+        let t = TrainConfig {
+            batch_size: sample.rows,
+            accumulate: 1,
+            ..recipe.train.clone()
+        };
+        let batch = made_up(sample.rows, recipe.data.seq_len, ids);
+        let mut seconds = 0.0;
+        for _ in 0..2 {
+            let start = Instant::now();
+            // What the last step is made of: an objective may begin with something else.
+            let now = (&[&batch][..], t.steps.saturating_sub(1));
+            let found = gradients(model, objective, now, &t, &device)?;
+            // A device that cannot finish will say so in the run itself.
+            let _ = device.sync();
+            drop(found);
+            seconds = start.elapsed().as_secs_f64();
+        }
+        let cut = [sample.rows, sample.layers];
+        let targets = self.targets.filter(|_| sample.targets);
+        let mut done = takes(recipe, config, cut, targets).0;
+        if recipe.lora.is_some() {
+            // Its layers are whole, and what is frozen spares arithmetic.
+            let made = targets.map_or(0, |targets| targets.flops_per_token);
+            let tokens = sample.rows * recipe.data.seq_len;
+            done = tokens as f64 * (self.flops_per_token + made) as f64;
+        }
+        let flops_per_second = done / seconds;
+        let seconds_per_step = self.flops_per_step() / flops_per_second;
+        self.measured = Some(Measured {
+            rows: sample.rows,
+            rows_of: recipe.train.batch_size,
+            layers: sample.layers,
+            layers_of: config.num_hidden_layers,
+            targets: sample.targets,
+            seconds_per_step,
+            tokens_per_second: self.tokens.tokens_per_step as f64 / seconds_per_step,
+            flops_per_second,
+            peak_flops_per_second: on_cpu(&device).then(peak_flops_per_second),
+            peak_resident_bytes: status("/proc/self/status", "VmHWM:"),
+        });
+        self.hours = Some(seconds_per_step * self.tokens.steps_left as f64 / 3600.0);
+        Ok(())
+    }
+}
+
+/// A batch of full rows with ids all over the vocabulary.
+fn made_up(rows: usize, seq_len: usize, ids: usize) -> Batch {
+    let ids = ids.max(1) as u64;
+    let rows: Vec<Row> = (0..rows as u64)
+        .map(|row| Row {
+            // Knuth's multiplicative hashing.
+            ids: (0..=seq_len as u64)
+                .map(|i| ((row * seq_len as u64 + i).wrapping_mul(2_654_435_761) % ids) as u32)
+                .collect(),
+            starts: vec![0],
+        })
+        .collect();
+    Batch::new(&rows, seq_len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::groups::rules;
+    use crate::objective::CrossEntropy;
+    use crate::optimizer::tests::model;
+
+    fn recipe() -> Recipe {
+        let text = "[data]\nsource = \"-\"\ntokenizer = \"-\"\nseq_len = 16\n[model]\nhidden_size = 8\n\
+             intermediate_size = 12\nnum_hidden_layers = 2\nnum_attention_heads = 2\n\
+             [train]\nsteps = 10\nbatch_size = 3\naccumulate = 2\nlr = 1e-3\n";
+        Recipe::parse(text, std::path::Path::new("r.toml"), &[]).unwrap()
+    }
+
+    #[test]
+    fn rows_go_before_layers_and_the_teacher_before_both() {
+        let (recipe, model) = (recipe(), model());
+        let config = model.config();
+        let targets = Targets {
+            flops_per_token: 1,
+            bytes: 1 << 20,
+        };
+        let chosen = |flops: f64, bytes| {
+            let sample = choose(&recipe, config, Some(targets), Limits { flops, bytes })?;
+            Some((sample.rows, sample.layers, sample.targets))
+        };
+        let (row, _) = takes(&recipe, config, [1, 2], None);
+        let (cut, small) = takes(&recipe, config, [1, 1], None);
+        assert_eq!(chosen(1e12, None), Some((3, 2, true)));
+        assert_eq!(chosen(2.5 * row, None), Some((2, 2, true)));
+        assert_eq!(chosen(row, None), Some((1, 2, false)));
+        assert_eq!(chosen(0.99 * row, None), Some((1, 1, false)));
+        // One layer at least, however long it takes, if its memory is there.
+        assert_eq!(chosen(0.5 * cut, None), Some((1, 1, false)));
+        assert_eq!(chosen(1e12, Some(2 * small)), Some((1, 1, false)));
+        assert_eq!(chosen(1e12, Some(small)), None);
+    }
+
+    #[test]
+    fn what_was_not_timed_is_in_proportion() {
+        let (recipe, model) = (recipe(), model());
+        let config = with_layers(model.config(), 4);
+        let named = retort_model::named_parameters(&config);
+        let rules = rules(&recipe.train, named).unwrap();
+        let mut plan = Plan::new(&recipe, &config, &rules, None, 4);
+        let sample = Sample {
+            rows: 1,
+            layers: 2,
+            targets: false,
+        };
+        plan.measure((&recipe, &config), sample, &model, &CrossEntropy, 20)
+            .unwrap();
+        let m = plan.measured.unwrap();
+        assert_eq!((m.rows, m.rows_of, m.layers, m.layers_of), (1, 3, 2, 4));
+        assert!(m.seconds_per_step > 0.0 && !m.targets);
+        // Six rows of 16 tokens through four layers a step.
+        let flops = 96.0 * plan.flops_per_token as f64;
+        assert!((flops / m.seconds_per_step / m.flops_per_second - 1.0).abs() < 1e-9);
+        let hours = m.seconds_per_step * 6.0 / 3600.0;
+        assert!((plan.hours.unwrap() / hours - 1.0).abs() < 1e-9);
+    }
+}
