@@ -123,7 +123,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 fn by_recipe(args: &Args, checkpoint: &Path) -> anyhow::Result<()> {
     if matches!(args.layout, Layout::Rows16) {
         bail!(
-            "--layout rows16 does not go with --tensor, --bits-per-weight, --rotate and --calibrate: \
+            "--layout rows16 does not go with --tensor, --bits-per-weight, --rotate, --search-scales and --calibrate: \
              leave it out and run `retort-edge pack` on the file"
         );
     }

@@ -119,6 +119,26 @@ fn export_and_quantize_agree() {
 }
 
 #[test]
+fn searched_scales_bring_the_weights_nearer() {
+    let place = Place::new(&Shape::default());
+    let parent = Gguf::open(&place.parent).unwrap();
+    for quant in [Q4_0, Q4_1, Q8_0] {
+        let lost = [recipe(quant), recipe(quant).search_scales()].map(|recipe| {
+            place.quantize(&recipe, None).unwrap();
+            let gguf = Gguf::open(&place.out()).unwrap();
+            let of = |gguf: &Gguf| {
+                let tensor = gguf.tensor("blk.0.ffn_gate.weight").unwrap();
+                assert!([quant, F32].contains(&tensor.ty));
+                tensor.to_f32().unwrap()
+            };
+            let pairs = of(&gguf).into_iter().zip(of(&parent));
+            pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>()
+        });
+        assert!(lost[1] < 0.97 * lost[0], "{quant}: {lost:?}");
+    }
+}
+
+#[test]
 fn the_budget_is_met_and_spent() {
     let place = Place::new(&Shape::default());
     let least = place.quantize(&recipe(Q4_0), None).unwrap().bits_per_weight;

@@ -9,8 +9,8 @@
 //! A candidate scale is taken to the integers it rounds to, then to the scale that is best for those integers (least
 //! squares), which is rounded to f16 as it is stored, and the integers are taken anew. ggml's plain rounding is the
 //! first candidate, so that no block becomes worse by it. The idea is ggml's own (`make_qx_quants`); the errors here are
-//! those of what the engine decodes. Without importance it brings the weights nearer and the model not: it serves
-//! calibration alone.
+//! those of what the engine decodes. Without importance it brings the weights nearer, and a model's
+//! perplexity but not its divergence: it is an option then, and part of calibration.
 
 use super::{GgmlType, half_to_f32, q4, q8, quantize_row, unpack_block};
 use crate::Result;

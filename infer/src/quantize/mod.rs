@@ -1,7 +1,7 @@
 //! From one GGUF file, or a Hugging Face directory, to another GGUF file in fewer bits.
 //!
 //! In: a model in any type that is read, best a float one; out: the same metadata and tensors, each in the type that
-//! the [`Recipe`] gives it: rounded as llama.cpp rounds or, calibrated, with scales searched and errors passed on
+//! the [`Recipe`] gives it: rounded as llama.cpp rounds or with scales searched or, calibrated, errors passed on as well
 //! ([`crate::calibrate`]); before that the model may be turned ([`Rotation`]). Tensors stream; the file appears under its name when it is complete.
 
 mod budget;
@@ -27,7 +27,7 @@ use crate::pool::Pool;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, GgmlType, Result, quant};
 use budget::Choice;
-use recipe::is_matrix;
+use recipe::{Rounding, is_matrix};
 
 /// About how many weights are converted at once.
 const BLOCK_WEIGHTS: usize = 1 << 20;
@@ -110,6 +110,7 @@ pub fn quantize(
     writer.set("general.quantization_version", 2u32)?;
     let mut file = File {
         types: &types,
+        rounding: recipe.rounding(),
         writer,
         done: 0,
         total: gguf.tensors().map(|tensor| tensor.n_elements()).sum(),
@@ -236,7 +237,7 @@ fn types(gguf: &Gguf, recipe: &Recipe, pool: &Pool) -> Result<Vec<GgmlType>> {
         }
         if options.len() > 1 {
             for (ty, _, error) in &mut options {
-                *error = lost(pool, &tensor, *ty)?;
+                *error = lost(pool, &tensor, *ty, recipe.rounding())?;
             }
             gguf.forget(&tensor);
         }
@@ -250,9 +251,9 @@ fn types(gguf: &Gguf, recipe: &Recipe, pool: &Pool) -> Result<Vec<GgmlType>> {
 }
 
 /// The squared error of `tensor` in `ty` over its weights' mean square.
-fn lost(pool: &Pool, tensor: &TensorView, ty: GgmlType) -> Result<f64> {
+fn lost(pool: &Pool, tensor: &TensorView, ty: GgmlType, rounding: Rounding) -> Result<f64> {
     let (mut error, mut square, mut n) = (0.0, 0.0, 0u64);
-    each_block(pool, tensor, ty, |weights, bytes| {
+    each_block(pool, tensor, ty, rounding, |weights, bytes| {
         let mut decoded = vec![0.0; weights.len()];
         quant::dequantize_row(ty, bytes, &mut decoded)?;
         for (w, d) in weights.iter().zip(decoded) {
@@ -274,6 +275,7 @@ fn each_block(
     pool: &Pool,
     tensor: &TensorView,
     ty: GgmlType,
+    rounding: Rounding,
     mut visit: impl FnMut(&[f32], &[u8]) -> Result<()>,
 ) -> Result<()> {
     let (cols, rows) = tensor.shape();
@@ -295,7 +297,7 @@ fn each_block(
             .collect();
         pool.rows(&mut encoded, 1, 8, |_, part| {
             let mut out = Vec::new();
-            part[0].1 = quant::quantize_row(ty, part[0].0, &mut out).map(|()| out);
+            part[0].1 = rounding(ty, part[0].0, &mut out).map(|()| out);
         });
         let mut bytes = Vec::new();
         for (_, row) in encoded {
@@ -310,6 +312,8 @@ fn each_block(
 struct File<'a> {
     /// In the order of the parent's tensors.
     types: &'a [GgmlType],
+    /// Of what is not calibrated.
+    rounding: Rounding,
     writer: Writer,
     done: u64,
     total: u64,
@@ -335,7 +339,7 @@ impl File<'_> {
         ty: GgmlType,
         pool: &Pool,
     ) -> Result<()> {
-        each_block(pool, tensor, ty, |weights, bytes| {
+        each_block(pool, tensor, ty, self.rounding, |weights, bytes| {
             self.done += weights.len() as u64;
             self.writer.write(tensor.name, bytes)
         })?;

@@ -19,6 +19,10 @@ pub struct Options {
     /// others; what it computes stays
     #[arg(long, value_name = "WHAT", value_enum)]
     rotate: Option<Rotation>,
+    /// Give each block of weights the scale with the least squared error, instead of llama.cpp's; with a text calibration
+    /// does so, by what counts there
+    #[arg(long, conflicts_with = "calibrate")]
+    search_scales: bool,
     /// Tokens of the calibration text
     #[arg(
         long,
@@ -44,7 +48,10 @@ pub struct Options {
 impl Options {
     /// Whether tensors are looked at one by one, texts aside, not all rounded alike.
     pub fn has_recipe(&self) -> bool {
-        !self.tensor.is_empty() || self.bits_per_weight.is_some() || self.rotate.is_some()
+        !self.tensor.is_empty()
+            || self.bits_per_weight.is_some()
+            || self.rotate.is_some()
+            || self.search_scales
     }
 
     /// The recipe with `quant` as its base.
@@ -59,6 +66,9 @@ impl Options {
         }
         if let Some(bits) = self.bits_per_weight {
             recipe = recipe.bits_per_weight(bits)?;
+        }
+        if self.search_scales {
+            recipe = recipe.search_scales();
         }
         Ok(match self.rotate {
             Some(rotation) => recipe.rotate(rotation),

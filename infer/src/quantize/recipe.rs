@@ -9,7 +9,11 @@ use glob::Pattern;
 
 use super::rotate::Rotation;
 use crate::gguf::TensorView;
-use crate::{Error, GgmlType, Result};
+use crate::quant::search::quantize_row_searched;
+use crate::{Error, GgmlType, Result, quant};
+
+/// Appends a row of weights in a type to bytes.
+pub(super) type Rounding = fn(GgmlType, &[f32], &mut Vec<u8>) -> Result<()>;
 
 /// The types that are written.
 pub const TYPES: [GgmlType; 6] = [
@@ -28,6 +32,7 @@ pub struct Recipe {
     patterns: Vec<(Pattern, GgmlType)>,
     bits_per_weight: Option<f64>,
     rotation: Option<Rotation>,
+    searched: bool,
 }
 
 impl Recipe {
@@ -43,6 +48,7 @@ impl Recipe {
             patterns: Vec::new(),
             bits_per_weight: None,
             rotation: None,
+            searched: false,
         })
     }
 
@@ -87,6 +93,12 @@ impl Recipe {
         self
     }
 
+    /// Gives each block, where nothing is calibrated, the scale with the least squared error.
+    pub fn search_scales(mut self) -> Self {
+        self.searched = true;
+        self
+    }
+
     /// The type of most matrices.
     pub fn quant(&self) -> GgmlType {
         self.quant
@@ -100,6 +112,14 @@ impl Recipe {
     /// What is turned.
     pub(super) fn rotation(&self) -> Option<Rotation> {
         self.rotation
+    }
+
+    /// How a row is encoded by itself.
+    pub(super) fn rounding(&self) -> Rounding {
+        match self.searched {
+            true => |ty, row, out| quantize_row_searched(ty, row, None, out),
+            false => quant::quantize_row,
+        }
     }
 
     /// Whether a pattern names the tensor, so that the budget does not touch it.
