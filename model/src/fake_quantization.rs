@@ -33,6 +33,9 @@ const FILE: &str = "latent.safetensors";
 pub struct FakeQuantization {
     /// The weights of linear layers.
     pub weights: WeightFormat,
+    /// How a block of 4-bit weights gets its scale.
+    #[serde(default)]
+    pub scales: Scales,
     /// What goes into them and into the head.
     #[serde(default)]
     pub activations: ActivationFormat,
@@ -51,6 +54,18 @@ pub enum WeightFormat {
     /// 8 bits.
     #[serde(rename = "q8_0")]
     Q8_0,
+}
+
+/// Scales of blocks of Q4_0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scales {
+    /// The largest number lies at −8, as llama.cpp rounds.
+    #[default]
+    Largest,
+    /// The largest number lies at −8, 7 or 6, whichever has the least squared error. A student that starts as a
+    /// calibrated file starts as that file, whose scales were searched.
+    Nearest,
 }
 
 /// A format of activations.
@@ -188,9 +203,10 @@ impl Decoder {
 
 impl FakeQuantization {
     fn of(self, site: Site) -> Rounding {
-        let weight = match (site, self.weights) {
-            (Site::Layer(..), WeightFormat::Q4_0) => Grid::Q4_0,
-            (Site::Layer(..), WeightFormat::Q8_0) | (Site::Head, _) => Grid::Q8_0,
+        let weight = match (site, self.weights, self.scales) {
+            (Site::Layer(..), WeightFormat::Q4_0, Scales::Largest) => Grid::Q4_0,
+            (Site::Layer(..), WeightFormat::Q4_0, Scales::Nearest) => Grid::Q4_0Nearest,
+            (Site::Layer(..), WeightFormat::Q8_0, _) | (Site::Head, ..) => Grid::Q8_0,
         };
         Rounding {
             weight: Some(weight),

@@ -59,7 +59,7 @@ pub use documents::Documents;
 pub use error::{Error, Result};
 pub use extents::{Dimension, Extent};
 pub use fake_quantization::{
-    ActivationFormat, FakeQuantization, KvFormat, WeightFormat, load_latent, save_latent,
+    ActivationFormat, FakeQuantization, KvFormat, Scales, WeightFormat, load_latent, save_latent,
 };
 pub use generate::generate;
 pub use likelihood::{Likelihood, Query, likelihoods};

@@ -3,7 +3,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use retort_model::{
-    ActivationFormat, Cache, Decoder, FakeQuantization, KvFormat, ModelConfig, RandomInit,
+    ActivationFormat, Cache, Decoder, FakeQuantization, KvFormat, ModelConfig, RandomInit, Scales,
     WeightFormat, load, load_latent, save, save_latent,
 };
 
@@ -24,6 +24,7 @@ fn model(config: &ModelConfig, device: &Device) -> Decoder {
 fn quantization(weights: WeightFormat, activations: ActivationFormat) -> Option<FakeQuantization> {
     Some(FakeQuantization {
         weights,
+        scales: Scales::Largest,
         activations,
         kv: KvFormat::Float32,
     })

@@ -223,7 +223,8 @@ fn dropping_the_shards_does_not_wait_for_a_slow_server() {
     let start = Instant::now();
     drop(shards);
     drop(held);
-    assert!(start.elapsed() < Duration::from_millis(500));
+    // The idle timeout would be two seconds.
+    assert!(start.elapsed() < Duration::from_millis(1500));
     // The thread is gone once its connection is cut, and starts nothing new.
     std::thread::sleep(Duration::from_millis(2300));
     assert_eq!((downloads(&hub, 1).len(), downloads(&hub, 2).len()), (1, 0));

@@ -9,7 +9,7 @@ use retort_infer::GgmlType;
 use retort_infer::engine::{Engine, KvType, Settings};
 use retort_infer::gguf::Gguf;
 use retort_infer::quant::{dequantize_row, quantize_row};
-use retort_model::{ActivationFormat, FakeQuantization, KvFormat, WeightFormat};
+use retort_model::{ActivationFormat, FakeQuantization, KvFormat, Scales, WeightFormat};
 use retort_train::{CrossEntropy, Recipe};
 
 use super::{as_gguf, go, part, same_when_resumed, tokenizer};
@@ -24,6 +24,7 @@ fn recipe(dir: &Path, tokens: &Path, parent: &Path) -> Recipe {
         from = "-"
         [quantize]
         weights = "q4_0"
+        scales = "nearest"
         activations = "int8"
         [train]
         steps = 30
@@ -99,6 +100,7 @@ fn a_float_teacher_brings_its_own_rounded_self_back_and_the_export_is_what_was_t
     let of = |activations, kv| {
         let quantization = FakeQuantization {
             weights: WeightFormat::Q4_0,
+            scales: Scales::Nearest,
             activations,
             kv,
         };
@@ -155,9 +157,14 @@ fn rounded_weights_are_the_engines_to_the_last_bit() {
     let config = config.resolve().unwrap();
     let mut init = retort_model::RandomInit::new(&config, 5);
     let latent = retort_model::Decoder::build(&config, &mut init, &device);
-    for weights in [WeightFormat::Q4_0, WeightFormat::Q8_0] {
+    for (weights, scales) in [
+        (WeightFormat::Q4_0, Scales::Largest),
+        (WeightFormat::Q4_0, Scales::Nearest),
+        (WeightFormat::Q8_0, Scales::Largest),
+    ] {
         let quantization = FakeQuantization {
             weights,
+            scales,
             activations: ActivationFormat::Float32,
             kv: KvFormat::Float32,
         };
@@ -189,8 +196,13 @@ fn rounded_weights_are_the_engines_to_the_last_bit() {
                 (_, WeightFormat::Q4_0) if !table => GgmlType::Q4_0,
                 _ => GgmlType::Q8_0,
             };
+            // With searched scales it is the used weights that the engine keeps.
+            let given = match scales {
+                Scales::Largest => latent,
+                Scales::Nearest => used,
+            };
             let mut bytes = Vec::new();
-            quantize_row(ty, latent, &mut bytes).unwrap();
+            quantize_row(ty, given, &mut bytes).unwrap();
             let mut engines = vec![0.0; latent.len()];
             dequantize_row(ty, &bytes, &mut engines).unwrap();
             let bits = |v: &[f32]| v.iter().map(|w| w.to_bits()).collect::<Vec<_>>();

@@ -34,7 +34,9 @@ fn nibbles(bytes: &[u8], q: &mut [i8], offset: i8) {
     }
 }
 
-/// Encodes blocks of Q4_0: the value of largest magnitude maps to -8 exactly, ties go to the first.
+/// Encodes blocks of Q4_0: the value of largest magnitude maps to -8 exactly, ties go to the first. A block that lies on
+/// another grid of the format keeps it, so that what was decoded from Q4_0 encodes to the same values whatever chose
+/// its scale.
 pub(super) fn encode_0(x: &[f32], out: &mut Vec<u8>) {
     for x in x.chunks_exact(32) {
         let (mut magnitude, mut signed) = (0f32, 0f32);
@@ -43,11 +45,27 @@ pub(super) fn encode_0(x: &[f32], out: &mut Vec<u8>) {
                 (magnitude, signed) = (w.abs(), w);
             }
         }
-        let d = signed / -8.0;
+        let d = scale_in_use(x, signed).unwrap_or(signed / -8.0);
         let inverse = if d != 0.0 { 1.0 / d } else { 0.0 };
         out.extend(f16::from_f32(d).to_le_bytes());
         pack(x, out, |w| w * inverse + 8.5);
     }
+}
+
+/// The scale with which all of `x` is `d q`, if there is one that puts the largest value at 7 or below. (At -8 it is where
+/// it goes anyway; the grid of `-d` has the same values as long as none is there.)
+fn scale_in_use(x: &[f32], largest: f32) -> Option<f32> {
+    if largest == 0.0 {
+        return None;
+    }
+    let scales = (1..=7i8).rev().map(|level| {
+        let d = f16::from_f32(largest / f32::from(level)).to_f32();
+        (d, d * f32::from(level) == largest)
+    });
+    scales
+        .filter(|(_, is)| *is)
+        .map(|(d, _)| d)
+        .find(|d| x.iter().all(|w| d * (w / d).round() == *w))
 }
 
 /// Encodes blocks of Q4_1: the smallest value maps to 0, the largest to 15.

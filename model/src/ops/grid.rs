@@ -14,11 +14,19 @@ use super::vector::simd;
 /// Numbers that share a scale.
 pub(crate) const BLOCK: usize = 32;
 
+/// Where the largest number of a block may lie with [`Grid::Q4_0Nearest`], the first first. A block that was
+/// rounded to 4 bits has it there but for the rare one that uses less than its levels; −7 is 7 with the scale's
+/// sign turned.
+pub(super) const LEVELS: [f32; 3] = [-8.0, 7.0, 6.0];
+
 /// A format, as far as values go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Grid {
-    /// Weights in 4 bits: `d (q − 8)`, q from 0 to 15, d in f16, a block's largest number at q = 0.
+    /// Weights in 4 bits: `d (q − 8)`, q from 0 to 15, d in f16, a block's largest number at q − 8 = −8.
     Q4_0,
+    /// The same with the largest number at −8, 7 or 6, by which the squared error is least: a block that
+    /// was rounded with a scale that somebody searched stays as it is.
+    Q4_0Nearest,
     /// Weights in 8 bits: `d q`, q to ±127, d in f16.
     Q8_0,
     /// Activations in 8 bits as the engine's products take them: `d q`, q to ±127, d in f32.
@@ -30,7 +38,7 @@ type Block = [f32; BLOCK];
 impl Grid {
     /// Whether a grid ends before the largest number of a block.
     pub fn clips(self) -> bool {
-        self == Self::Q4_0
+        matches!(self, Self::Q4_0 | Self::Q4_0Nearest)
     }
 
     /// Fills `y` with the values on the grid of `x`.
@@ -38,14 +46,8 @@ impl Grid {
     fn round(self, x: &Block, y: &mut Block) {
         let magnitude = x.iter().fold(0f32, |most, w| most.max(w.abs()));
         match self {
-            Self::Q4_0 => {
-                let (d, inverse) = scale_of_q4_0(x, magnitude);
-                let d = f16::from_f32(d).to_f32();
-                for (y, w) in y.iter_mut().zip(x) {
-                    let q = ((w * inverse + 8.5) as i32).min(15);
-                    *y = d * (q - 8) as f32;
-                }
-            }
+            Self::Q4_0 => round_q4_0(x, largest(x, magnitude) / -8.0, y),
+            Self::Q4_0Nearest => round_q4_0(x, nearest_scale(x, largest(x, magnitude)), y),
             Self::Q8_0 => {
                 let d = magnitude / 127.0;
                 let inverse = if d != 0.0 { 1.0 / d } else { 0.0 };
@@ -71,26 +73,62 @@ impl Grid {
     #[inline(always)]
     fn clip(self, x: &Block, gradient: &mut Block) {
         let magnitude = x.iter().fold(0f32, |most, w| most.max(w.abs()));
-        let (_, inverse) = scale_of_q4_0(x, magnitude);
+        let largest = largest(x, magnitude);
+        let inverse = inverse_of(match self {
+            Self::Q4_0Nearest => nearest_scale(x, largest),
+            _ => largest / -8.0,
+        });
         for (g, w) in gradient.iter_mut().zip(x) {
             *g = if w * inverse + 8.5 < 16.0 { *g } else { 0.0 };
         }
     }
 }
 
-/// The scale of a block whose largest magnitude is `magnitude`, and its inverse; of several numbers
-/// of that magnitude the first counts.
+/// The number of a block whose magnitude is `magnitude`, the largest; of several the first.
 #[inline(always)]
-fn scale_of_q4_0(x: &Block, magnitude: f32) -> (f32, f32) {
-    let first = x
-        .iter()
+fn largest(x: &Block, magnitude: f32) -> f32 {
+    x.iter()
         .rev()
         .fold(0f32, |found, &w| match w.abs() == magnitude {
             true => w,
             false => found,
-        });
-    let d = first / -8.0;
-    (d, if d != 0.0 { 1.0 / d } else { 0.0 })
+        })
+}
+
+#[inline(always)]
+fn inverse_of(d: f32) -> f32 {
+    if d != 0.0 { 1.0 / d } else { 0.0 }
+}
+
+/// Fills `y` with the values on the grid of Q4_0 with the scale `d`, not yet in f16.
+#[inline(always)]
+fn round_q4_0(x: &Block, d: f32, y: &mut Block) {
+    let inverse = inverse_of(d);
+    let d = f16::from_f32(d).to_f32();
+    for (y, w) in y.iter_mut().zip(x) {
+        let q = ((w * inverse + 8.5) as i32).min(15);
+        *y = d * (q - 8) as f32;
+    }
+}
+
+/// Of the scales that put `largest` on one of [`LEVELS`], the one with the least squared error.
+#[inline(always)]
+fn nearest_scale(x: &Block, largest: f32) -> f32 {
+    let (mut best, mut least) = (0.0, f32::INFINITY);
+    for level in LEVELS {
+        let d = largest / level;
+        let mut y = [0.0; BLOCK];
+        round_q4_0(x, d, &mut y);
+        let mut lanes = [0f32; 8];
+        for i in 0..BLOCK {
+            lanes[i % 8] += (x[i] - y[i]) * (x[i] - y[i]);
+        }
+        let error = lanes.iter().sum();
+        if error < least {
+            (best, least) = (d, error);
+        }
+    }
+    best
 }
 
 /// Fills `y` with the values on `grid` of `x`, both `[groups, 32, columns]`.

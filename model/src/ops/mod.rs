@@ -132,16 +132,34 @@ pub(crate) fn on_grid_composed(x: Tensor<3>, grid: Grid) -> Tensor<3> {
     let half = |d: Tensor<3>| d.cast(DType::F16).cast(DType::F32);
     let straight = x - held.clone();
     match grid {
-        Grid::Q4_0 => {
+        Grid::Q4_0 | Grid::Q4_0Nearest => {
             // The first of the largest, by what stands before it.
             let places = Tensor::<1, Int>::arange(0..BLOCK as i64, &held.device());
             let places = (places.float() - BLOCK as f32).neg().reshape([1, BLOCK, 1]);
             let places = size.equal(most.expand(held.dims())).float() * places;
             let first = places.clone().equal(places.max_dim(1).expand(held.dims()));
-            let d = (held.clone() * first.float()).sum_dim(1) / -8.0;
-            let level = held * inverse(d.clone(), d.clone().equal_elem(0.0)) + 8.5;
-            let inside = level.clone().lower_elem(16.0).float();
-            (level.floor().clamp_max(15.0) - 8.0) * half(d) + straight * inside
+            let largest = (held.clone() * first.float()).sum_dim(1);
+            let at = |level: f32| {
+                let d = largest.clone() / level;
+                let place = held.clone() * inverse(d.clone(), d.clone().equal_elem(0.0)) + 8.5;
+                let inside = place.clone().lower_elem(16.0).float();
+                ((place.floor().clamp_max(15.0) - 8.0) * half(d), inside)
+            };
+            let error = |y: &Tensor<3>| (held.clone() - y.clone()).square().sum_dim(1);
+            let (mut y, mut inside) = at(grid::LEVELS[0]);
+            if grid == Grid::Q4_0Nearest {
+                let mut least = error(&y);
+                for level in &grid::LEVELS[1..] {
+                    let (other, all) = at(*level);
+                    let its = error(&other);
+                    let better = its.clone().lower(least.clone());
+                    least = least.mask_where(better.clone(), its);
+                    let better = better.expand(held.dims());
+                    y = y.mask_where(better.clone(), other);
+                    inside = inside.mask_where(better, all);
+                }
+            }
+            y + straight * inside
         }
         Grid::Q8_0 => {
             let d = most / 127.0;
