@@ -199,7 +199,7 @@ fn rounded_weights_are_the_engines_to_the_last_bit() {
             // With searched scales it is the used weights that the engine keeps.
             let given = match scales {
                 Scales::Largest => latent,
-                Scales::Nearest => used,
+                Scales::Nearest => &used,
             };
             let mut bytes = Vec::new();
             quantize_row(ty, given, &mut bytes).unwrap();
