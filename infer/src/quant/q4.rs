@@ -53,19 +53,21 @@ pub(super) fn encode_0(x: &[f32], out: &mut Vec<u8>) {
 }
 
 /// The scale with which all of `x` is `d q`, if there is one that puts the largest value at 7 or below. (At -8 it is where
-/// it goes anyway; the grid of `-d` has the same values as long as none is there.)
+/// it goes anyway.) The grid of `-d` has the same values; a zero's sign says which of the two it was.
 fn scale_in_use(x: &[f32], largest: f32) -> Option<f32> {
     if largest == 0.0 {
         return None;
     }
-    let scales = (1..=7i8).rev().map(|level| {
-        let d = f16::from_f32(largest / f32::from(level)).to_f32();
-        (d, d * f32::from(level) == largest)
+    let scales = (1..=7i8).rev().map(f32::from).filter_map(|level| {
+        let d = f16::from_f32(largest / level).to_f32();
+        (d * level == largest).then_some(d)
     });
-    scales
-        .filter(|(_, is)| *is)
-        .map(|(d, _)| d)
-        .find(|d| x.iter().all(|w| d * (w / d).round() == *w))
+    let lies_on = |d: &f32| x.iter().all(|w| d * (w / d).round() == *w);
+    let d = scales.into_iter().find(lies_on)?;
+    match x.iter().find(|w| **w == 0.0) {
+        Some(zero) => Some(d.copysign(*zero)),
+        None => Some(d),
+    }
 }
 
 /// Encodes blocks of Q4_1: the smallest value maps to 0, the largest to 15.
