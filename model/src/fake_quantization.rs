@@ -64,7 +64,7 @@ pub enum Scales {
     #[default]
     Largest,
     /// The largest number lies at −8, 7 or 6, whichever has the least squared error. A student that starts as a
-    /// calibrated file starts as that file, whose scales were searched.
+    /// calibrated file, whose scales were searched, starts as that file but for the rare block that uses less than its levels.
     Nearest,
 }
 

@@ -12,7 +12,8 @@
 //! the GGUF specification's type ids. All numbers are little-endian.
 //!
 //! The encoders follow ggml's reference rounding, so that a file written here equals, byte for byte, one quantized
-//! by llama.cpp from the same values.
+//! by llama.cpp from the same values; but for blocks of Q4_0 that lie on a grid of the format already, which keep it
+//! where llama.cpp would round them once more.
 
 mod float;
 pub(crate) mod k;

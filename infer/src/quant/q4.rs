@@ -58,12 +58,14 @@ fn scale_in_use(x: &[f32], largest: f32) -> Option<f32> {
     if largest == 0.0 {
         return None;
     }
-    let scales = (1..=7i8).rev().map(f32::from).filter_map(|level| {
-        let d = f16::from_f32(largest / level).to_f32();
-        (d * level == largest).then_some(d)
-    });
-    let lies_on = |d: &f32| x.iter().all(|w| d * (w / d).round() == *w);
-    let d = scales.into_iter().find(lies_on)?;
+    let d = (1..=7i8)
+        .rev()
+        .map(f32::from)
+        .filter_map(|level| {
+            let d = f16::from_f32(largest / level).to_f32();
+            (d * level == largest).then_some(d)
+        })
+        .find(|d| x.iter().all(|w| d * (w / d).round() == *w))?;
     match x.iter().find(|w| **w == 0.0) {
         Some(zero) => Some(d.copysign(*zero)),
         None => Some(d),

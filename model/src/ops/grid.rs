@@ -25,7 +25,7 @@ pub(crate) enum Grid {
     /// Weights in 4 bits: `d (q − 8)`, q from 0 to 15, d in f16, a block's largest number at q − 8 = −8.
     Q4_0,
     /// The same with the largest number at −8, 7 or 6, by which the squared error is least: a block that
-    /// was rounded with a scale that somebody searched stays as it is.
+    /// was rounded with a scale that somebody searched stays as it is if it has its largest there.
     Q4_0Nearest,
     /// Weights in 8 bits: `d q`, q to ±127, d in f16.
     Q8_0,
