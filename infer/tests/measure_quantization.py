@@ -4,10 +4,12 @@
     cargo build --release -p retort-infer
     python infer/tests/measure_quantization.py PARENT-f32.gguf --bin target/release --llama LLAMA_CPP/bin \\
         --calibrate c4-train.txt --text wiki=wiki.test.raw --text c4=c4-held-out.txt \\
-        [--windows 24] [--tokens 32768] [--threads 2] [--work DIR] [--only NAME …] [--also NAME=FILE.gguf …]
+        [--windows 24] [--ctx 512] [--tokens 32768] [--threads 2] [--work DIR] [--only NAME …] [--also NAME=FILE.gguf …]
 
 Files are made of the same parent: llama-quantize's Q4_0, Q4_0 with an importance matrix of the same
-calibration text, Q4_K_M; ours calibrated (uncalibrated, ours are llama.cpp's Q4_0). Files that are in DIR
+calibration text, Q4_K_M; ours rounded and calibrated. A table that is the head too is Q8_0 in ours, and in
+llama.cpp's Q4_0 Q6_K where the width is a multiple of 256: for equal bytes there is llama.cpp's with Q8_0, for
+fewer ours with Q4_1. Files that are in DIR
 already are not made again; --also scores others beside them. All are scored by retort-edge in one pass of the parent per text.
 """
 
@@ -30,6 +32,7 @@ def main():
     parser.add_argument("--calibrate", type=pathlib.Path, required=True)
     parser.add_argument("--text", action="append", required=True, metavar="NAME=FILE")
     parser.add_argument("--windows", type=int, default=24)
+    parser.add_argument("--ctx", type=int, default=512, help="tokens of a window, of calibration and of what is scored")
     parser.add_argument("--tokens", type=int, default=32768)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--work", type=pathlib.Path)
@@ -39,25 +42,27 @@ def main():
     work = args.work or pathlib.Path(tempfile.mkdtemp())
     work.mkdir(parents=True, exist_ok=True)
     edge, threads = args.bin / "retort-edge", ["-t", args.threads]
-    calibrated = ["--calibrate", args.calibrate, "--calibrate-tokens", args.tokens]
+    calibrated = ["--calibrate", args.calibrate, "--calibrate-tokens", args.tokens, "--calibrate-context", args.ctx]
     ours = lambda *more: lambda out: run([edge, "quantize", args.parent, "--out", out, *threads, *more])
     theirs = lambda ty, *more: lambda out: run([args.llama / "llama-quantize", *more, args.parent, out, ty, args.threads])
 
-    def with_matrix(ty):
+    def with_matrix(ty, *more):
         def make(out):
             matrix = work / "imatrix.gguf"
             if not matrix.exists():
                 run([args.llama / "llama-imatrix", "-m", args.parent, "-f", args.calibrate, "-o", matrix,
-                     "--chunks", args.tokens // 512, "-c", 512, "-t", args.threads])
-            theirs(ty, "--imatrix", matrix)(out)
+                     "--chunks", args.tokens // args.ctx, "-c", args.ctx, "-t", args.threads])
+            theirs(ty, "--imatrix", matrix, *more)(out)
         return make
 
     files = {}
     if args.llama:
         files["llama.cpp Q4_0"] = theirs("Q4_0")
         files["llama.cpp Q4_0, importance matrix"] = with_matrix("Q4_0")
+        files["llama.cpp Q4_0, importance matrix, table Q8_0"] = with_matrix("Q4_0", "--token-embedding-type", "q8_0")
         files["llama.cpp Q4_K_M"] = theirs("Q4_K_M")
     files["retort q4_0"] = ours()
+    files["retort q4_0, calibrated, table Q4_1"] = ours(*calibrated, "--tensor", "token_embd.weight=q4_1")
     files["retort q4_0, calibrated"] = ours(*calibrated)
     made = []
     for name, make in files.items():
@@ -71,7 +76,7 @@ def main():
     for text in args.text:
         title, _, path = text.partition("=")
         command = [edge, "perplexity", *[out for _, out in made], "--against", args.parent, "--text", path,
-                   "--windows", args.windows, "--json", *threads]
+                   "--windows", args.windows, "--ctx", args.ctx, "--json", *threads]
         answer = subprocess.run([str(word) for word in command], check=True, capture_output=True, text=True).stdout
         figures = json.loads(answer)
         figures = figures if isinstance(figures, list) else [figures]
