@@ -9,8 +9,8 @@
 Files are made of the same parent: llama-quantize's Q4_0, Q4_0 with an importance matrix of the same
 calibration text, Q4_K_M; ours rounded and calibrated. A table that is the head too is Q8_0 in ours, and in
 llama.cpp's Q4_0 Q6_K where the width is a multiple of 256: for equal bytes there is llama.cpp's with Q8_0, for
-fewer ours with Q4_1. Files that are in DIR
-already are not made again; --also scores others beside them. All are scored by retort-edge in one pass of the parent per text.
+fewer ours with Q4_1. Files that are in DIR already are not made again; --also scores others beside them. All
+are scored by retort-edge in one pass of the parent per text.
 """
 
 import argparse
