@@ -19,6 +19,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 target=aarch64-unknown-linux-gnu
+crates=(-p retort-format -p retort-kernels -p retort-engine -p retort-convert -p retort-serve -p retort-edge)
 prefix=${RETORT_ARM_PREFIX:-/opt/armcross}
 sysroot=/usr/aarch64-linux-gnu
 toolchain=
@@ -77,7 +78,7 @@ unpack_rust() {
 
 if [ "$(uname -m)" = aarch64 ]; then
     say "this is an Arm machine: testing on it, without emulation"
-    exec cargo test --release -p retort-infer
+    exec cargo test --release "${crates[@]}"
 fi
 
 install_packages
@@ -96,21 +97,20 @@ export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 on() { export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -cpu $1 -L $sysroot"; }
 
 on max
-cargo $toolchain build --release -p retort-infer --target $target
-cargo $toolchain test --release -p retort-infer --target $target --no-run
+cargo $toolchain test --release "${crates[@]}" --target $target --no-run
 
 declare -A best=([max]=i8mm [cortex-a76]=dotprod [cortex-a53]=neon)
 for cpu in ${RETORT_ARM_CPUS:-max cortex-a76 cortex-a53}; do
     on "$cpu"
     say "testing on $cpu"
     # what the processor has decides which tables exist there: the test prints them, fastest last
-    names=$(cargo $toolchain test --release -p retort-infer --target $target --lib -- --exact kernels::tests::tables_are_named --nocapture 2>/dev/null |
+    names=$(cargo $toolchain test --release "${crates[@]}" --target $target --lib -- --exact tests::tables_are_named --nocapture 2>/dev/null |
         sed -n 's/.*available kernels: //p')
     say "kernels on $cpu: $names"
     if [ -n "${best[$cpu]:-}" ] && [ "${names##* }" != "${best[$cpu]}" ]; then
         say "the fastest kernels on $cpu should be ${best[$cpu]}"
         exit 1
     fi
-    cargo $toolchain test --release -p retort-infer --target $target
+    cargo $toolchain test --release "${crates[@]}" --target $target
 done
 say "all passed"

@@ -1,14 +1,15 @@
 //! `retort eval MODEL --against PARENT`: how far a quantized model is from the one it was made of, on a text.
 //!
-//! Both run through the engine (`retort_infer::divergence`); a directory is exported exactly first, to a file beside the
+//! Both run through the engine (`retort_engine::divergence`); a directory is exported exactly first, to a file beside the
 //! model that is removed afterwards.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use retort_infer::divergence::{Divergence, divergence};
-use retort_infer::engine::Settings;
-use retort_infer::{Model, export};
+use retort_convert::export;
+use retort_engine::Model;
+use retort_engine::decoder::Settings;
+use retort_engine::divergence::{Divergence, divergence};
 
 use crate::progress;
 

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use retort_data::Tokenizer;
+use retort_engine::Model;
+use retort_engine::decoder::{KvType, Settings};
 use retort_experiments::eval::{
     BurnScorer, EngineScorer, Error, Evaluation, Loaded, Options, Scorer, Task, evaluate_with,
     item_json, results_json,
 };
-use retort_infer::Model;
-use retort_infer::engine::{KvType, Settings};
 use serde_json::json;
 
 use crate::against::{Comparison, compare};
@@ -106,7 +106,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let config = json!({
         "model": path.display().to_string(),
         "model_bytes": size(&path)?,
-        "backend": if gguf { "retort-infer" } else { "burn" },
+        "backend": if gguf { "retort-engine" } else { "burn" },
         "limit": args.limit,
         "max_length": args.max_length,
     });

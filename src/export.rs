@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use anyhow::bail;
 use clap::ValueEnum;
+use retort_convert::export::{Progress, export_as};
+use retort_convert::quantize::{self, Texts, quantize};
 use retort_data::{Shards, SourceOptions};
-use retort_infer::engine::{KvType, Settings};
-use retort_infer::export::{Progress, export_as};
-use retort_infer::quantize::{self, Options, Texts, quantize};
-use retort_infer::{GgmlType, pack};
+use retort_edge::QuantizeOptions;
+use retort_engine::decoder::{KvType, Settings};
+use retort_format::GgmlType;
+use retort_format::gguf::panels;
 
 use crate::progress;
 
@@ -37,7 +39,7 @@ pub struct Args {
     #[arg(long, value_name = "SOURCE")]
     calibrate: Option<String>,
     #[command(flatten)]
-    options: Options,
+    options: QuantizeOptions,
 }
 
 impl Args {
@@ -57,7 +59,7 @@ pub enum Layout {
     Rows16,
 }
 
-impl From<Layout> for pack::Layout {
+impl From<Layout> for panels::Layout {
     fn from(layout: Layout) -> Self {
         match layout {
             Layout::Plain => Self::Plain,
@@ -132,7 +134,7 @@ fn by_recipe(args: &Args, checkpoint: &Path) -> anyhow::Result<()> {
         Some(source) => {
             let shards = Arc::new(Shards::resolve(source, &SourceOptions::default())?);
             let texts = retort_data::documents(&shards);
-            Some(texts.map(|text| text.map_err(|e| retort_infer::Error::Argument(e.to_string()))))
+            Some(texts.map(|text| text.map_err(|e| retort_format::Error::Argument(e.to_string()))))
         }
         None => None,
     };

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use retort_infer::GgmlType;
-use retort_infer::export::Progress;
-use retort_infer::import::Settings;
+use retort_convert::export::Progress;
+use retort_convert::import::Settings;
+use retort_format::GgmlType;
 
 use crate::progress;
 
@@ -65,7 +65,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             bar.set_position(done);
         }
     };
-    let imported = retort_infer::import::import(&args.file, &args.out, &settings, show)?;
+    let imported = retort_convert::import::import(&args.file, &args.out, &settings, show)?;
     bar.finish_and_clear();
     eprintln!(
         "{} parameters in {} tensors and {} files, {} bytes",

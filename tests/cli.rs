@@ -165,7 +165,7 @@ fn the_line_from_shards_to_gguf_works_command_by_command() {
     let (ok, stdout, stderr) = retort(&["export", "student", "--out", "s.gguf"], at);
     assert!(ok, "{stderr}");
     assert_eq!(stdout.trim(), "s.gguf");
-    retort_infer::Model::open(&at.join("s.gguf")).unwrap();
+    retort_engine::Model::open(&at.join("s.gguf")).unwrap();
 
     let (ok, _, stderr) = retort(&["report", "teacher", "student", "--out", "report"], at);
     assert!(ok, "{stderr}");

@@ -160,7 +160,7 @@ fn burn_and_the_engine_come_to_the_same() {
     let engine: Value =
         serde_json::from_str(&fs::read_to_string(path.join("engine.json")).unwrap()).unwrap();
     assert_eq!(burn["results"], engine["results"]);
-    assert_eq!(engine["config"]["backend"], "retort-infer");
+    assert_eq!(engine["config"]["backend"], "retort-engine");
     assert_eq!(burn["config"]["backend"], "burn");
     let length = fs::metadata(path.join("model.gguf")).unwrap().len();
     assert_eq!(engine["config"]["model_bytes"], length);

@@ -63,7 +63,7 @@ pub enum Error {
     Data(#[from] retort_data::Error),
     /// From the edge engine.
     #[error(transparent)]
-    Engine(#[from] retort_infer::Error),
+    Engine(#[from] retort_format::Error),
 }
 
 impl Error {

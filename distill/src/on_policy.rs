@@ -18,7 +18,7 @@ use std::sync::Mutex;
 use burn::module::Module;
 use burn::tensor::{Int, Tensor, TensorData};
 use retort_data::{Batch, Tokenizer};
-use retort_infer::sampling::{Sampler, Sampling};
+use retort_engine::sampling::{Sampler, Sampling};
 use retort_model::{Cache, Decoder};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;

@@ -2,7 +2,7 @@
 """Peak resident memory of calibration on the shape of a 7B model (Llama's: 4096 wide, 11008 inside, 32 heads).
 
     pip install numpy
-    cargo build --release -p retort-infer --bins
+    cargo build --release -p retort-edge
     python experiments/checks/calibrate_memory.py --work EMPTY_DIR --bin target/release [--layers 2] [--tokens 32768]
         [--only ffn_down]
 

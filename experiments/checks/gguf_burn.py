@@ -22,8 +22,7 @@ import torch
 import transformers
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "infer/tests"))
-import check_llamacpp  # noqa: E402
+import check_llamacpp
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("model", type=pathlib.Path)

@@ -7,7 +7,7 @@
 //! figures of eval and bench as JSON ─► measured ─► report (accuracy against size and time), challenge (scores)
 //! ```
 //!
-//! This crate knows nothing of how anything is computed: it asks `retort-infer` and `retort-model`.
+//! This crate knows nothing of how anything is computed: it asks `retort-engine` and `retort-model`.
 
 pub mod challenge;
 mod error;

@@ -4,8 +4,8 @@
 //! Out: the mean negative log-likelihood of the targets, in nats a token: the same rows
 //! and the same average as training's validation loss, so that the two compare.
 
-use retort_infer::engine::Engine;
-use retort_infer::perplexity::negative_log_likelihood;
+use retort_engine::decoder::Engine;
+use retort_engine::perplexity::negative_log_likelihood;
 
 /// The mean loss of `engine` over `rows`, in nats a token; NaN if there is none.
 ///
@@ -14,7 +14,7 @@ use retort_infer::perplexity::negative_log_likelihood;
 pub fn loss<'a>(
     engine: &Engine,
     rows: impl IntoIterator<Item = &'a [u32]>,
-) -> Result<f64, retort_infer::Error> {
+) -> Result<f64, retort_format::Error> {
     let vocabulary = engine.config().vocab_size;
     let (mut sum, mut tokens) = (0.0, 0usize);
     for row in rows {

@@ -6,12 +6,12 @@ mod support;
 use std::fs;
 use std::path::Path;
 
+use retort_engine::Model;
+use retort_engine::perplexity::negative_log_likelihood;
 use retort_experiments::eval::{
     Encoder, EngineScorer, Error, Evaluation, Likelihood, Loaded, Metric, Options, Request, Result,
     Scorer, Task, evaluate, evaluate_with, item_json, results_json,
 };
-use retort_infer::Model;
-use retort_infer::perplexity::negative_log_likelihood;
 
 const TASK: &str = r#"
 name = "my_task"

@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use retort_infer::{GgmlType, Model, sampling::Sampling};
+use retort_engine::Model;
+use retort_engine::sampling::Sampling;
+use retort_format::GgmlType;
 
 use crate::progress;
 
@@ -93,7 +95,7 @@ fn file(out: &Path, name: &str, quant: GgmlType) -> PathBuf {
 /// Exports a run's last checkpoint, and measures the file as the edge engine runs it.
 fn edge_row(out: &Path, run: &runs::Run, quant: GgmlType) -> anyhow::Result<table::Row> {
     let path = file(out, &run.name, quant);
-    let exported = retort_infer::export::export(&run.checkpoint, &path, quant, |_| {})?;
+    let exported = retort_convert::export::export(&run.checkpoint, &path, quant, |_| {})?;
     let model = Model::open(&path)?;
     let rows = run.validation.rows();
     let bar = progress::bar("evaluating", rows.len() as u64);
@@ -103,12 +105,12 @@ fn edge_row(out: &Path, run: &runs::Run, quant: GgmlType) -> anyhow::Result<tabl
     });
     let loss = retort_experiments::quality::loss(&model.engine, tokens)?;
     bar.finish_and_clear();
-    let settings = retort_infer::bench::Settings {
+    let settings = retort_engine::bench::Settings {
         prompt: 64,
         generate: 64,
         reps: 5,
     };
-    let speed = retort_infer::bench::bench(&model.engine, &settings, |_, _| {})?;
+    let speed = retort_engine::bench::bench(&model.engine, &settings, |_, _| {})?;
     Ok(table::Row {
         name: match quant {
             GgmlType::Q4_0 => format!("{}, int4", run.title),

@@ -8,9 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use retort_data::Tokenizer;
-use retort_infer::engine::{Engine, KvType, Settings};
-use retort_infer::gguf::Gguf;
-use retort_infer::tokenizer::{TokenType, Vocabulary};
+use retort_engine::decoder::{Engine, KvType, Settings};
+use retort_engine::tokenizer::{TokenType, Vocabulary};
+use retort_format::gguf::Gguf;
 use retort_model::Lesson;
 use retort_train::BatchTensors;
 

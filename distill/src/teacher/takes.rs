@@ -1,7 +1,7 @@
 //! What a teacher takes, from the head of its file, without running it.
 
-use retort_infer::engine::Config;
-use retort_infer::gguf::Gguf;
+use retort_engine::decoder::Config;
+use retort_format::gguf::Gguf;
 use retort_model::ModelConfig;
 use retort_train::{Targets, forward_flops_per_token};
 

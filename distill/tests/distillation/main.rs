@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use retort_data::{Data, Rank, Shards, SourceOptions, Tokenizer, stories};
 use retort_distill::teacher::{BurnTeacher, EngineTeacher};
 use retort_distill::{Distillation, Teach, TeacherConfig};
-use retort_infer::GgmlType;
+use retort_format::GgmlType;
 use retort_model::Lesson;
 use retort_train::{BatchTensors, CrossEntropy, Event, Objective, Outcome, Recipe, prepare, train};
 
@@ -167,7 +167,7 @@ fn distil(recipe: Recipe, run: &Path) -> (f64, f64) {
 /// The teacher as a file for the edge engine.
 fn as_gguf(checkpoint: &Path, quant: GgmlType) -> PathBuf {
     let path = checkpoint.with_extension("gguf");
-    retort_infer::export::export(checkpoint, &path, quant, |_| {}).unwrap();
+    retort_convert::export::export(checkpoint, &path, quant, |_| {}).unwrap();
     path
 }
 

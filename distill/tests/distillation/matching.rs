@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use retort_infer::GgmlType;
+use retort_format::GgmlType;
 
 use super::{as_gguf, deep_teacher, objective, part, recipe, same_when_resumed};
 

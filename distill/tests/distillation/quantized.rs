@@ -5,10 +5,10 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::{Int, Tensor, TensorData};
-use retort_infer::GgmlType;
-use retort_infer::engine::{Engine, KvType, Settings};
-use retort_infer::gguf::Gguf;
-use retort_infer::quant::{dequantize_row, quantize_row};
+use retort_engine::decoder::{Engine, KvType, Settings};
+use retort_format::GgmlType;
+use retort_format::gguf::Gguf;
+use retort_format::quant::{dequantize_row, quantize_row};
 use retort_model::{ActivationFormat, FakeQuantization, KvFormat, Scales, WeightFormat};
 use retort_train::{CrossEntropy, Recipe};
 
@@ -80,8 +80,8 @@ fn a_float_teacher_brings_its_own_rounded_self_back_and_the_export_is_what_was_t
     // Rounded once more nothing changes: the file holds the very weights of the checkpoint.
     let file = as_gguf(&end, GgmlType::Q4_0);
     let imported = dir.join("imported");
-    let settings = retort_infer::import::Settings::default();
-    retort_infer::import::import(&file, &imported, &settings, |_| {}).unwrap();
+    let settings = retort_convert::import::Settings::default();
+    retort_convert::import::import(&file, &imported, &settings, |_| {}).unwrap();
     let [ours, theirs, latent] = [
         end.join("model.safetensors"),
         imported.join("model.safetensors"),

@@ -6,10 +6,10 @@
 
 use std::num::NonZeroUsize;
 
-use retort_infer::Model;
-use retort_infer::engine::Session;
-use retort_infer::perplexity::negative_log_likelihood;
-use retort_infer::sampling::argmax;
+use retort_engine::Model;
+use retort_engine::decoder::Session;
+use retort_engine::perplexity::negative_log_likelihood;
+use retort_engine::sampling::argmax;
 
 use super::encode::{Encoder, Request};
 use super::error::{Error, Result};

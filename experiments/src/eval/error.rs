@@ -78,7 +78,7 @@ pub enum Error {
     Model(String),
     /// The engine refused.
     #[error(transparent)]
-    Engine(#[from] retort_infer::Error),
+    Engine(#[from] retort_format::Error),
     /// A checkpoint's tokenizer refused.
     #[error(transparent)]
     Tokenizer(#[from] retort_data::Error),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use retort_data::{Shards, SourceOptions, stories};
-use retort_infer::GgmlType;
+use retort_format::GgmlType;
 use retort_model::{Kind, ModelConfig, Precision, tensors, write_config, write_weights};
 
 /// Positions of the model's context.
@@ -57,7 +57,7 @@ pub fn model(dir: &Path) -> (PathBuf, PathBuf) {
     write_weights(&hf, &specs, Precision::F32, u64::MAX, &bytes).unwrap();
     write_config(&hf, &config, Precision::F32).unwrap();
     let gguf = dir.join("model.gguf");
-    retort_infer::export::export(&hf, &gguf, GgmlType::F32, |_| {}).unwrap();
+    retort_convert::export::export(&hf, &gguf, GgmlType::F32, |_| {}).unwrap();
     (hf, gguf)
 }
 

@@ -1,0 +1,286 @@
+//! Calibrated quantization: a model rounded layer by layer so that what its layers answer changes least.
+//!
+//! ```text
+//! texts ─► token ids [n] ─► hidden [n, hidden_size], as the rounded layers before compute it
+//! layer by layer:   balance (which numbers compute the same function)
+//!   site by site (q k v │ o │ gate up │ down):   inputs ─► moments ─► rounding
+//! ```
+//!
+//! The moments of a site's inputs are taken where the layers before it are rounded already. Rounding passes errors on:
+//! `rounding`. Memory: one layer's weights in f32, the moments of one site (n² twice in f32, once in f64), and per token
+//! of calibration `hidden_size + intermediate_size` f32.
+
+mod awq;
+mod coordinate_descent;
+mod gptq;
+mod layer;
+mod ldl;
+
+use layer::{Input, Layer, Shape, Site, Stream};
+use ldl::Factor;
+use retort_engine::decoder::Engine;
+use retort_format::quant::search::is_searched;
+use retort_format::{Error, GgmlType, Result};
+use retort_kernels::dense::{add_squares, mirror};
+
+/// How a model is calibrated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Tokens of a window.
+    pub context: usize,
+    /// What is added to each input's own second moment, as a share of it, so that moments of pairs count less.
+    pub damping: f64,
+    /// Rounds of coordinate descent after rounding.
+    pub passes: usize,
+    /// Whether large inputs are made smaller where that loses less, in the norm or matrix that they come from.
+    pub balance: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            context: 512,
+            damping: 1.0,
+            passes: 6,
+            balance: true,
+        }
+    }
+}
+
+/// The token ids of calibration in windows of `context`, one after the other.
+///
+/// # Errors
+///
+/// [`Error::Argument`] if `texts` have fewer tokens than one window.
+pub fn windows(
+    texts: impl Iterator<Item = Result<Vec<u32>>>,
+    tokens: usize,
+    context: usize,
+) -> Result<Vec<u32>> {
+    if context < 2 {
+        let problem = format!("calibration in windows of {context}; they have 2 tokens at least");
+        return Err(Error::Argument(problem));
+    }
+    let wanted = (tokens / context).max(1) * context;
+    let mut ids = Vec::new();
+    for text in texts {
+        ids.extend(text?);
+        if ids.len() >= wanted {
+            break;
+        }
+    }
+    let whole = ids.len().min(wanted) / context * context;
+    if whole == 0 {
+        return Err(Error::Argument(format!(
+            "the calibration text has {} tokens, less than one window of {context}; give more",
+            ids.len()
+        )));
+    }
+    ids.truncate(whole);
+    Ok(ids)
+}
+
+/// What calibration writes of a layer, in its order: the norms and biases that it may change, and the matrices.
+pub(crate) fn tensors(engine: &Engine, layer: usize) -> Vec<String> {
+    let qkv: &[&str] = match engine.config().architecture.fused_qkv() {
+        true => &["attn_qkv.weight"],
+        false => &["attn_q.weight", "attn_k.weight", "attn_v.weight"],
+    };
+    let vectors = [
+        "attn_norm.weight",
+        "ffn_norm.weight",
+        "attn_qkv.bias",
+        "attn_v.bias",
+    ];
+    let rest = [
+        "attn_output.weight",
+        "ffn_gate.weight",
+        "ffn_up.weight",
+        "ffn_down.weight",
+    ];
+    let parts = vectors.iter().chain(qkv).chain(&rest);
+    let names = parts.map(|part| format!("blk.{layer}.{part}"));
+    names
+        .filter(|name| engine.gguf().has_tensor(name))
+        .collect()
+}
+
+/// A parent that is being rounded, layer by layer.
+pub struct Calibration<'e> {
+    engine: &'e Engine,
+    shape: Shape<'e>,
+    settings: Settings,
+    n_tokens: usize,
+    /// As the rounded layers compute.
+    stream: Stream,
+    next: usize,
+}
+
+/// A tensor's name and its blocks.
+pub type Encoded = (String, Vec<u8>);
+
+impl<'e> Calibration<'e> {
+    /// Begins with `tokens`, whole windows, whose embeddings the rounded model decodes by `rounded_row`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Argument`] for ids outside the vocabulary or settings out of range.
+    pub fn new(
+        engine: &'e Engine,
+        settings: &Settings,
+        tokens: &[u32],
+        rounded_row: impl Fn(u32, &mut [f32]) -> Result<()>,
+    ) -> Result<Self> {
+        engine.check_tokens(tokens)?;
+        let config = engine.config();
+        if settings.context < 2 || settings.context > config.context_length {
+            let problem = format!(
+                "calibration in windows of {}; between 2 and the model's context of {} is possible",
+                settings.context, config.context_length
+            );
+            return Err(Error::Argument(problem));
+        }
+        if !(settings.damping > 0.0 && settings.damping.is_finite()) {
+            let problem = format!(
+                "calibration with damping {}; it is a positive number",
+                settings.damping
+            );
+            return Err(Error::Argument(problem));
+        }
+        if !tokens.len().is_multiple_of(settings.context) || tokens.is_empty() {
+            let problem = format!(
+                "{} tokens of calibration are no whole windows of {}",
+                tokens.len(),
+                settings.context
+            );
+            return Err(Error::Argument(problem));
+        }
+        Ok(Self {
+            engine,
+            shape: Shape::new(engine, settings.context),
+            settings: settings.clone(),
+            n_tokens: tokens.len(),
+            stream: Stream::new(config.hidden_size, tokens, rounded_row)?,
+            next: 0,
+        })
+    }
+
+    /// Goes on where another calibration with the same settings was after `layers`, its residual stream being `states`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Argument`] if that cannot be: too many layers, or other sizes.
+    pub(crate) fn go_on(&mut self, layers: usize, states: Vec<f32>) -> Result<()> {
+        let fits =
+            layers <= self.engine.config().n_layers && states.len() == self.stream.hidden.len();
+        if !fits {
+            let problem = "what an earlier calibration kept does not fit; remove its directory";
+            return Err(Error::Argument(problem.into()));
+        }
+        (self.next, self.stream.hidden) = (layers, states);
+        Ok(())
+    }
+
+    /// The residual stream of the rounded model after the layers done so far, [n, hidden_size].
+    pub fn states(&self) -> &[f32] {
+        &self.stream.hidden
+    }
+
+    /// Rounds the next layer's matrices, each to the type that `ty` gives its name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Argument`] when all layers are done, for a type that is not written, and for inputs or weights that are
+    /// no finite numbers.
+    pub fn next_layer(&mut self, ty: impl Fn(&str) -> GgmlType) -> Result<Vec<Encoded>> {
+        if self.next == self.engine.config().n_layers {
+            return Err(Error::Argument("all layers are rounded already".into()));
+        }
+        let mut layer = Layer::read(self.engine.gguf(), self.engine.config(), self.next)?;
+        if self.settings.balance {
+            awq::balance(&self.shape, &self.stream, &mut layer, &ty)?;
+        }
+        let mut out: Vec<_> = (layer.vectors(&self.shape.config, self.next).into_iter())
+            .map(|(name, values)| (name, values.iter().flat_map(|v| v.to_le_bytes()).collect()))
+            .collect();
+        let attn = Input::Normed(&layer.attn_norm);
+        out.extend(self.round(&mut layer.qkv, attn, &ty)?);
+        self.stream.attend(&self.shape, &layer);
+        out.extend(self.round(&mut layer.o, Input::Wide, &ty)?);
+        self.stream.add(&self.shape, &layer.o);
+        let ffn = Input::Normed(&layer.ffn_norm);
+        out.extend(self.round(&mut layer.gate_up, ffn, &ty)?);
+        self.stream.branch(&self.shape, &layer);
+        out.extend(self.round(&mut layer.down, Input::Wide, &ty)?);
+        self.stream.add(&self.shape, &layer.down);
+        self.next += 1;
+        Ok(out)
+    }
+
+    /// Rounds a site; its weights become those of the rounded model.
+    fn round(
+        &self,
+        site: &mut Site,
+        input: Input,
+        ty: &impl Fn(&str) -> GgmlType,
+    ) -> Result<Vec<Encoded>> {
+        let (n, pool) = (site.columns, self.shape.pool);
+        if !site.parts.iter().any(|(name, _)| is_searched(ty(name))) {
+            return gptq::round_plainly(site, ty);
+        }
+        let factor = Factor::new(pool, self.moments(n, input), n, self.settings.damping)?;
+        let mut first = 0;
+        let mut out = Vec::new();
+        for (name, rows) in &site.parts {
+            let part = &mut site.weights[first * n..(first + rows) * n];
+            let mut bytes = Vec::new();
+            gptq::round(
+                pool,
+                ty(name),
+                &factor,
+                part,
+                self.settings.passes,
+                &mut bytes,
+            )?;
+            out.push((name.clone(), bytes));
+            first += rows;
+        }
+        Ok(out)
+    }
+
+    /// The moments of a site's `n` inputs in the rounded model: the mean of `x xᵀ` [n, n].
+    fn moments(&self, n: usize, input: Input) -> Vec<f32> {
+        let mut sums = vec![0.0; n * n];
+        for chunk in self.shape.chunks(self.n_tokens) {
+            let mut x = self.stream.input(&self.shape, input, chunk);
+            cap(&mut x, n);
+            add_squares(self.shape.pool, &x, n, &mut sums);
+        }
+        mirror(&mut sums, n);
+        let mean = 1.0 / self.n_tokens as f32;
+        sums.iter_mut().for_each(|sum| *sum *= mean);
+        sums
+    }
+}
+
+/// How much larger than most a token's input may count, in squares.
+const CAP: f32 = 4.0;
+
+/// Multiplies each token's input, a row of `x` [tokens, n], so that none counts more than [`CAP`] times the median. A
+/// text's first token is a thousand times as large as the others in some models (attention sinks, arXiv 2402.17762), and
+/// rounding would be for it alone.
+fn cap(x: &mut [f32], n: usize) {
+    let squares: Vec<f32> = x
+        .chunks_exact(n)
+        .map(|row| row.iter().map(|x| x * x).sum())
+        .collect();
+    let mut sorted = squares.clone();
+    sorted.sort_by(f32::total_cmp);
+    let most = CAP * sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
+    for (row, square) in x.chunks_exact_mut(n).zip(squares) {
+        if square > most {
+            let share = (most / square).sqrt();
+            row.iter_mut().for_each(|x| *x *= share);
+        }
+    }
+}

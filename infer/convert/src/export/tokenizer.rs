@@ -1,0 +1,239 @@
+//! The tokenizer of a Hugging Face directory as the tables of a GGUF file.
+//!
+//! In: `tokenizer.json` (byte-level BPE), and where present `tokenizer_config.json`,
+//! `generation_config.json`, `config.json` for the special ids and the chat template; out: a
+//! [`Vocabulary`] padded to the rows of the embedding table. Qwen's NFC normalizer has no word in
+//! GGUF and goes with the name of its pre-tokenizer; any other normalizer is refused.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use retort_engine::tokenizer::{Pre, TokenType, Vocabulary};
+use retort_format::{Error, Result};
+
+/// A tokenizer read from a directory.
+#[derive(Debug)]
+pub(super) struct HfTokenizer {
+    pub(super) vocabulary: Vocabulary,
+    pub(super) chat_template: Option<String>,
+}
+
+impl HfTokenizer {
+    /// Reads the tokenizer of `dir` for a model of `vocab_size` embeddings.
+    pub(super) fn read(dir: &Path, vocab_size: usize) -> Result<Self> {
+        let path = dir.join("tokenizer.json");
+        if !path.exists() && dir.join("qwen.tiktoken").exists() {
+            let problem =
+                "missing; make it with `retort tokenizer convert qwen.tiktoken --out DIR`";
+            return Err(Error::tokenizer(&path, problem));
+        }
+        let json = super::read_json(&path)?;
+        let refuse = |problem: String| Error::tokenizer(&path, problem);
+        let pre = check_pipeline(&json).map_err(refuse)?;
+        let (tokens, types) = read_tokens(&json, vocab_size).map_err(refuse)?;
+        let merges = read_merges(&json["model"]["merges"]).map_err(refuse)?;
+        let sides = Sides::read(dir)?;
+        let id_of = |content: &str| {
+            let found = tokens.iter().position(|token| token == content);
+            found.map(|id| id as u32)
+        };
+        let special = |name: &str| sides.special(name, id_of);
+        let bos = special("bos").filter(|&id| (id as usize) < tokens.len());
+        let eos = special("eos").filter(|&id| (id as usize) < tokens.len());
+        let pad = special("pad").filter(|&id| (id as usize) < tokens.len());
+        let add_bos = bos.is_some_and(|id| {
+            begins_with(&json["post_processor"], &tokens[id as usize])
+                .or(sides.tokenizer["add_bos_token"].as_bool())
+                .unwrap_or(false)
+        });
+        let vocabulary = Vocabulary {
+            tokens,
+            types,
+            merges,
+            pre,
+            bos,
+            eos,
+            eot: None,
+            pad,
+            add_bos,
+        };
+        vocabulary.validate().map_err(refuse)?;
+        Ok(Self {
+            vocabulary,
+            chat_template: sides.chat_template(dir)?,
+        })
+    }
+}
+
+/// The pre-tokenization rule, if the whole pipeline is one that GGUF can name.
+fn check_pipeline(json: &Value) -> std::result::Result<Pre, String> {
+    let model = &json["model"];
+    if model["type"] != "BPE" {
+        return Err(format!(
+            "model {} is not supported; byte-level BPE is",
+            model["type"]
+        ));
+    }
+    let given = |field: &str| {
+        let value = &model[field];
+        !(value.is_null() || value == "" || value == false || value.as_f64() == Some(0.0))
+    };
+    let fields = [
+        "dropout",
+        "unk_token",
+        "continuing_subword_prefix",
+        "end_of_word_suffix",
+        "byte_fallback",
+    ];
+    if let Some(field) = fields.into_iter().find(|field| given(field)) {
+        return Err(format!(
+            "model.{field} has no place in a byte-level BPE vocabulary"
+        ));
+    }
+    let pre = Pre::from_hf(&json["pre_tokenizer"])
+        .map_err(|problem| format!("pre_tokenizer: {problem}"))?;
+    if model["ignore_merges"].as_bool().unwrap_or(false) != pre.ignore_merges() {
+        return Err(format!(
+            "model.ignore_merges does not fit the {} pre-tokenizer",
+            pre.name()
+        ));
+    }
+    let decoder = json["decoder"]["type"].as_str().unwrap_or("ByteLevel");
+    if decoder != "ByteLevel" {
+        return Err(format!("decoder {decoder} is not supported; ByteLevel is"));
+    }
+    match json["normalizer"]["type"].as_str() {
+        None => Ok(pre),
+        Some("NFC") if pre == Pre::Qwen2 => Ok(pre),
+        Some(other) => Err(format!("normalizer {other} is not supported")),
+    }
+}
+
+/// Texts and kinds by id, rows that no token uses filled in as llama.cpp's converter does.
+fn read_tokens(
+    json: &Value,
+    vocab_size: usize,
+) -> std::result::Result<(Vec<String>, Vec<TokenType>), String> {
+    let mut tokens: Vec<Option<(String, TokenType)>> = vec![None; vocab_size];
+    let mut put = |text: &str, id: Option<u64>, kind: TokenType| {
+        let slot = id.and_then(|id| tokens.get_mut(usize::try_from(id).ok()?));
+        let Some(slot) = slot else {
+            return Err(format!(
+                "token {text:?} has an id outside the {vocab_size} embeddings of config.json"
+            ));
+        };
+        *slot = Some((text.to_owned(), kind));
+        Ok(())
+    };
+    let vocab = json["model"]["vocab"]
+        .as_object()
+        .ok_or("model.vocab is missing")?;
+    for (text, id) in vocab {
+        put(text, id.as_u64(), TokenType::Normal)?;
+    }
+    for token in json["added_tokens"].as_array().into_iter().flatten() {
+        let text = token["content"]
+            .as_str()
+            .ok_or("added_tokens: one has no content")?;
+        let kind = match token["special"].as_bool() {
+            Some(true) => TokenType::Control,
+            _ => TokenType::UserDefined,
+        };
+        put(text, token["id"].as_u64(), kind)?;
+    }
+    let named = |(id, token): (usize, Option<_>)| {
+        token.unwrap_or_else(|| (format!("[PAD{id}]"), TokenType::Unused))
+    };
+    Ok(tokens.into_iter().enumerate().map(named).unzip())
+}
+
+/// Merges, written as "a b" or, since tokenizers 0.20, as ["a", "b"].
+fn read_merges(merges: &Value) -> std::result::Result<Vec<(String, String)>, String> {
+    let merges = merges.as_array().ok_or("model.merges is missing")?;
+    let pair = |(rank, merge): (usize, &Value)| {
+        let pair = match merge {
+            Value::String(text) => Vocabulary::parse_merge(text),
+            Value::Array(halves) => match halves.as_slice() {
+                [Value::String(left), Value::String(right)] => Some((left.clone(), right.clone())),
+                _ => None,
+            },
+            _ => None,
+        };
+        pair.ok_or_else(|| format!("model.merges[{rank}] is not a pair"))
+    };
+    merges.iter().enumerate().map(pair).collect()
+}
+
+/// Whether the post-processor puts `bos` before a text; `None` if it does not say.
+fn begins_with(post_processor: &Value, bos: &str) -> Option<bool> {
+    match post_processor["type"].as_str()? {
+        "Sequence" => post_processor["processors"]
+            .as_array()?
+            .iter()
+            .find_map(|inner| begins_with(inner, bos)),
+        "TemplateProcessing" => {
+            let first = post_processor["single"].as_array()?.first()?;
+            Some(first["SpecialToken"]["id"] == bos)
+        }
+        _ => None,
+    }
+}
+
+/// The files beside tokenizer.json, null where absent.
+struct Sides {
+    tokenizer: Value,
+    generation: Value,
+    config: Value,
+}
+
+impl Sides {
+    fn read(dir: &Path) -> Result<Self> {
+        let optional = |name: &str| {
+            let path = dir.join(name);
+            match path.exists() {
+                true => super::read_json(&path),
+                false => Ok(Value::Null),
+            }
+        };
+        Ok(Self {
+            tokenizer: optional("tokenizer_config.json")?,
+            generation: optional("generation_config.json")?,
+            config: optional("config.json")?,
+        })
+    }
+
+    /// The id of a special token: its text in tokenizer_config.json, or the first of the numbers
+    /// in generation_config.json or config.json.
+    fn special(&self, name: &str, id_of: impl Fn(&str) -> Option<u32>) -> Option<u32> {
+        let token = &self.tokenizer[format!("{name}_token")];
+        let text = token.as_str().or(token["content"].as_str());
+        text.and_then(id_of).or_else(|| {
+            [&self.generation, &self.config]
+                .into_iter()
+                .find_map(|file| {
+                    let id = &file[format!("{name}_token_id")];
+                    let first = id.as_array().and_then(|ids| ids.first()).unwrap_or(id);
+                    u32::try_from(first.as_u64()?).ok()
+                })
+        })
+    }
+
+    /// The default chat template, from `chat_template.jinja` or tokenizer_config.json.
+    fn chat_template(&self, dir: &Path) -> Result<Option<String>> {
+        let path = dir.join("chat_template.jinja");
+        if path.exists() {
+            let text = std::fs::read_to_string(&path).map_err(|error| Error::io(&path, error))?;
+            return Ok(Some(text));
+        }
+        let template = &self.tokenizer["chat_template"];
+        let named_default = || {
+            let templates = template.as_array()?.iter();
+            templates
+                .filter(|entry| entry["name"] == "default")
+                .find_map(|entry| entry["template"].as_str())
+        };
+        let text = template.as_str().or_else(named_default);
+        Ok(text.map(str::to_owned))
+    }
+}

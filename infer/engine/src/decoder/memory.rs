@@ -1,0 +1,39 @@
+//! Whether a sequence fits the machine's memory, said before it starts.
+//!
+//! What is counted: the mapped file, which decoding reads whole for every token (a machine that cannot hold it reads
+//! it from storage again and again), and the keys and values of the whole context. What there is: Linux's estimate of
+//! memory that can be had without swapping, to which pages of the file that are cached already count.
+
+use super::{Engine, KvType};
+use retort_format::{Error, Result};
+
+/// Bytes that can be had without swapping; `None` where the system does not tell.
+pub fn available_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kilobytes.checked_mul(1024)
+}
+
+/// Refuses a context whose keys and values, with the file, do not fit.
+pub(super) fn check(engine: &Engine, context: usize) -> Result<()> {
+    let bytes = engine.config.kv_cache_bytes(context, engine.settings.kv);
+    let needed = bytes.and_then(|bytes| engine.gguf.file_size().checked_add(bytes as u64));
+    match (needed, available_bytes()) {
+        (Some(needed), Some(available)) if needed > available => {
+            let smaller = match engine.settings.kv {
+                KvType::Q4 => "",
+                _ => ", or store keys and values in fewer bits",
+            };
+            Err(Error::Argument(format!(
+                "the model and {context} positions take {} MiB, but {} MiB of memory are free; \
+                 choose a shorter context{smaller}",
+                needed >> 20,
+                available >> 20
+            )))
+        }
+        _ => Ok(()),
+    }
+}

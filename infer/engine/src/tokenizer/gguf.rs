@@ -1,0 +1,108 @@
+//! The vocabulary's way in and out of a GGUF file's `tokenizer.ggml.*` keys.
+
+use super::{Pre, TokenType, Tokenizer, Vocabulary};
+use retort_format::gguf::{Gguf, Writer};
+use retort_format::{Error, Result};
+
+impl Tokenizer {
+    /// The tokenizer inside `gguf`.
+    pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
+        let vocabulary = Vocabulary::from_gguf(gguf)?;
+        Self::new(vocabulary).map_err(|problem| Error::tokenizer(gguf.path(), problem))
+    }
+}
+
+impl Vocabulary {
+    /// Reads the tables of `gguf`; a tokenizer of another kind is one clear error.
+    pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
+        let model = gguf.str("tokenizer.ggml.model")?;
+        if model != "gpt2" {
+            let problem = format!("model {model} is not supported; gpt2 (byte-level BPE) is");
+            return Err(Error::tokenizer(gguf.path(), problem));
+        }
+        let pre_key = "tokenizer.ggml.pre";
+        let pre = match gguf.get(pre_key) {
+            None => Pre::Default,
+            Some(_) => {
+                let name = gguf.str(pre_key)?;
+                Pre::from_name(name).ok_or_else(|| {
+                    let problem = format!("{name} is not supported; {} are", Pre::names());
+                    Error::metadata(gguf.path(), pre_key, problem)
+                })?
+            }
+        };
+        let tokens = gguf.str_array("tokenizer.ggml.tokens")?.to_vec();
+        let id = |name: &str| {
+            let key = format!("tokenizer.ggml.{name}_token_id");
+            gguf.get(&key).map(|_| gguf.u32(&key)).transpose()
+        };
+        let add_bos = "tokenizer.ggml.add_bos_token";
+        let bos = id("bos")?;
+        let add_bos = match gguf.get(add_bos) {
+            Some(_) => gguf.bool(add_bos)?,
+            None => pre.add_bos_by_default() && bos.is_some(),
+        };
+        Ok(Self {
+            types: read_types(gguf, tokens.len())?,
+            tokens,
+            merges: read_merges(gguf)?,
+            pre,
+            bos,
+            eos: id("eos")?,
+            eot: id("eot")?,
+            pad: id("padding")?,
+            add_bos,
+        })
+    }
+
+    /// Writes the tables as metadata.
+    pub fn write(&self, writer: &mut Writer) -> Result<()> {
+        writer.set("tokenizer.ggml.model", "gpt2")?;
+        writer.set("tokenizer.ggml.pre", self.pre.name())?;
+        writer.set("tokenizer.ggml.tokens", self.tokens.clone())?;
+        let types: Vec<i32> = self.types.iter().map(|kind| *kind as i32).collect();
+        writer.set("tokenizer.ggml.token_type", types)?;
+        let merges: Vec<String> = self
+            .merges
+            .iter()
+            .map(|(left, right)| format!("{left} {right}"))
+            .collect();
+        writer.set("tokenizer.ggml.merges", merges)?;
+        let ids = [
+            ("bos", self.bos),
+            ("eos", self.eos),
+            ("eot", self.eot),
+            ("padding", self.pad),
+        ];
+        for (name, id) in ids {
+            if let Some(id) = id {
+                writer.set(&format!("tokenizer.ggml.{name}_token_id"), id)?;
+            }
+        }
+        writer.set("tokenizer.ggml.add_bos_token", self.add_bos)
+    }
+}
+
+fn read_types(gguf: &Gguf, n_tokens: usize) -> Result<Vec<TokenType>> {
+    let key = "tokenizer.ggml.token_type";
+    if gguf.get(key).is_none() {
+        return Ok(vec![TokenType::Normal; n_tokens]);
+    }
+    let kind = |number: i32| {
+        TokenType::from_number(number).ok_or_else(|| {
+            Error::metadata(gguf.path(), key, format!("{number} is no kind of token"))
+        })
+    };
+    gguf.i32_array(key)?.into_iter().map(kind).collect()
+}
+
+fn read_merges(gguf: &Gguf) -> Result<Vec<(String, String)>> {
+    let key = "tokenizer.ggml.merges";
+    let pair = |(rank, entry): (usize, &String)| {
+        Vocabulary::parse_merge(entry).ok_or_else(|| {
+            let problem = format!("entry {rank} ({entry:?}) is not two texts and a space");
+            Error::metadata(gguf.path(), key, problem)
+        })
+    };
+    gguf.str_array(key)?.iter().enumerate().map(pair).collect()
+}

@@ -1,0 +1,3 @@
+//! Tests of the scheduler.
+
+mod scheduler;
