@@ -13,6 +13,7 @@ use retort_experiments::eval::{
     BurnScorer, EngineScorer, Error, Evaluation, Loaded, Options, Scorer, Task, evaluate_with,
     item_json, results_json,
 };
+use retort_files::AtomicFile;
 use serde_json::json;
 
 use crate::against::{Comparison, compare};
@@ -114,7 +115,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     match &args.json {
         Some(path) if path == Path::new("-") => print!("{json}"),
         Some(path) => {
-            write_whole(path, json.as_bytes())?;
+            write(path, json.as_bytes())?;
             print!("{}", table(&evaluations));
         }
         None => print!("{}", table(&evaluations)),
@@ -139,7 +140,7 @@ fn beside(args: &Args, parent: &Path, text: &Path) -> anyhow::Result<()> {
     match &args.json {
         Some(path) if path == Path::new("-") => print!("{json}"),
         Some(path) => {
-            write_whole(path, json.as_bytes())?;
+            write(path, json.as_bytes())?;
             print!("{}", figures.table());
         }
         None => print!("{}", figures.table()),
@@ -280,27 +281,11 @@ fn writable(path: &Path) -> anyhow::Result<()> {
     if path == Path::new("-") {
         return Ok(());
     }
-    let aside = aside(path);
-    File::create(&aside)
-        .and_then(|_| std::fs::remove_file(&aside))
+    AtomicFile::create(path)
+        .map(drop)
         .with_context(|| format!("{}: cannot write it", path.display()))
 }
 
-/// Writes `bytes` beside `path` first, so that it is there whole or not at all.
-fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let aside = aside(path);
-    let written = File::create(&aside)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| std::fs::rename(&aside, path));
-    if written.is_err() {
-        // The error to report is the one above; a file that was never made cannot be removed.
-        let _ = std::fs::remove_file(&aside);
-    }
-    written.with_context(|| format!("{}: cannot write it", path.display()))
-}
-
-fn aside(path: &Path) -> PathBuf {
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(format!(".{}.tmp", std::process::id()));
-    aside.into()
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    retort_files::write(path, bytes).with_context(|| format!("{}: cannot write it", path.display()))
 }

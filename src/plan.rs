@@ -1,6 +1,6 @@
 //! A run's plan in words.
 
-use retort_train::{Measured, Plan, Tokens, available_memory};
+use retort_train::{Measured, Plan, Tokens};
 
 /// Lines for a person.
 pub fn text(plan: &Plan) -> String {
@@ -27,7 +27,7 @@ pub fn text(plan: &Plan) -> String {
     ];
     // A pace that was told is another machine's.
     let here = plan.told_flops_per_second.is_none();
-    let free = available_memory().filter(|&free| here && free < m.total_bytes);
+    let free = retort_files::memory::available_bytes().filter(|&free| here && free < m.total_bytes);
     if let Some(free) = free {
         lines.push(format!(
             "            this machine has {} free: fewer rows at once (train.batch_size, with more of \

@@ -42,17 +42,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let seconds = start.elapsed().as_secs_f64();
     let figures = serde_json::json!({
         "tokens": tokens, "tokens_per_second": tokens as f64 / seconds, "seconds": seconds,
-        "tokenizer_seconds": opened, "peak_rss_bytes": peak_rss(),
+        "tokenizer_seconds": opened, "peak_rss_bytes": retort_files::memory::peak_resident_bytes(),
         "counts": counts,
     });
     println!("{figures}");
     Ok(())
-}
-
-/// The most memory the process has held, as Linux counts it.
-fn peak_rss() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib * 1024)
 }

@@ -15,7 +15,6 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 use crate::config::OnDamage;
 use crate::counts::Counts;
 use crate::error::{Error, Result};
-use crate::files::write_whole;
 use crate::order::{Location, Place, Walk};
 use crate::progress::Progress;
 use crate::source::Shards;
@@ -59,7 +58,7 @@ impl Duplicates {
         if let (Some(directory), Some(file)) = (directory, &file) {
             std::fs::create_dir_all(directory).map_err(|e| Error::io(directory, "make it", e))?;
             let json = serde_json::to_vec(&found).expect("places serialize");
-            write_whole(file, &json)?;
+            retort_files::write(file, &json).map_err(|e| Error::io(file, "write it", e))?;
         }
         Ok(found)
     }

@@ -27,7 +27,6 @@ mod cursor;
 mod data;
 mod duplicates;
 mod error;
-mod files;
 mod filter;
 mod guard;
 mod hub;

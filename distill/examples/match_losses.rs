@@ -4,7 +4,8 @@
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
 use retort_distill::matching::relative_error;
-use retort_model::{Decoder, ModelConfig, RandomInit};
+use retort_format::ModelConfig;
+use retort_model::{Decoder, RandomInit};
 use serde_json::{Value, json};
 
 fn main() {

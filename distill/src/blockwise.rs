@@ -16,7 +16,8 @@ use std::ops::Range;
 
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
-use retort_model::{Decoder, ModelConfig};
+use retort_format::ModelConfig;
+use retort_model::Decoder;
 use retort_train::{BatchTensors, Loss};
 use serde::{Deserialize, Serialize};
 

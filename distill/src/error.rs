@@ -57,13 +57,10 @@ pub enum Error {
     },
     /// From the model crate.
     #[error(transparent)]
-    Model(#[from] retort_model::Error),
+    Model(#[from] retort_format::Error),
     /// From the data crate.
     #[error(transparent)]
     Data(#[from] retort_data::Error),
-    /// From the edge engine.
-    #[error(transparent)]
-    Engine(#[from] retort_format::Error),
 }
 
 impl Error {

@@ -21,7 +21,8 @@
 
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
-use retort_model::{Decoder, ModelConfig, Pieces};
+use retort_format::ModelConfig;
+use retort_model::{Decoder, Pieces};
 use retort_train::{BatchTensors, Loss, layer_by_layer};
 use serde::{Deserialize, Serialize};
 

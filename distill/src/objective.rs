@@ -183,10 +183,10 @@ impl Teacher {
 }
 
 /// The student's shape, as far as the recipe says it.
-fn student(recipe: &Recipe) -> Result<retort_model::ModelConfig> {
+fn student(recipe: &Recipe) -> Result<retort_format::ModelConfig> {
     Ok(match &recipe.model {
         ModelSection::From(section) => {
-            retort_model::ModelConfig::from_json_file(&section.from.join("config.json"))?
+            retort_format::ModelConfig::from_json_file(&section.from.join("config.json"))?
         }
         ModelSection::New(config) => config.clone(),
     })

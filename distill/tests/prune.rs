@@ -12,10 +12,11 @@ use retort_data::{Shards, SourceOptions, Tokenizer, stories};
 use retort_distill::prune::{
     ImportanceBy, LayersBy, Progress, Report, Request, Result, Target, Text, prune,
 };
-use retort_model::{
-    Dimension, Kind, ModelConfig, Precision, Stored, TensorSpec, load, stored_precision, tensors,
-    write_config, write_weights,
+use retort_format::checkpoint::{
+    CheckpointReader, TensorHeader, stored_precision, write_config, write_weights,
 };
+use retort_format::{Axis, Kind, ModelConfig, Precision, TensorSpec, tensors};
+use retort_model::load;
 use serde_json::{Value, json};
 
 const VOCABULARY: usize = 400;
@@ -77,15 +78,15 @@ fn values(config: &ModelConfig, spec: &TensorSpec, idle: &Idle) -> Vec<f32> {
         .layer()
         .is_some_and(|layer| idle.layers.contains(&layer));
     let is_idle = |dimension, i: usize, writes: bool| match dimension {
-        Dimension::Hidden => writes && (adds_nothing || idle.hidden.contains(&i)),
-        Dimension::Queries => groups.contains(&(i / (config.head_dim * group))),
-        Dimension::Keys => groups.contains(&(i / config.head_dim)),
-        Dimension::Inner => inner.contains(&i),
-        Dimension::Vocabulary | Dimension::Head => false,
+        Axis::Hidden => writes && (adds_nothing || idle.hidden.contains(&i)),
+        Axis::Queries => groups.contains(&(i / (config.head_dim * group))),
+        Axis::Keys => groups.contains(&(i / config.head_dim)),
+        Axis::Inner => inner.contains(&i),
+        Axis::Vocabulary | Axis::Head => false,
     };
     let embeds = spec.kind == Kind::Table && !spec.name.starts_with("lm_head");
     let mut out = Vec::new();
-    for extent in spec.extents() {
+    for extent in spec.axes() {
         for row in 0..extent.rows.len() {
             for column in 0..width {
                 let value = next();
@@ -143,15 +144,17 @@ impl Place {
         }
         write_config(&dir, config, as_).unwrap();
         // Several shards.
-        write_weights(&dir, &tensors(config), as_, 20_000, &|spec| {
-            let values = values(config, spec, idle).into_iter();
-            match as_ {
+        let specs = tensors(config);
+        write_weights(&dir, &TensorHeader::all(&specs, as_), 20_000, |i, sink| {
+            let values = values(config, &specs[i], idle).into_iter();
+            let bytes: Vec<u8> = match as_ {
                 Precision::F32 => values.flat_map(f32::to_le_bytes).collect(),
                 // Cut rather than rounded.
                 _ => values
                     .flat_map(|v| [v.to_le_bytes()[2], v.to_le_bytes()[3]])
                     .collect(),
-            }
+            };
+            sink.write(&bytes)
         })
         .unwrap();
         dir
@@ -288,7 +291,10 @@ fn layers_are_kept_bit_for_bit_in_the_parents_precision() {
     let report = cut(&parent, &out, &request).unwrap();
     assert_eq!((report.layers, report.moved), (vec![1, 3], None));
     assert_eq!(stored_precision(&out).unwrap(), Precision::Bf16);
-    let (ours, theirs) = (Stored::open(&out).unwrap(), Stored::open(&parent).unwrap());
+    let (ours, theirs) = (
+        CheckpointReader::open(&out).unwrap(),
+        CheckpointReader::open(&parent).unwrap(),
+    );
     for spec in tensors(ours.config()) {
         let name = match spec.layer() {
             Some(l) => spec

@@ -3,7 +3,8 @@
 //! Two layers of width 512 with 8 heads, so that the scores outweigh everything else.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use retort_model::{Decoder, ModelConfig, RandomInit};
+use retort_format::ModelConfig;
+use retort_model::{Decoder, RandomInit};
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -38,10 +39,6 @@ fn main() {
         let _: f32 = loss.into_scalar();
     }
     let seconds = start.elapsed().as_secs_f64();
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak = status
-        .lines()
-        .find(|l| l.starts_with("VmHWM"))
-        .unwrap_or("VmHWM unknown");
-    println!("{length} {seconds:.2} s {peak}");
+    let peak = retort_files::memory::peak_resident_bytes().unwrap_or(0) / 1024;
+    println!("{length} {seconds:.2} s VmHWM:\t{peak} kB");
 }

@@ -5,7 +5,9 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use retort_model::{Precision, SaveOptions, load_as, save_as, stored_precision};
+use retort_format::Precision;
+use retort_format::checkpoint::stored_precision;
+use retort_model::{SaveOptions, load_as, save_as};
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -32,7 +34,7 @@ fn main() {
     }
 }
 
-fn logits(directory: &Path, ids: &str, precision: Precision) -> retort_model::Result<()> {
+fn logits(directory: &Path, ids: &str, precision: Precision) -> retort_format::Result<()> {
     let ids: Vec<i32> = ids
         .split(',')
         .map(|id| id.trim().parse().expect("ids are integers"))
@@ -52,7 +54,7 @@ fn logits(directory: &Path, ids: &str, precision: Precision) -> retort_model::Re
     Ok(())
 }
 
-fn convert(directory: &Path, other: &Path) -> retort_model::Result<()> {
+fn convert(directory: &Path, other: &Path) -> retort_format::Result<()> {
     let precision = stored_precision(directory)?;
     let (config, model) = load_as(directory, &Device::flex(), precision)?;
     std::fs::create_dir_all(other).expect("the other directory can be made");

@@ -3,7 +3,8 @@
 
 use burn::module::Param;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use retort_model::{Decoder, Lesson, Mixture, ModelConfig, RandomInit};
+use retort_format::ModelConfig;
+use retort_model::{Decoder, Lesson, Mixture, RandomInit};
 use serde_json::{Value, json};
 
 fn main() {

@@ -20,7 +20,7 @@ fn main() {
     }
 }
 
-fn run(directory: &Path, ids: &str, out: &Path, targets: &[String]) -> retort_model::Result<()> {
+fn run(directory: &Path, ids: &str, out: &Path, targets: &[String]) -> retort_format::Result<()> {
     let ids: Vec<i32> = ids
         .split(',')
         .map(|id| id.trim().parse().expect("ids are integers"))

@@ -10,9 +10,8 @@ use rand::distr::Distribution;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
-use retort_model::{
-    Kind, ModelConfig, Precision, SaveOptions, TensorSpec, tensors, write_config, write_weights,
-};
+use retort_format::checkpoint::{MAX_SHARD_BYTES, TensorHeader, write_config, write_weights};
+use retort_format::{Kind, ModelConfig, Precision, TensorSpec, tensors};
 use serde_json::json;
 
 fn shape(name: &str) -> Option<ModelConfig> {
@@ -126,11 +125,12 @@ fn run() -> Result<(), String> {
     let config = like.ok_or("--like qwen-7b|qwen2.5-7b|qwen2.5-0.5b|llama-2-7b|smollm2-135m")?;
     let out = out.ok_or("--out DIR is missing")?;
     std::fs::create_dir_all(&out).map_err(|e| format!("{}: {e}", out.display()))?;
-    let max_shard = SaveOptions::default().max_shard_bytes;
-    write_weights(&out, &tensors(&config), dtype, max_shard, &|spec| {
-        bytes(spec, dtype, seed)
+    let specs = tensors(&config);
+    let headers = TensorHeader::all(&specs, dtype);
+    write_weights(&out, &headers, MAX_SHARD_BYTES, |i, sink| {
+        sink.write(&bytes(&specs[i], dtype, seed))
     })
-    .and_then(|()| write_config(&out, &config, dtype))
+    .and_then(|_| write_config(&out, &config, dtype))
     .map_err(|e| e.to_string())?;
     println!("{} parameters", config.parameters());
     Ok(())

@@ -13,12 +13,13 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 use crate::decoder::Decoder;
-use crate::error::Result;
 use crate::linear::product;
-use crate::mapped::Mapped;
-use crate::precision::{Precision, encode};
-use crate::tensors::{Kind, TensorSpec};
-use crate::writer::write_file;
+use crate::tensor_data::encode;
+use retort_format::Precision;
+use retort_format::Result;
+use retort_format::checkpoint::SafetensorsMap;
+use retort_format::checkpoint::{TensorHeader, write_file};
+use retort_format::{Kind, TensorSpec};
 
 /// Their file in a checkpoint. Not `model*.safetensors`: no reader of models takes it for one.
 const FILE: &str = "beside.safetensors";
@@ -82,10 +83,10 @@ pub fn save_beside(directory: &Path, model: &Decoder) -> Result<()> {
         return Ok(());
     }
     let shapes: Vec<[usize; 2]> = model.beside.iter().map(|m| m.val().dims()).collect();
-    let specs = specs(&shapes);
-    write_file(&directory.join(FILE), &specs, Precision::F32, &|spec| {
-        let i = specs.iter().position(|s| s.name == spec.name).unwrap_or(0);
-        encode(&model.beside[i].val().into_data(), Precision::F32, false)
+    let headers = TensorHeader::all(&specs(&shapes), Precision::F32);
+    write_file(&directory.join(FILE), &headers, |i, sink| {
+        let data = model.beside[i].val().into_data();
+        sink.write(&encode(&data, Precision::F32, false))
     })
 }
 
@@ -94,12 +95,12 @@ pub fn save_beside(directory: &Path, model: &Decoder) -> Result<()> {
 /// # Errors
 /// A missing or damaged file, or matrices of other shapes.
 pub fn load_beside(directory: &Path, model: Decoder, shapes: &[[usize; 2]]) -> Result<Decoder> {
-    let mapped = Mapped::open_files(directory, vec![directory.join(FILE)], Precision::F32)?;
+    let mapped = SafetensorsMap::open_file(&directory.join(FILE))?;
     let specs = specs(shapes);
     mapped.check(&specs)?;
     let values = specs
         .iter()
-        .map(|spec| mapped.values(spec, 0..spec.shape[0]));
+        .map(|spec| mapped.rows(spec, 0..spec.shape[0], false));
     let values = values.collect();
     Ok(model.put_beside(shapes, values))
 }
@@ -110,7 +111,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{ModelConfig, RandomInit};
+    use crate::RandomInit;
+    use retort_format::ModelConfig;
 
     fn values(model: &Decoder, i: usize) -> Vec<f32> {
         let data = model.beside[i].val().into_data();

@@ -7,14 +7,15 @@ use burn::nn::{Embedding, RmsNorm};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use crate::attention::Attention;
-use crate::config::ModelConfig;
 use crate::decoder::{Block, Decoder};
 use crate::fake_quantization::Rounding;
 use crate::linear::Linear;
 use crate::mlp::Mlp;
-use crate::precision::{Precision, encode};
-use crate::tensors::{Part, Projection, Slot, TensorSpec, tensors};
+use crate::tensor_data::encode;
 use crate::weights::Weights;
+use retort_format::ModelConfig;
+use retort_format::Precision;
+use retort_format::{LayerLinear, ParamKey, TensorSpec, tensors};
 
 /// Builds parameters in one fixed order, numbering them, so that optimizer states, which
 /// are keyed by these ids, mean the same parameter in every process.
@@ -28,8 +29,8 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    fn param<const N: usize>(&mut self, slot: Slot, transpose: bool) -> Param<Tensor<N>> {
-        let (spec, rows) = self.find(slot);
+    fn param<const N: usize>(&mut self, key: ParamKey, transpose: bool) -> Param<Tensor<N>> {
+        let (spec, rows) = self.find(key);
         let data = self.weights.take(&spec, rows, transpose);
         let dtype = data.dtype();
         let tensor = Tensor::<N>::from_data(data, (self.device, dtype));
@@ -40,13 +41,13 @@ impl Builder<'_> {
         Param::initialized(id, tensor.set_require_grad(trained))
     }
 
-    /// The tensor that holds `slot`, and its rows. The list has the order of building, so
+    /// The tensor that holds `key`, and its rows. The list has the order of building, so
     /// the search begins a little before where the last one ended (fused tensors are asked
     /// for more than once).
-    fn find(&mut self, slot: Slot) -> (TensorSpec, Range<usize>) {
+    fn find(&mut self, key: ParamKey) -> (TensorSpec, Range<usize>) {
         let from = self.at.saturating_sub(2);
         let found = self.specs[from..].iter().enumerate().find_map(|(i, spec)| {
-            let (_, rows) = spec.parts.iter().find(|(s, _)| *s == slot)?;
+            let (_, rows) = spec.parts.iter().find(|(k, _)| *k == key)?;
             Some((from + i, rows.clone()))
         });
         let (at, rows) = found.expect("the list of tensors has every parameter in order");
@@ -54,47 +55,45 @@ impl Builder<'_> {
         (self.specs[at].clone(), rows)
     }
 
-    fn norm(&mut self, slot: Slot) -> RmsNorm {
+    fn norm(&mut self, key: ParamKey) -> RmsNorm {
         RmsNorm {
-            gamma: self.param(slot, false),
+            gamma: self.param(key, false),
             epsilon: self.config.rms_norm_eps,
         }
     }
 
-    fn linear(&mut self, layer: usize, projection: Projection) -> Linear {
-        let slot = |part| Slot::Layer(layer, part);
+    fn linear(&mut self, layer: usize, linear: LayerLinear) -> Linear {
         Linear {
             // Laid out as [in, out] once here rather than strided over in every product.
-            weight: self.param(slot(Part::Weight(projection)), true),
-            bias: projection
+            weight: self.param(ParamKey::Weight(layer, linear), true),
+            bias: linear
                 .has_bias(self.config)
-                .then(|| self.param(slot(Part::Bias(projection)), false)),
+                .then(|| self.param(ParamKey::Bias(layer, linear), false)),
             adapter: None,
             rounding: Rounding::default(),
         }
     }
 
     fn block(&mut self, layer: usize) -> Block {
-        let slot = |part| Slot::Layer(layer, part);
-        let qk_norm = self.config.model_type.family().qk_norm();
+        let qk_norm = self.config.model_type.qk_norm();
         Block {
-            input_layernorm: self.norm(slot(Part::InputNorm)),
+            input_layernorm: self.norm(ParamKey::InputNorm(layer)),
             self_attn: Attention {
-                q_proj: self.linear(layer, Projection::Q),
-                k_proj: self.linear(layer, Projection::K),
-                v_proj: self.linear(layer, Projection::V),
-                o_proj: self.linear(layer, Projection::O),
-                q_norm: qk_norm.then(|| self.norm(slot(Part::QNorm))),
-                k_norm: qk_norm.then(|| self.norm(slot(Part::KNorm))),
+                q_proj: self.linear(layer, LayerLinear::Q),
+                k_proj: self.linear(layer, LayerLinear::K),
+                v_proj: self.linear(layer, LayerLinear::V),
+                o_proj: self.linear(layer, LayerLinear::O),
+                q_norm: qk_norm.then(|| self.norm(ParamKey::QNorm(layer))),
+                k_norm: qk_norm.then(|| self.norm(ParamKey::KNorm(layer))),
                 heads: self.config.num_attention_heads,
                 kv_heads: self.config.num_key_value_heads,
                 head_dim: self.config.head_dim,
             },
-            post_attention_layernorm: self.norm(slot(Part::PostNorm)),
+            post_attention_layernorm: self.norm(ParamKey::PostNorm(layer)),
             mlp: Mlp {
-                gate_proj: self.linear(layer, Projection::Gate),
-                up_proj: self.linear(layer, Projection::Up),
-                down_proj: self.linear(layer, Projection::Down),
+                gate_proj: self.linear(layer, LayerLinear::Gate),
+                up_proj: self.linear(layer, LayerLinear::Up),
+                down_proj: self.linear(layer, LayerLinear::Down),
             },
         }
     }
@@ -115,12 +114,12 @@ impl Decoder {
         };
         Self {
             embed_tokens: Embedding {
-                weight: b.param(Slot::Embedding, false),
+                weight: b.param(ParamKey::Embedding, false),
             },
             layers: (0..config.num_hidden_layers).map(|i| b.block(i)).collect(),
-            norm: b.norm(Slot::Norm),
+            norm: b.norm(ParamKey::FinalNorm),
             lm_head: (!config.tie_word_embeddings).then(|| Linear {
-                weight: b.param(Slot::Head, true),
+                weight: b.param(ParamKey::Head, true),
                 bias: None,
                 adapter: None,
                 rounding: Rounding::default(),
@@ -151,8 +150,8 @@ impl Decoder {
 
     /// The bytes of one tensor, as [`for_each_tensor`](Self::for_each_tensor) gives them.
     pub(crate) fn tensor(&self, spec: &TensorSpec, precision: Precision) -> Vec<u8> {
-        let mut parts = spec.parts.iter().map(|(slot, _)| {
-            let (data, transpose) = self.parameter(*slot);
+        let mut parts = spec.parts.iter().map(|(key, _)| {
+            let (data, transpose) = self.parameter(*key);
             encode(&data, precision, transpose)
         });
         let first = parts.next().expect("a tensor holds a parameter");
@@ -163,57 +162,95 @@ impl Decoder {
     }
 
     /// A parameter's values, and whether they are transposed against Hugging Face's layout.
-    fn parameter(&self, slot: Slot) -> (TensorData, bool) {
+    fn parameter(&self, key: ParamKey) -> (TensorData, bool) {
         let norm = |norm: &RmsNorm| (norm.gamma.val().into_data(), false);
-        let (layer, part) = match slot {
-            Slot::Embedding => return (self.table().into_data(), false),
-            Slot::Norm => return norm(&self.norm),
-            Slot::Head => {
-                let head = self.lm_head.as_ref().expect("the config is not tied");
-                return (head.merged_weight().into_data(), true);
+        let attention = |layer: usize| &self.layers[layer].self_attn;
+        match key {
+            ParamKey::Embedding => (self.table().into_data(), false),
+            ParamKey::FinalNorm => norm(&self.norm),
+            ParamKey::InputNorm(layer) => norm(&self.layers[layer].input_layernorm),
+            ParamKey::PostNorm(layer) => norm(&self.layers[layer].post_attention_layernorm),
+            ParamKey::QNorm(layer) => norm(some(&attention(layer).q_norm)),
+            ParamKey::KNorm(layer) => norm(some(&attention(layer).k_norm)),
+            ParamKey::Head | ParamKey::Weight(..) => {
+                (self.linear(key).merged_weight().into_data(), true)
             }
-            Slot::Layer(layer, part) => (&self.layers[layer], part),
-        };
-        let attention = &layer.self_attn;
-        match part {
-            Part::InputNorm => norm(&layer.input_layernorm),
-            Part::PostNorm => norm(&layer.post_attention_layernorm),
-            Part::QNorm => norm(attention.q_norm.as_ref().expect("the architecture has it")),
-            Part::KNorm => norm(attention.k_norm.as_ref().expect("the architecture has it")),
-            Part::Weight(p) => (layer.linear(p).merged_weight().into_data(), true),
-            Part::Bias(p) => {
-                let bias = layer.linear(p).bias.as_ref();
-                let bias = bias.expect("the config has it");
+            ParamKey::Bias(layer, linear) => {
+                let bias = some(&self.layers[layer].linear(linear).bias);
                 (bias.val().into_data(), false)
             }
         }
     }
-}
 
-impl Block {
-    /// One of the linear layers.
-    pub(crate) fn linear(&self, projection: Projection) -> &Linear {
-        match projection {
-            Projection::Q => &self.self_attn.q_proj,
-            Projection::K => &self.self_attn.k_proj,
-            Projection::V => &self.self_attn.v_proj,
-            Projection::O => &self.self_attn.o_proj,
-            Projection::Gate => &self.mlp.gate_proj,
-            Projection::Up => &self.mlp.up_proj,
-            Projection::Down => &self.mlp.down_proj,
+    /// The id of a parameter.
+    pub(crate) fn id(&self, key: ParamKey) -> ParamId {
+        let attention = |layer: usize| &self.layers[layer].self_attn;
+        match key {
+            ParamKey::Embedding => self.embed_tokens.weight.id,
+            ParamKey::FinalNorm => self.norm.gamma.id,
+            ParamKey::InputNorm(layer) => self.layers[layer].input_layernorm.gamma.id,
+            ParamKey::PostNorm(layer) => self.layers[layer].post_attention_layernorm.gamma.id,
+            ParamKey::QNorm(layer) => some(&attention(layer).q_norm).gamma.id,
+            ParamKey::KNorm(layer) => some(&attention(layer).k_norm).gamma.id,
+            ParamKey::Head | ParamKey::Weight(..) => self.linear(key).weight.id,
+            ParamKey::Bias(layer, linear) => some(&self.layers[layer].linear(linear).bias).id,
+        }
+    }
+
+    /// The linear layer whose matrix is `key`.
+    ///
+    /// # Panics
+    /// `key` is no such matrix, or the head of a model that has none of its own.
+    pub(crate) fn linear(&self, key: ParamKey) -> &Linear {
+        match key {
+            ParamKey::Weight(layer, linear) => self.layers[layer].linear(linear),
+            ParamKey::Head => some(&self.lm_head),
+            other => panic!("{other:?} is not the matrix of a linear layer"),
         }
     }
 
     /// The same to change.
-    pub(crate) fn linear_mut(&mut self, projection: Projection) -> &mut Linear {
-        match projection {
-            Projection::Q => &mut self.self_attn.q_proj,
-            Projection::K => &mut self.self_attn.k_proj,
-            Projection::V => &mut self.self_attn.v_proj,
-            Projection::O => &mut self.self_attn.o_proj,
-            Projection::Gate => &mut self.mlp.gate_proj,
-            Projection::Up => &mut self.mlp.up_proj,
-            Projection::Down => &mut self.mlp.down_proj,
+    ///
+    /// # Panics
+    /// As [`linear`](Self::linear).
+    pub(crate) fn linear_mut(&mut self, key: ParamKey) -> &mut Linear {
+        match key {
+            ParamKey::Weight(layer, linear) => self.layers[layer].linear_mut(linear),
+            ParamKey::Head => self.lm_head.as_mut().expect("the config is not tied"),
+            other => panic!("{other:?} is not the matrix of a linear layer"),
+        }
+    }
+}
+
+/// A part that the config says the model has.
+fn some<T>(part: &Option<T>) -> &T {
+    part.as_ref().expect("the config has it")
+}
+
+impl Block {
+    /// One of the linear layers.
+    pub(crate) fn linear(&self, linear: LayerLinear) -> &Linear {
+        match linear {
+            LayerLinear::Q => &self.self_attn.q_proj,
+            LayerLinear::K => &self.self_attn.k_proj,
+            LayerLinear::V => &self.self_attn.v_proj,
+            LayerLinear::O => &self.self_attn.o_proj,
+            LayerLinear::Gate => &self.mlp.gate_proj,
+            LayerLinear::Up => &self.mlp.up_proj,
+            LayerLinear::Down => &self.mlp.down_proj,
+        }
+    }
+
+    /// The same to change.
+    pub(crate) fn linear_mut(&mut self, linear: LayerLinear) -> &mut Linear {
+        match linear {
+            LayerLinear::Q => &mut self.self_attn.q_proj,
+            LayerLinear::K => &mut self.self_attn.k_proj,
+            LayerLinear::V => &mut self.self_attn.v_proj,
+            LayerLinear::O => &mut self.self_attn.o_proj,
+            LayerLinear::Gate => &mut self.mlp.gate_proj,
+            LayerLinear::Up => &mut self.mlp.up_proj,
+            LayerLinear::Down => &mut self.mlp.down_proj,
         }
     }
 }

@@ -3,8 +3,8 @@
 
 use burn::tensor::Tensor;
 
-use crate::config::ModelConfig;
-use crate::qwen::ntk_alpha;
+use retort_format::ModelConfig;
+use retort_format::rope::ntk_alpha;
 
 /// The keys and values of every layer, `[B, K, S, E]` each, for a growing sequence.
 #[derive(Clone, Debug, Default)]

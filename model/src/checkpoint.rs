@@ -1,19 +1,18 @@
-//! Hugging Face checkpoint directories: `config.json`, `model.safetensors` (or shards
-//! with an index), `generation_config.json`, and the tokenizer's files carried along.
+//! A decoder in and out of a Hugging Face checkpoint directory (`retort_format::checkpoint`).
 
-use std::fs;
 use std::path::Path;
 
 use burn::tensor::Device;
-use serde_json::{Value, json};
 
-use crate::config::ModelConfig;
 use crate::decoder::Decoder;
-use crate::error::{Error, Result};
-use crate::mapped::Mapped;
-use crate::precision::Precision;
-use crate::tensors::{embedding_name, head_name, tensors};
-use crate::writer::write_weights;
+use crate::weights::CheckpointWeights;
+use retort_format::ModelConfig;
+use retort_format::Precision;
+use retort_format::Result;
+use retort_format::checkpoint::{
+    self, MAX_SHARD_BYTES, TensorHeader, copy_companions, write_config, write_weights,
+};
+use retort_format::tensors;
 
 /// Loads the model in `directory` onto `device`, in f32.
 ///
@@ -34,41 +33,9 @@ pub fn load_as(
     device: &Device,
     precision: Precision,
 ) -> Result<(ModelConfig, Decoder)> {
-    let (config, mut mapped) = open(directory, precision)?;
-    let model = Decoder::build(&config, &mut mapped, device);
+    let (config, map) = checkpoint::open(directory)?;
+    let model = Decoder::build(&config, &mut CheckpointWeights::new(map, precision), device);
     Ok((config, model))
-}
-
-/// The config in `directory` and its files mapped, every tensor found to be as it says.
-pub(crate) fn open(directory: &Path, precision: Precision) -> Result<(ModelConfig, Mapped)> {
-    let path = directory.join("config.json");
-    let mut config = ModelConfig::from_json_file(&path)?;
-    let mut mapped = Mapped::open(directory, precision)?;
-    let (embedding, head) = (embedding_name(&config), head_name(&config));
-    if !config.tie_word_embeddings && !mapped.contains(&head) {
-        // Some exporters leave the flag out and simply drop the head.
-        config.tie_word_embeddings = true;
-    }
-    if config.tie_word_embeddings && mapped.contains(&head) {
-        // Others keep both; that is well where they are the same.
-        if !mapped.equal(&embedding, &head) {
-            let reason = format!(
-                "field tie_word_embeddings: is true, but {head} differs from {embedding}: set it to false"
-            );
-            return Err(Error::invalid(&path, reason));
-        }
-        mapped.ignore(&head);
-    }
-    mapped.check(&tensors(&config))?;
-    Ok((config, mapped))
-}
-
-/// How the weights in `directory` are stored (those of its largest tensor).
-///
-/// # Errors
-/// A missing or damaged file.
-pub fn stored_precision(directory: &Path) -> Result<Precision> {
-    Ok(Mapped::open(directory, Precision::F32)?.stored_precision())
 }
 
 /// How [`save_as`] writes.
@@ -88,7 +55,7 @@ impl Default for SaveOptions<'_> {
     fn default() -> Self {
         Self {
             precision: Precision::F32,
-            max_shard_bytes: 5_000_000_000,
+            max_shard_bytes: MAX_SHARD_BYTES,
             source: None,
         }
     }
@@ -116,74 +83,14 @@ pub fn save_as(
     options: &SaveOptions<'_>,
 ) -> Result<()> {
     let precision = options.precision;
-    write_weights(
-        directory,
-        &tensors(&model.config),
-        precision,
-        options.max_shard_bytes,
-        &|spec| model.tensor(spec, precision),
-    )?;
+    let specs = tensors(&model.config);
+    let headers = TensorHeader::all(&specs, precision);
+    write_weights(directory, &headers, options.max_shard_bytes, |i, sink| {
+        sink.write(&model.tensor(&specs[i], precision))
+    })?;
     write_config(directory, config, precision)?;
     match options.source {
         Some(source) => copy_companions(source, directory),
         None => Ok(()),
     }
-}
-
-/// Writes `config.json` and a `generation_config.json` for weights stored as `precision`.
-///
-/// # Errors
-/// A file cannot be written.
-pub fn write_config(directory: &Path, config: &ModelConfig, precision: Precision) -> Result<()> {
-    write_json(&directory.join("config.json"), &config.to_json(precision))?;
-    write_json(
-        &directory.join("generation_config.json"),
-        &json!({
-            "bos_token_id": config.bos_token_id,
-            "eos_token_id": config.eos_token_id,
-        }),
-    )
-}
-
-/// Files beside the weights that belong to a model, by name or by ending.
-const COMPANIONS: &[&str] = &[
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "chat_template.json",
-    ".jinja",
-    ".tiktoken",
-];
-
-/// Copies the tokenizer, chat template and generation settings of one checkpoint into
-/// another.
-///
-/// # Errors
-/// A file cannot be read or written.
-pub fn copy_companions(source: &Path, directory: &Path) -> Result<()> {
-    let real = |path: &Path| path.canonicalize().map_err(Error::io(path));
-    if real(source)? == real(directory)? {
-        return Ok(());
-    }
-    for entry in fs::read_dir(source).map_err(Error::io(source))? {
-        let path = entry.map_err(Error::io(source))?.path();
-        let Some(name) = path.file_name().and_then(|n| n.to_str()) else {
-            continue;
-        };
-        let companion = |c: &str| name == c || c.starts_with('.') && name.ends_with(c);
-        if COMPANIONS.iter().any(|c| companion(c)) && path.is_file() {
-            fs::copy(&path, directory.join(name)).map_err(Error::io(&path))?;
-        }
-    }
-    Ok(())
-}
-
-pub(crate) fn write_json(path: &Path, value: &Value) -> Result<()> {
-    let text = serde_json::to_string_pretty(value).expect("a JSON value always serializes");
-    fs::write(path, text + "\n").map_err(Error::io(path))
 }

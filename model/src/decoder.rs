@@ -20,17 +20,19 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use crate::attention::{Attention, Composed, Mixing, Pass};
 use crate::cache::Cache;
-use crate::config::ModelConfig;
 use crate::distillation::{self, Distilled, Lesson, Mixture, Student};
 use crate::documents::Documents;
 use crate::fake_quantization::{FakeQuantization, KvFormat};
 use crate::linear::{Linear, product, to};
 use crate::mlp::Mlp;
 use crate::ops::{self, Block as Rows, Geometry, rms_norm};
-use crate::precision::Precision;
-use crate::qwen::logn_factor;
-use crate::rotary::{Rotary, angles, frequencies};
-use crate::sites::Site;
+use crate::rotary::Rotary;
+use crate::tensor_data::dtype;
+use retort_format::ModelConfig;
+use retort_format::ParamKey;
+use retort_format::Precision;
+use retort_format::rope::logn_factor;
+use retort_format::rope::{angles, frequencies};
 
 /// One layer: attention and feed-forward, each on a normed input and added back.
 #[derive(Module, Debug)]
@@ -87,7 +89,7 @@ impl Decoder {
     /// Whether its device has arithmetic of `precision`: some store and convert one that they cannot compute in.
     pub fn can_compute(&self, precision: Precision) -> bool {
         let device = self.embed_tokens.weight.val().device();
-        device.supports_dtype(precision.dtype())
+        device.supports_dtype(dtype(precision))
     }
 
     /// The same weights, with products in `compute`: what goes into a product is rounded to it, on
@@ -182,7 +184,7 @@ impl Decoder {
         Pass {
             mixing,
             query_scale,
-            compute: self.compute.dtype(),
+            compute: dtype(self.compute),
         }
     }
 
@@ -219,7 +221,7 @@ impl Decoder {
 
     /// Logits `[B, T, V]` of a [`hidden`](Self::hidden) output (or a part of its positions).
     pub fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
-        let hidden = to(hidden, self.compute.dtype());
+        let hidden = to(hidden, dtype(self.compute));
         let logits = match &self.lm_head {
             Some(head) => head.forward(hidden),
             None => product(self.head_input(hidden), self.table().transpose()),
@@ -299,7 +301,7 @@ impl Decoder {
 
     /// How many weights training would change: all, or the adapters' where there are any.
     pub fn trainable_parameters(&self) -> u64 {
-        let adapters: u64 = Site::all(&self.config)
+        let adapters: u64 = ParamKey::linears(&self.config)
             .filter_map(|site| self.linear(site).adapter.as_ref())
             .map(|a| (a.a.val().shape().num_elements() + a.b.val().shape().num_elements()) as u64)
             .sum();

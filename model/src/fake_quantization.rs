@@ -12,16 +12,17 @@ use std::path::Path;
 use burn::tensor::{DType, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::config::ModelConfig;
 use crate::decoder::Decoder;
-use crate::error::{Error, Result};
 use crate::linear::lookup;
-use crate::mapped::Mapped;
 use crate::ops::{self, BLOCK, Grid};
-use crate::precision::Precision;
-use crate::sites::Site;
-use crate::tensors::tensors;
-use crate::writer::write_file;
+use crate::weights::CheckpointWeights;
+use retort_format::ModelConfig;
+use retort_format::ParamKey;
+use retort_format::Precision;
+use retort_format::checkpoint::SafetensorsMap;
+use retort_format::checkpoint::{TensorHeader, write_file};
+use retort_format::tensors;
+use retort_format::{Error, Result};
 
 /// The latent weights' file in a checkpoint. Not `model*.safetensors`: no reader of models takes it
 /// for one.
@@ -151,7 +152,7 @@ impl Decoder {
         quantization: Option<FakeQuantization>,
     ) -> Result<Self> {
         let config = self.config.clone();
-        for site in Site::all(&config) {
+        for site in ParamKey::linears(&config) {
             let [input, _] = site.dims(&config);
             if quantization.is_some() && !input.is_multiple_of(BLOCK) {
                 return Err(Error::Config {
@@ -196,17 +197,17 @@ impl Decoder {
     pub(crate) fn head_input<const D: usize>(&self, hidden: Tensor<D>) -> Tensor<D> {
         let rounding = self
             .quantization
-            .map_or(Rounding::default(), |q| q.of(Site::Head));
+            .map_or(Rounding::default(), |q| q.of(ParamKey::Head));
         rounding.input(hidden)
     }
 }
 
 impl FakeQuantization {
-    fn of(self, site: Site) -> Rounding {
+    fn of(self, site: ParamKey) -> Rounding {
         let weight = match (site, self.weights, self.scales) {
-            (Site::Layer(..), WeightFormat::Q4_0, Scales::Largest) => Grid::Q4_0,
-            (Site::Layer(..), WeightFormat::Q4_0, Scales::Nearest) => Grid::Q4_0Nearest,
-            (Site::Layer(..), WeightFormat::Q8_0, _) | (Site::Head, ..) => Grid::Q8_0,
+            (ParamKey::Weight(..), WeightFormat::Q4_0, Scales::Largest) => Grid::Q4_0,
+            (ParamKey::Weight(..), WeightFormat::Q4_0, Scales::Nearest) => Grid::Q4_0Nearest,
+            _ => Grid::Q8_0,
         };
         Rounding {
             weight: Some(weight),
@@ -225,8 +226,9 @@ pub fn save_latent(directory: &Path, model: &Decoder) -> Result<()> {
     }
     let model = model.clone().with_fake_quantization(None)?;
     let specs = tensors(&model.config);
-    write_file(&directory.join(FILE), &specs, Precision::F32, &|spec| {
-        model.tensor(spec, Precision::F32)
+    let headers = TensorHeader::all(&specs, Precision::F32);
+    write_file(&directory.join(FILE), &headers, |i, sink| {
+        sink.write(&model.tensor(&specs[i], Precision::F32))
     })
 }
 
@@ -240,9 +242,12 @@ pub fn load_latent(
     device: &burn::tensor::Device,
 ) -> Result<(ModelConfig, Decoder)> {
     let config = ModelConfig::from_json_file(&directory.join("config.json"))?;
-    let files = vec![directory.join(FILE)];
-    let mut mapped = Mapped::open_files(directory, files, Precision::F32)?;
+    let mapped = SafetensorsMap::open_file(&directory.join(FILE))?;
     mapped.check(&tensors(&config))?;
-    let model = Decoder::build(&config, &mut mapped, device);
+    let model = Decoder::build(
+        &config,
+        &mut CheckpointWeights::new(mapped, Precision::F32),
+        device,
+    );
     Ok((config, model))
 }

@@ -8,8 +8,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::cache::Cache;
-use crate::config::ModelConfig;
 use crate::decoder::Decoder;
+use retort_format::ModelConfig;
 
 /// Continues `prompt` by up to `n` ids, calling `on_token` with each; stops at
 /// `config.eos_token_id` or when `on_token` answers false.

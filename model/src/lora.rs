@@ -14,11 +14,11 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::config::ModelConfig;
 use crate::decoder::Decoder;
-use crate::error::{Error, Result};
 use crate::linear::{Linear, product};
-use crate::sites::Site;
+use retort_format::ModelConfig;
+use retort_format::ParamKey;
+use retort_format::{Error, Result};
 
 /// `[lora]`: which layers get adapters, and of what size.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,7 +72,7 @@ impl LoraConfig {
     /// # Errors
     /// [`Error::Lora`] for a rank or alpha that is not positive, a pattern that is not one,
     /// or a target that no layer has.
-    pub(crate) fn chosen(&self, config: &ModelConfig) -> Result<Vec<Site>> {
+    pub(crate) fn chosen(&self, config: &ModelConfig) -> Result<Vec<ParamKey>> {
         let bad = |field, reason: String| Err(Error::Lora { field, reason });
         if self.rank == 0 || self.rank > config.hidden_size {
             return bad(
@@ -97,7 +97,7 @@ impl LoraConfig {
                 }
             }
         }
-        for site in Site::all(config) {
+        for site in ParamKey::linears(config) {
             let module = site.module(config);
             let mut any = false;
             for (i, pair) in patterns.chunks(2).enumerate() {
@@ -111,8 +111,8 @@ impl LoraConfig {
             }
         }
         if let Some(i) = used.iter().position(|used| !used) {
-            let first = |site: &Site| !matches!(site, Site::Layer(layer, _) if *layer > 0);
-            let mut names: Vec<String> = Site::all(config)
+            let first = |site: &ParamKey| !matches!(site, ParamKey::Weight(layer, _) if *layer > 0);
+            let mut names: Vec<String> = ParamKey::linears(config)
                 .filter(first)
                 .map(|site| site.module(config))
                 .collect();
@@ -150,7 +150,7 @@ impl Decoder {
 
     /// The model with its adapters added into its weights, all of them trainable again.
     pub fn merged(mut self) -> Self {
-        for site in Site::all(&self.config.clone()) {
+        for site in ParamKey::linears(&self.config.clone()) {
             let linear = self.linear_mut(site);
             if linear.adapter.is_some() {
                 let merged = linear
@@ -170,8 +170,8 @@ impl Decoder {
     pub(crate) fn attach(
         self,
         lora: &LoraConfig,
-        chosen: &[Site],
-        mut values: impl FnMut(Site) -> Result<[TensorData; 2]>,
+        chosen: &[ParamKey],
+        mut values: impl FnMut(ParamKey) -> Result<[TensorData; 2]>,
     ) -> Result<Self> {
         let device = self.norm.gamma.val().device();
         let mut model = self.map(&mut Frozen);

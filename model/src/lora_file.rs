@@ -11,17 +11,17 @@ use std::path::Path;
 use burn::tensor::TensorData;
 use serde_json::{Map, json};
 
-use crate::checkpoint::write_json;
-use crate::config::ModelConfig;
 use crate::decoder::Decoder;
-use crate::error::{Error, Result};
 use crate::lora::LoraConfig;
-use crate::mapped::Mapped;
-use crate::precision::{Precision, encode};
-use crate::sites::Site;
-use crate::tensors::{Kind, TensorSpec};
-use crate::weights::Weights;
-use crate::writer::write_file;
+use crate::tensor_data::{encode, read};
+use retort_format::ModelConfig;
+use retort_format::ParamKey;
+use retort_format::Precision;
+use retort_format::checkpoint::SafetensorsMap;
+use retort_format::checkpoint::write_json;
+use retort_format::checkpoint::{TensorHeader, write_file};
+use retort_format::{Error, Result};
+use retort_format::{Kind, TensorSpec};
 
 const FILE: &str = "adapter_model.safetensors";
 
@@ -29,7 +29,7 @@ const FILE: &str = "adapter_model.safetensors";
 struct Module {
     name: String,
     /// One, or those of q, k and v where they are fused.
-    sites: Vec<Site>,
+    sites: Vec<ParamKey>,
     input: usize,
     /// The outputs of each site.
     outputs: Vec<usize>,
@@ -38,7 +38,7 @@ struct Module {
 
 impl Module {
     /// The modules of `sites`.
-    fn of(sites: &[Site], config: &ModelConfig, rank: usize) -> Vec<Self> {
+    fn of(sites: &[ParamKey], config: &ModelConfig, rank: usize) -> Vec<Self> {
         let mut modules: Vec<Self> = Vec::new();
         for &site in sites {
             let (name, [input, output]) = (site.module(config), site.dims(config));
@@ -106,13 +106,13 @@ impl Module {
     }
 
     /// A `[in, rank]` and B `[rank, out]` of site number `i`.
-    fn read(&self, i: usize, mapped: &mut Mapped, path: &Path) -> Result<[TensorData; 2]> {
+    fn read(&self, i: usize, mapped: &SafetensorsMap, path: &Path) -> Result<[TensorData; 2]> {
         let [a, b] = self.specs();
         let ranks = i * self.rank..(i + 1) * self.rank;
-        let a = mapped.take(&a, ranks.clone(), true);
+        let a = read(mapped, &a, ranks.clone(), Precision::F32, true);
         let rows = self.rows(i);
         let output = rows.len();
-        let (bytes, _, dtype) = mapped.take(&b, rows, true).into_parts();
+        let (bytes, _, dtype) = read(mapped, &b, rows, Precision::F32, true).into_parts();
         let row = bytes.len() / self.whole_rank().max(1);
         let own = ranks.start * row..ranks.end * row;
         if bytes[..own.start]
@@ -125,7 +125,7 @@ impl Module {
                  PEFT and start from the merged model",
                 self.name
             );
-            return Err(Error::invalid(path, reason));
+            return Err(Error::format(path, reason));
         }
         let b = TensorData::from_bytes_vec(bytes[own].to_vec(), [self.rank, output], dtype);
         Ok([a, b])
@@ -144,17 +144,17 @@ pub fn save_adapters(
     base: &str,
 ) -> Result<()> {
     let path = directory.join(FILE);
-    let adapted: Vec<Site> = Site::all(&model.config)
+    let adapted: Vec<ParamKey> = ParamKey::linears(&model.config)
         .filter(|&site| model.linear(site).adapter.is_some())
         .collect();
     if adapted.is_empty() {
-        return Err(Error::invalid(&path, "the model has no adapters to write"));
+        return Err(Error::format(&path, "the model has no adapters to write"));
     }
     let modules = Module::of(&adapted, &model.config, lora.rank);
     let specs: Vec<TensorSpec> = modules.iter().flat_map(Module::specs).collect();
-    write_file(&path, &specs, Precision::F32, &|spec| {
-        let i = specs.iter().position(|s| s.name == spec.name).unwrap_or(0);
-        modules[i / 2].bytes(model, i % 2 == 1)
+    let headers = TensorHeader::all(&specs, Precision::F32);
+    write_file(&path, &headers, |i, sink| {
+        sink.write(&modules[i / 2].bytes(model, i % 2 == 1))
     })?;
     let (mut ranks, mut alphas) = (Map::new(), Map::new());
     for module in modules.iter().filter(|m| m.sites.len() > 1) {
@@ -192,13 +192,13 @@ pub fn load_adapters(directory: &Path, model: Decoder, lora: &LoraConfig) -> Res
     let chosen = lora.chosen(&model.config)?;
     let modules = Module::of(&chosen, &model.config, lora.rank);
     let specs: Vec<TensorSpec> = modules.iter().flat_map(Module::specs).collect();
-    let mut mapped = Mapped::open_files(directory, vec![path.clone()], Precision::F32)?;
+    let mapped = SafetensorsMap::open_file(&path)?;
     mapped.check(&specs)?;
     let mut pairs = modules
         .iter()
         .flat_map(|module| (0..module.sites.len()).map(move |i| (module, i)));
     model.attach(lora, &chosen, |_| {
         let (module, i) = pairs.next().expect("a pair for each site chosen");
-        module.read(i, &mut mapped, &path)
+        module.read(i, &mapped, &path)
     })
 }

@@ -63,7 +63,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{Decoder, ModelConfig, Precision, RandomInit};
+    use retort_format::{ModelConfig, Precision};
+
+    use crate::tensor_data::dtype;
+    use crate::{Decoder, RandomInit};
 
     #[test]
     fn a_layer_that_is_observed_gives_what_it_gives_unobserved() {
@@ -80,7 +83,7 @@ mod tests {
             let ids = Tensor::<2, Int>::from_data(ids, &device);
             for compute in [Precision::F32, Precision::Bf16] {
                 let model = model.clone().with_compute(compute);
-                let rounded = |x: Tensor<3>| to(to(x, compute.dtype()), DType::F32);
+                let rounded = |x: Tensor<3>| to(to(x, dtype(compute)), DType::F32);
                 let pieces = model.pieces(ids.clone(), None);
                 let x = pieces.embedded();
                 let observed = pieces.observe(0, x.clone());

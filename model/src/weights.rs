@@ -1,6 +1,6 @@
 //! Where a model's weights come from when it is built: at random, or from a checkpoint.
 //!
-//! A model asks for rows of each tensor of [`tensors`](crate::tensors()), in the order of
+//! A model asks for rows of each tensor of [`tensors`](retort_format::tensors()), in the order of
 //! that list, and says whether it wants a matrix as stored (`[out, in]`) or transposed.
 
 use std::ops::Range;
@@ -11,8 +11,10 @@ use rand::distr::Distribution;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::Normal;
 
-use crate::config::ModelConfig;
-use crate::tensors::{Kind, TensorSpec};
+use crate::tensor_data::read;
+use retort_format::ModelConfig;
+use retort_format::checkpoint::SafetensorsMap;
+use retort_format::{Kind, Precision, TensorSpec};
 
 /// A source of weights.
 pub trait Weights {
@@ -63,5 +65,29 @@ impl Weights for RandomInit {
             values[i % columns * rows + i / columns] = v;
         }
         TensorData::new(values, [columns, rows])
+    }
+}
+
+/// The weights of an opened checkpoint: matrices in the precision asked for, vectors in f32.
+pub(crate) struct CheckpointWeights {
+    map: SafetensorsMap,
+    precision: Precision,
+}
+
+impl CheckpointWeights {
+    pub(crate) fn new(map: SafetensorsMap, precision: Precision) -> Self {
+        Self { map, precision }
+    }
+}
+
+impl Weights for CheckpointWeights {
+    /// # Panics
+    /// `spec` is not among the tensors that [`SafetensorsMap::check`] has found.
+    fn take(&mut self, spec: &TensorSpec, rows: Range<usize>, transpose: bool) -> TensorData {
+        let precision = match spec.kind {
+            Kind::Bias | Kind::Norm => Precision::F32,
+            Kind::Table | Kind::Matrix | Kind::Residual => self.precision,
+        };
+        read(&self.map, spec, rows, precision, transpose)
     }
 }

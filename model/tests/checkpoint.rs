@@ -4,10 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use retort_model::{
-    Decoder, ModelConfig, Precision, RandomInit, SaveOptions, load, load_as, save, save_as,
-    stored_precision, tensors,
-};
+use retort_format::checkpoint::stored_precision;
+use retort_format::{ModelConfig, Precision, tensors};
+use retort_model::{Decoder, RandomInit, SaveOptions, load, load_as, save, save_as};
 
 fn config(tied: bool) -> ModelConfig {
     serde_json::from_value::<ModelConfig>(serde_json::json!({

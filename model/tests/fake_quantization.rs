@@ -2,9 +2,10 @@
 //! weights survive, and widths that do not divide are refused.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use retort_format::ModelConfig;
 use retort_model::{
-    ActivationFormat, Cache, Decoder, FakeQuantization, KvFormat, ModelConfig, RandomInit, Scales,
-    WeightFormat, load, load_latent, save, save_latent,
+    ActivationFormat, Cache, Decoder, FakeQuantization, KvFormat, RandomInit, Scales, WeightFormat,
+    load, load_latent, save, save_latent,
 };
 
 fn config(width: usize, tied: bool) -> ModelConfig {

@@ -2,7 +2,8 @@
 //! without, the head on all positions and on some.
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use retort_model::{Cache, Decoder, Documents, ModelConfig, Precision, RandomInit, generate};
+use retort_format::{ModelConfig, Precision};
+use retort_model::{Cache, Decoder, Documents, RandomInit, generate};
 
 fn config(changes: serde_json::Value) -> ModelConfig {
     let mut v = serde_json::json!({

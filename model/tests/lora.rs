@@ -3,10 +3,8 @@
 
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use retort_model::{
-    Decoder, LoraConfig, ModelConfig, Precision, RandomInit, load, load_adapters, save,
-    save_adapters,
-};
+use retort_format::{ModelConfig, Precision};
+use retort_model::{Decoder, LoraConfig, RandomInit, load, load_adapters, save, save_adapters};
 
 fn config(kind: &str) -> ModelConfig {
     let config: ModelConfig = serde_json::from_value(serde_json::json!({

@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use retort_model::{Decoder, Kind, ModelConfig, Precision, RandomInit, TensorSpec, Weights};
+use retort_format::{Kind, ModelConfig, Precision, TensorSpec};
+use retort_model::{Decoder, RandomInit, Weights};
 
 /// Random weights with nothing at zero or one, so that every tensor matters.
 struct Uneven(RandomInit);

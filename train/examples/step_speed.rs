@@ -11,7 +11,8 @@
 use std::time::Instant;
 
 use retort_data::Batch;
-use retort_model::{Decoder, ModelConfig, RandomInit};
+use retort_format::ModelConfig;
+use retort_model::{Decoder, RandomInit};
 use retort_train::{
     CrossEntropy, TrainConfig, device, gradients, keep_freed_memory, learning_rates, optimizer,
     rules,
@@ -87,7 +88,7 @@ fn main() {
         "shape": shape, "device": name, "step_seconds": all,
         "gradient_seconds": backward, "update_seconds": update,
         "tokens_per_second": tokens / all, "flops_per_second": flops * tokens / all,
-        "peak_rss_bytes": peak_rss(), "losses": losses,
+        "peak_rss_bytes": retort_files::memory::peak_resident_bytes(), "losses": losses,
     });
     println!("{figures}");
 }
@@ -103,11 +104,4 @@ fn ids(n: usize, vocabulary: usize) -> Vec<i32> {
             ((state >> 33) % vocabulary as u64) as i32
         })
         .collect()
-}
-
-fn peak_rss() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
-    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kilobytes * 1024)
 }

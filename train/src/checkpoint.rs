@@ -18,11 +18,12 @@ use std::sync::Arc;
 
 use burn::optim::ModuleOptimizer;
 use retort_data::{Cursor, Tokenizer};
-use retort_model::{Decoder, LoraConfig, ModelConfig};
+use retort_files::AtomicDirectory;
+use retort_format::ModelConfig;
+use retort_model::{Decoder, LoraConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::files;
 use crate::guard::Guard;
 pub use apart::{Apart, ApartState};
 pub use writer::Writer;
@@ -184,19 +185,19 @@ pub struct Keep {
 pub fn save(run: &Path, contents: &Contents, keep: Keep) -> Result<PathBuf> {
     let parent = run.join("checkpoints");
     let step = contents.state.step;
-    let (aside, path) = (parent.join(format!(".step-{step}.tmp")), path(run, step));
+    let path = path(run, step);
     if path.join("state.json").exists() {
         return Ok(path);
     }
-    let written = remove_if_there(&aside)
-        .and_then(|()| remove_if_there(&path))
-        .and_then(|()| write(&aside, contents))
-        .and_then(|()| fs::rename(&aside, &path).map_err(Error::io(&path)))
-        .and_then(|()| files::sync_directory(&parent));
+    let written = fs::create_dir_all(&parent)
+        .map_err(Error::io(&parent))
+        .and_then(|()| remove_incomplete(&parent))
+        .and_then(|()| AtomicDirectory::create(&path).map_err(Error::io(&path)))
+        .and_then(|directory| {
+            write(directory.path(), contents)?;
+            directory.commit().map_err(Error::io(&path))
+        });
     if let Err(source) = written {
-        // What was written of it would be in the way on a full disk. Failing here as well
-        // adds nothing to the first failure.
-        let _ = remove_if_there(&aside);
         return Err(Error::Checkpoint {
             path,
             last: latest(run).ok().flatten(),
@@ -208,7 +209,6 @@ pub fn save(run: &Path, contents: &Contents, keep: Keep) -> Result<PathBuf> {
 }
 
 fn write(aside: &Path, contents: &Contents) -> Result<()> {
-    fs::create_dir_all(aside).map_err(Error::io(aside))?;
     write_model(aside, &contents.model, contents)?;
     retort_model::save_beside(aside, &contents.model)?;
     if let Some(ema) = &contents.ema {
@@ -223,14 +223,15 @@ fn write(aside: &Path, contents: &Contents) -> Result<()> {
         .map_err(|e| Error::invalid(&optimizer, format!("cannot be written: {e}")))?;
     let apart = contents.apart.as_ref().map(|apart| apart.write(aside));
     let apart = apart.transpose()?;
-    files::sync_all(aside)?;
+    retort_files::sync_all(aside).map_err(Error::io(aside))?;
     let state = State {
         apart,
         optimizer: Some(Digest::of(&optimizer)?),
         ..contents.state.clone()
     };
     let state = serde_json::to_vec_pretty(&state).expect("the state serializes");
-    files::write_atomic(&aside.join("state.json"), &state)
+    let path = aside.join("state.json");
+    retort_files::write(&path, &state).map_err(Error::io(&path))
 }
 
 fn write_model(directory: &Path, model: &Decoder, contents: &Contents) -> Result<()> {
@@ -270,9 +271,10 @@ fn remove_incomplete(directory: &Path) -> Result<()> {
             let number = name.strip_prefix("step-");
             number.is_some_and(|n| n.parse::<u64>().is_ok())
         };
-        let aside = name.strip_prefix('.').and_then(|n| n.strip_suffix(".tmp"));
+        let temporary = name.strip_prefix('.').and_then(|n| n.strip_suffix(".tmp"));
+        let temporary = temporary.and_then(|n| n.split('.').next());
         let half_removed = ours(name) && !path.join("state.json").exists();
-        if path.is_dir() && (half_removed || aside.is_some_and(ours)) {
+        if path.is_dir() && (half_removed || temporary.is_some_and(ours)) {
             remove_if_there(&path)?;
         }
     }

@@ -94,7 +94,7 @@ pub enum Error {
     Objective(Box<dyn std::error::Error + Send + Sync>),
     /// From the model crate.
     #[error(transparent)]
-    Model(#[from] retort_model::Error),
+    Model(#[from] retort_format::Error),
     /// From the data crate.
     #[error(transparent)]
     Data(#[from] retort_data::Error),

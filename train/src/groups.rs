@@ -7,7 +7,8 @@
 
 use burn::module::ParamId;
 use glob::Pattern;
-use retort_model::{Kind, NamedParameters};
+use retort_format::Kind;
+use retort_model::NamedParameters;
 
 use crate::error::{Error, Result};
 use crate::recipe::{Algorithm, TrainConfig};

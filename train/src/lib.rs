@@ -14,7 +14,6 @@ mod ema;
 mod error;
 mod evaluate;
 mod examine;
-mod files;
 mod groups;
 mod guard;
 mod journal;
@@ -52,9 +51,7 @@ pub use optimizer::{learning_rates, optimizer};
 pub use parallel::DilocoConfig;
 pub use pass::backward;
 pub use peak::peak_flops_per_second;
-pub use plan::{
-    Measured, Memory, Outline, Plan, Targets, Tokens, available_memory, forward_flops_per_token,
-};
+pub use plan::{Measured, Memory, Outline, Plan, Targets, Tokens, forward_flops_per_token};
 pub use recipe::{Algorithm, Group, ModelSection, Recipe, Schedule, TrainConfig};
 pub use recompute::{LayerOutput, layer_by_layer};
 pub use run::{Prepared, initial_model, prepare, prepare_among};

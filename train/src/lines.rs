@@ -8,7 +8,6 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::files;
 
 /// An open file, written at its end.
 pub struct Lines {
@@ -29,7 +28,7 @@ impl Lines {
                         .is_ok_and(|v| v["step"].as_u64().is_some_and(|s| s <= step))
                 })
                 .collect();
-            files::write_atomic(path, kept.as_bytes())?;
+            retort_files::write(path, kept.as_bytes()).map_err(Error::io(path))?;
         }
         let file = OpenOptions::new()
             .create(true)

@@ -84,7 +84,8 @@ pub(crate) mod tests {
     use burn::optim::GradientsParams;
     use burn::tensor::{Device, Tensor};
     use retort_data::{Batch, Row};
-    use retort_model::{Decoder, ModelConfig, RandomInit};
+    use retort_format::ModelConfig;
+    use retort_model::{Decoder, RandomInit};
 
     use super::*;
     use crate::groups::rules;

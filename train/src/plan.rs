@@ -16,7 +16,7 @@ mod sample;
 mod sizes;
 
 use retort_data::packed_rows;
-use retort_model::ModelConfig;
+use retort_format::ModelConfig;
 use serde::Serialize;
 
 use crate::groups::Rule;
@@ -195,23 +195,6 @@ impl Plan {
     pub fn price(&mut self, price_per_hour: f64) {
         self.cost = self.hours.map(|hours| hours * price_per_hour);
     }
-}
-
-/// Bytes of memory that the system can still give, where it tells.
-pub fn available_memory() -> Option<u64> {
-    status("/proc/meminfo", "MemAvailable:")
-}
-
-/// The number of kB that `key` has in a file of `/proc`, in bytes.
-fn status(path: &str, key: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(path).ok()?;
-    let line = text.lines().find_map(|l| l.strip_prefix(key))?;
-    line.trim()
-        .strip_suffix("kB")?
-        .trim()
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(1024)
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ mod train;
 use std::path::{Path, PathBuf};
 
 use retort_data::DataConfig;
-use retort_model::{FakeQuantization, KvFormat, LoraConfig, ModelConfig};
+use retort_format::ModelConfig;
+use retort_model::{FakeQuantization, KvFormat, LoraConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};

@@ -11,12 +11,12 @@ use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
 use retort_data::{Data, Progress, Tokenizer};
-use retort_model::{Decoder, ModelConfig, RandomInit};
+use retort_format::ModelConfig;
+use retort_model::{Decoder, RandomInit};
 
 use crate::checkpoint::{self, EMA, State};
 use crate::error::{Error, Result};
 use crate::examine::Examiner;
-use crate::files;
 use crate::groups::{self, Rule};
 use crate::guard::Guard;
 use crate::optimizer::optimizer;
@@ -161,7 +161,8 @@ pub fn prepare_among(
     }
     if world.leads() {
         fs::create_dir_all(run).map_err(Error::io(run))?;
-        files::write_atomic(&run.join("recipe.toml"), recipe.to_toml().as_bytes())?;
+        let path = run.join("recipe.toml");
+        retort_files::write(&path, recipe.to_toml().as_bytes()).map_err(Error::io(&path))?;
     }
     Ok(Prepared {
         recipe,
@@ -296,7 +297,7 @@ pub(crate) fn resolved(mut config: ModelConfig, seq_len: usize) -> Result<ModelC
 }
 
 pub(crate) fn check_fit(config: &ModelConfig, tokenizer: &Tokenizer, seq_len: usize) -> Result<()> {
-    let bad = |field, reason| Err(retort_model::Error::Config { field, reason }.into());
+    let bad = |field, reason| Err(retort_format::Error::Config { field, reason }.into());
     if config.vocab_size < tokenizer.vocab_size() {
         return bad(
             "vocab_size",

@@ -14,7 +14,6 @@ use super::cache::{RepoCache, create_folder};
 use super::client::Client;
 use super::digest::Digest;
 use crate::error::{Error, Result};
-use crate::files::write_whole;
 
 /// A dataset's files at one commit.
 #[derive(Debug, Deserialize, Serialize)]
@@ -130,14 +129,15 @@ fn keep(client: &Client, cache: &RepoCache, address: &Address, listing: &Listing
         let text =
             serde_json::to_vec(listing).map_err(|e| Error::io(&path, "write it", e.into()))?;
         create_folder(path.parent().unwrap_or(&path))?;
-        write_whole(&path, &text)?;
+        retort_files::write(&path, &text).map_err(|e| Error::io(&path, "write it", e))?;
     }
     // A reference to a snapshot that is not there counts as damage to `huggingface_hub`.
     create_folder(&cache.snapshot(&listing.sha))?;
     if !is_commit(address.revision()) {
         let path = cache.reference(address.revision());
         create_folder(path.parent().unwrap_or(&path))?;
-        write_whole(&path, listing.sha.as_bytes())?;
+        retort_files::write(&path, listing.sha.as_bytes())
+            .map_err(|e| Error::io(&path, "write it", e))?;
     }
     Ok(())
 }

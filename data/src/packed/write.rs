@@ -3,8 +3,7 @@
 //! A file is written whole, aside, then renamed; after each `progress.json` says how far it came.
 //! So a pack that was interrupted goes on where the last whole file ended.
 
-use std::fs::File;
-use std::io::BufWriter;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,10 +21,10 @@ use crate::counts::Counts;
 use crate::cursor::{Identity, SourceCursor};
 use crate::data::Data;
 use crate::error::{Error, Result};
-use crate::files::{with_file, write_whole};
 use crate::progress::Progress;
 use crate::row::Row;
 use crate::tokenizer::Tokenizer;
+use retort_files::AtomicFile;
 
 /// What became of the text.
 #[derive(Clone, Debug, Serialize)]
@@ -119,7 +118,8 @@ pub fn pack(
         rows_a_file,
     };
     let json = serde_json::to_vec_pretty(&index).expect("an index serializes");
-    write_whole(&directory.join(INDEX), &json)?;
+    let path = directory.join(INDEX);
+    retort_files::write(&path, &json).map_err(|e| Error::io(&path, "write it", e))?;
     let state = directory.join(STATE);
     std::fs::remove_file(&state).map_err(|e| Error::io(&state, "remove it", e))?;
     let mut counts = Counts::default();
@@ -208,7 +208,8 @@ impl State {
 
     fn save(&self, directory: &Path) -> Result<()> {
         let json = serde_json::to_vec(self).expect("the state serializes");
-        write_whole(&directory.join(STATE), &json)
+        let path = directory.join(STATE);
+        retort_files::write(&path, &json).map_err(|e| Error::io(&path, "write it", e))
     }
 }
 
@@ -249,17 +250,16 @@ impl Form {
         let failed = |e: arrow::error::ArrowError| {
             Error::io(path, "write it", std::io::Error::other(e.to_string()))
         };
-        with_file(path, |file: File| {
-            let mut writer =
-                FileWriter::try_new(BufWriter::new(file), &self.schema).map_err(failed)?;
-            for rows in rows.chunks(ROWS_A_BATCH) {
-                let batch = self.batch(rows).map_err(failed)?;
-                writer.write(&batch).map_err(failed)?;
-            }
-            let file = writer.into_inner().map_err(failed)?;
-            file.into_inner()
-                .map_err(|e| Error::io(path, "write it", e.into_error()))
-        })
+        let io = |e| Error::io(path, "write it", e);
+        let mut file = AtomicFile::create(path).map_err(io)?;
+        let buffer = BufWriter::new(file.as_file());
+        let mut writer = FileWriter::try_new(buffer, &self.schema).map_err(failed)?;
+        for rows in rows.chunks(ROWS_A_BATCH) {
+            let batch = self.batch(rows).map_err(failed)?;
+            writer.write(&batch).map_err(failed)?;
+        }
+        writer.into_inner().map_err(failed)?.flush().map_err(io)?;
+        file.commit().map_err(io)
     }
 
     fn batch(&self, rows: &[Row]) -> std::result::Result<RecordBatch, arrow::error::ArrowError> {

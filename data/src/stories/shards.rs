@@ -11,7 +11,7 @@ use parquet::file::properties::WriterProperties;
 
 use super::Story;
 use crate::error::{Error, Result};
-use crate::files::with_file;
+use retort_files::AtomicFile;
 
 /// Row groups in a shard.
 const ROW_GROUPS: usize = 4;
@@ -74,10 +74,11 @@ fn write_shard(path: &Path, stories: &[Story], first: usize) -> Result<()> {
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(stories.len().div_ceil(ROW_GROUPS)))
         .build();
-    with_file(path, |file| {
-        let mut writer =
-            ArrowWriter::try_new(file, batch.schema(), Some(properties)).map_err(|e| failed(&e))?;
-        writer.write(&batch).map_err(|e| failed(&e))?;
-        writer.into_inner().map_err(|e| failed(&e))
-    })
+    let io = |e| Error::io(path, "write it", e);
+    let mut file = AtomicFile::create(path).map_err(io)?;
+    let mut writer = ArrowWriter::try_new(file.as_file(), batch.schema(), Some(properties))
+        .map_err(|e| failed(&e))?;
+    writer.write(&batch).map_err(|e| failed(&e))?;
+    writer.close().map_err(|e| failed(&e))?;
+    file.commit().map_err(io)
 }

@@ -22,7 +22,6 @@ use xxhash_rust::xxh3::xxh3_64;
 pub use convert::{convert, convert_sentencepiece, convert_tiktoken};
 
 use crate::error::{Error, Result};
-use crate::files::write_whole;
 use fast::Fast;
 use open::guarded;
 
@@ -261,9 +260,14 @@ impl Tokenizer {
         let dir = dir.as_ref();
         std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, "make the directory", e))?;
         let path = dir.join("tokenizer.json");
-        write_whole(&path, &self.json)?;
         let config = format!("{:#}\n", self.config);
-        write_whole(&dir.join("tokenizer_config.json"), config.as_bytes())?;
+        let files = [
+            (path.clone(), self.json.as_ref()),
+            (dir.join("tokenizer_config.json"), config.as_bytes()),
+        ];
+        for (path, bytes) in files {
+            retort_files::write(&path, bytes).map_err(|e| Error::io(&path, "write it", e))?;
+        }
         Ok(path)
     }
 }

@@ -1,12 +1,11 @@
 //! `cache.json`: what a cache is of.
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Choice, Rows, write_whole};
+use super::{Choice, Rows};
 use crate::error::{Error, Result};
 
 /// Version of the form of a cache.
@@ -72,9 +71,7 @@ impl Header {
         }
         fs::create_dir_all(dir).map_err(Error::io(dir))?;
         let text = serde_json::to_vec_pretty(self).expect("a header serializes");
-        write_whole(&path, |file| {
-            file.write_all(&text).map_err(Error::io(&path))
-        })
+        retort_files::write(&path, &text).map_err(Error::io(&path))
     }
 }
 

@@ -23,13 +23,8 @@ mod read;
 mod select;
 mod write;
 
-use std::fs::{self, File};
-use std::path::Path;
-
 use retort_train::Recipe;
 use serde::{Deserialize, Serialize};
-
-use crate::error::{Error, Result};
 
 pub use read::Cache;
 pub use write::{Options, Progress, Written, write};
@@ -75,15 +70,6 @@ impl Rows {
             count: t.steps * (t.accumulate * t.batch_size) as u64,
         }
     }
-}
-
-/// Lets `fill` write the file that then takes the place of `path`: whole or not at all.
-fn write_whole(path: &Path, fill: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
-    let aside = path.with_extension("tmp");
-    let mut file = File::create(&aside).map_err(Error::io(&aside))?;
-    fill(&mut file)?;
-    file.sync_all().map_err(Error::io(&aside))?;
-    fs::rename(&aside, path).map_err(Error::io(path))
 }
 
 /// CRC-32C of a row's input ids, little-endian.

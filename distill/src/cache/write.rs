@@ -17,6 +17,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use retort_data::{Batch, Batches, Cursor, Data, Rank, Tokenizer};
+use retort_files::AtomicFile;
 use retort_model::Lesson;
 use retort_train::{BatchTensors, Recipe, World};
 
@@ -24,7 +25,7 @@ use super::codec::{Position, encode};
 use super::header::{Header, VERSION};
 use super::read::{self, Cache, FIRST, shard_path, shards, whole};
 use super::select::select;
-use super::{Choice, Rows, checksum, write_whole};
+use super::{Choice, Rows, checksum};
 use crate::config::TeacherConfig;
 use crate::error::{Error, Result};
 use crate::teacher::{fingerprint, run};
@@ -360,12 +361,12 @@ impl Shard {
             Arc::new(logits),
         ];
         let batch = RecordBatch::try_new(schema(), columns).map_err(|e| failed(&e))?;
-        write_whole(&path, |file| {
-            let writer = ArrowWriter::try_new(file, schema(), Some(properties));
-            let mut writer = writer.map_err(|e| failed(&e))?;
-            writer.write(&batch).map_err(|e| failed(&e))?;
-            writer.close().map(drop).map_err(|e| failed(&e))
-        })?;
+        let mut file = AtomicFile::create(&path).map_err(Error::io(&path))?;
+        let writer = ArrowWriter::try_new(file.as_file(), schema(), Some(properties));
+        let mut writer = writer.map_err(|e| failed(&e))?;
+        writer.write(&batch).map_err(|e| failed(&e))?;
+        writer.close().map_err(|e| failed(&e))?;
+        file.commit().map_err(Error::io(&path))?;
         Ok(Self::new(self.index + self.stride, self.stride))
     }
 }

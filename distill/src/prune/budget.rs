@@ -5,7 +5,7 @@
 //! to the parent's; heads and the feed-forward block shrink with the width. Sizes stay multiples
 //! of what the parent's are multiples of, up to 32, the block of the 4-bit formats.
 
-use retort_model::{Architecture, ModelConfig};
+use retort_format::{Architecture, ModelConfig};
 
 use super::error::{Error, Result};
 use super::shape::{Fixed, Sizes, shaped};

@@ -1,6 +1,6 @@
 //! Which rows and columns of each of the parent's tensors a student has.
 //!
-//! In: what is kept of each [`Dimension`]. Out: for each tensor of the student the parent's
+//! In: what is kept of each [`Axis`]. Out: for each tensor of the student the parent's
 //! tensor, its rows and columns, and a factor.
 //!
 //! Biases and the norms of heads are cut like the rows they belong to; `head_dim` stays, and
@@ -11,7 +11,7 @@
 //! √(D/D′) and its ε the parent's times D/D′ (`shape.rs`), with which both are equal: to leave
 //! out channels that are zero changes nothing.
 
-use retort_model::{Dimension, Extent, Kind, ModelConfig, TensorSpec, tensors};
+use retort_format::{Axes, Axis, Kind, ModelConfig, TensorSpec, tensors};
 
 /// What is kept of the parent, all indices ascending.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,26 +63,24 @@ impl Cut {
 
     fn piece(&self, config: &ModelConfig, student: TensorSpec, parent: &TensorSpec) -> Piece {
         let layer = student.layer();
-        let extents = parent.extents();
-        let rows = |extent: &Extent| {
-            let first = extent.rows.start;
-            let rows = self.indices(config, layer, extent.output);
+        let parts = parent.axes();
+        let rows = |part: &Axes| {
+            let first = part.rows.start;
+            let rows = self.indices(config, layer, part.output);
             rows.into_iter().map(move |row| first + row)
         };
-        let columns = match extents.first().and_then(|extent| extent.input) {
+        let columns = match parts.first().and_then(|part| part.input) {
             Some(dimension) => self.indices(config, layer, dimension),
             None => vec![0],
         };
-        let over_hidden = parent.kind == Kind::Norm
-            && extents
-                .iter()
-                .all(|extent| extent.output == Dimension::Hidden);
+        let over_hidden =
+            parent.kind == Kind::Norm && parts.iter().all(|part| part.output == Axis::Hidden);
         let scale = match over_hidden {
             true => (config.hidden_size as f64 / self.hidden.len() as f64).sqrt() as f32,
             false => 1.0,
         };
         Piece {
-            rows: extents.iter().flat_map(rows).collect(),
+            rows: parts.iter().flat_map(rows).collect(),
             columns,
             scale,
             student,
@@ -91,12 +89,7 @@ impl Cut {
     }
 
     /// What is kept of `dimension` in the student's `layer`.
-    fn indices(
-        &self,
-        config: &ModelConfig,
-        layer: Option<usize>,
-        dimension: Dimension,
-    ) -> Vec<usize> {
+    fn indices(&self, config: &ModelConfig, layer: Option<usize>, dimension: Axis) -> Vec<usize> {
         let of_groups = |width: usize| {
             let groups = layer.map_or(&[][..], |layer| &self.groups[layer]);
             let channels = |&group: &usize| group * width..(group + 1) * width;
@@ -104,12 +97,12 @@ impl Cut {
         };
         let group = config.num_attention_heads / config.num_key_value_heads;
         match dimension {
-            Dimension::Vocabulary => self.vocabulary.clone(),
-            Dimension::Hidden => self.hidden.clone(),
-            Dimension::Queries => of_groups(group * config.head_dim),
-            Dimension::Keys => of_groups(config.head_dim),
-            Dimension::Inner => layer.map_or(Vec::new(), |layer| self.inner[layer].clone()),
-            Dimension::Head => (0..config.head_dim).collect(),
+            Axis::Vocabulary => self.vocabulary.clone(),
+            Axis::Hidden => self.hidden.clone(),
+            Axis::Queries => of_groups(group * config.head_dim),
+            Axis::Keys => of_groups(config.head_dim),
+            Axis::Inner => layer.map_or(Vec::new(), |layer| self.inner[layer].clone()),
+            Axis::Head => (0..config.head_dim).collect(),
         }
     }
 }

@@ -43,7 +43,7 @@ pub enum Error {
     Stopped,
     /// From the model crate.
     #[error(transparent)]
-    Model(#[from] retort_model::Error),
+    Model(#[from] retort_format::Error),
     /// From the data crate.
     #[error(transparent)]
     Data(#[from] retort_data::Error),

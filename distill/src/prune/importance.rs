@@ -9,7 +9,8 @@
 //!
 //! In: a checkpoint, read a block of rows at a time. Out: an [`Importance`].
 
-use retort_model::{Dimension, Kind, ModelConfig, Stored, tensors};
+use retort_format::checkpoint::CheckpointReader;
+use retort_format::{Axis, Kind, ModelConfig, tensors};
 
 use super::error::Result;
 
@@ -50,18 +51,18 @@ impl Importance {
         &mut self,
         config: &ModelConfig,
         at: Option<usize>,
-        dimension: Dimension,
+        dimension: Axis,
         i: usize,
         value: f64,
     ) {
         let group = config.num_attention_heads / config.num_key_value_heads;
         match (dimension, at) {
-            (Dimension::Hidden, _) => self.hidden[i] += value,
-            (Dimension::Queries, Some(at)) => {
+            (Axis::Hidden, _) => self.hidden[i] += value,
+            (Axis::Queries, Some(at)) => {
                 self.groups[at][i / (config.head_dim * group)] += value;
             }
-            (Dimension::Keys, Some(at)) => self.groups[at][i / config.head_dim] += value,
-            (Dimension::Inner, Some(at)) => self.inner[at][i] += value,
+            (Axis::Keys, Some(at)) => self.groups[at][i / config.head_dim] += value,
+            (Axis::Inner, Some(at)) => self.inner[at][i] += value,
             _ => {}
         }
     }
@@ -82,7 +83,7 @@ const READ: usize = 1 << 22;
 /// Scores by the sizes of weights in the kept `layers` and the tables. `progress` is told
 /// weights done.
 pub(super) fn l1(
-    parent: &Stored,
+    parent: &CheckpointReader,
     layers: &[usize],
     progress: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<Importance> {
@@ -98,11 +99,11 @@ pub(super) fn l1(
             continue;
         }
         let (at, width) = (at.flatten(), spec.shape[1]);
-        for extent in spec.extents() {
+        for part in spec.axes() {
             let mut columns = vec![0.0; width];
             let step = (READ / width).max(1);
-            for first in extent.rows.clone().step_by(step) {
-                let rows = first..extent.rows.end.min(first + step);
+            for first in part.rows.clone().step_by(step) {
+                let rows = first..part.rows.end.min(first + step);
                 let values = parent.rows(&spec, rows.clone());
                 for (row, values) in rows.zip(values.chunks(width)) {
                     let mut sum = 0.0;
@@ -111,13 +112,13 @@ pub(super) fn l1(
                         *column += size;
                         sum += size;
                     }
-                    let i = row - extent.rows.start;
-                    importance.add(config, at, extent.output, i, sum);
+                    let i = row - part.rows.start;
+                    importance.add(config, at, part.output, i, sum);
                 }
                 done += values.len() as u64;
                 progress(done)?;
             }
-            let input = extent.input.into_iter();
+            let input = part.input.into_iter();
             for (dimension, (i, sum)) in
                 input.flat_map(|d| std::iter::repeat(d).zip(columns.iter().enumerate()))
             {

@@ -26,12 +26,16 @@ mod shape;
 mod vocabulary;
 mod write;
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::Device;
 use retort_data::Tokenizer;
-use retort_model::{Decoder, ModelConfig, Stored};
+use retort_files::AtomicDirectory;
+use retort_format::ModelConfig;
+use retort_format::checkpoint::CheckpointReader;
+use retort_model::Decoder;
 
 pub use calibration::Text;
 pub use error::{Error, Result};
@@ -122,9 +126,14 @@ pub fn prune(
     stop: &AtomicBool,
     progress: &dyn Fn(Progress),
 ) -> Result<Report> {
-    let target = write::Target::new(out)?;
+    AtomicDirectory::check(out).map_err(|e| match e.kind() {
+        ErrorKind::AlreadyExists => Error::Exists {
+            path: out.to_owned(),
+        },
+        _ => Error::io(out)(e),
+    })?;
     let watch = Watch { stop, progress };
-    let stored = Stored::open(checkpoint)?;
+    let stored = CheckpointReader::open(checkpoint)?;
     let parent = stored.config();
     let (mut config, listed) = asked(parent, request)?;
     let steps = Steps::new(parent, &config, listed.is_some(), request)?;
@@ -181,7 +190,7 @@ pub fn prune(
         vocabulary: vocabulary.as_ref(),
     };
     let total = config.parameters();
-    student.write(&target, &|done| watch.told("writing", done, total))?;
+    student.write(out, &|done| watch.told("writing", done, total))?;
     Ok(Report {
         plan: Plan {
             parent: Shape::of(parent),

@@ -1,6 +1,6 @@
 //! What pruning says of itself.
 
-use retort_model::ModelConfig;
+use retort_format::ModelConfig;
 use serde::Serialize;
 
 /// The sizes of a model.

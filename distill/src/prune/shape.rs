@@ -3,7 +3,7 @@
 //!
 //! In: the parent's config and a [`Target`]. Out: the student's config, checked.
 
-use retort_model::{Architecture, ModelConfig};
+use retort_format::{Architecture, ModelConfig};
 
 use super::budget::search;
 use super::error::{Error, Result};

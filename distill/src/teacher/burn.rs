@@ -6,7 +6,8 @@ use std::path::Path;
 
 use burn::tensor::{Device, Int, Tensor};
 use retort_data::Tokenizer;
-use retort_model::{Decoder, Lesson, ModelConfig};
+use retort_format::ModelConfig;
+use retort_model::{Decoder, Lesson};
 use retort_train::BatchTensors;
 
 use super::{Teach, check_vocabulary};

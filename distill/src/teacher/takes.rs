@@ -1,8 +1,8 @@
 //! What a teacher takes, from the head of its file, without running it.
 
 use retort_engine::decoder::Config;
+use retort_format::ModelConfig;
 use retort_format::gguf::Gguf;
-use retort_model::ModelConfig;
 use retort_train::{Targets, forward_flops_per_token};
 
 use crate::config::TeacherConfig;

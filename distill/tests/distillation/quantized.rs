@@ -149,7 +149,7 @@ fn a_float_teacher_brings_its_own_rounded_self_back_and_the_export_is_what_was_t
 fn rounded_weights_are_the_engines_to_the_last_bit() {
     let device = retort_train::device("cpu").unwrap();
     let width = 64;
-    let config: retort_model::ModelConfig = serde_json::from_value(serde_json::json!({
+    let config: retort_format::ModelConfig = serde_json::from_value(serde_json::json!({
         "vocab_size": 100, "hidden_size": width, "intermediate_size": 96,
         "num_hidden_layers": 1, "num_attention_heads": 2, "tie_word_embeddings": false,
     }))
@@ -174,7 +174,7 @@ fn rounded_weights_are_the_engines_to_the_last_bit() {
             .unwrap();
         let values = |model: &retort_model::Decoder| {
             let mut all = Vec::new();
-            let precision = retort_model::Precision::F32;
+            let precision = retort_format::Precision::F32;
             model
                 .for_each_tensor(precision, |spec, bytes| {
                     let numbers = bytes.chunks_exact(4);

@@ -7,7 +7,6 @@ mod pareto;
 mod plots;
 mod series;
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -45,32 +44,19 @@ pub fn write<P: AsRef<Path>, F: AsRef<Path>>(
 
     std::fs::create_dir_all(out).map_err(|e| Error::io(out, "make the directory", e))?;
     for plot in of_runs.iter().chain(&of_models) {
-        write_whole(&out.join(plot.file), plot.standalone().as_bytes())?;
+        write_file(&out.join(plot.file), plot.standalone().as_bytes())?;
     }
     if !runs.is_empty() {
-        write_whole(&out.join("metrics.csv"), csv::table(&runs).as_bytes())?;
+        write_file(&out.join("metrics.csv"), csv::table(&runs).as_bytes())?;
     }
     if !models.is_empty() {
-        write_whole(&out.join("models.csv"), csv::models(&models).as_bytes())?;
+        write_file(&out.join("models.csv"), csv::models(&models).as_bytes())?;
     }
     let index = out.join("index.html");
-    write_whole(&index, page.as_bytes())?;
+    write_file(&index, page.as_bytes())?;
     Ok(index)
 }
 
-/// Writes beside `path`, syncs, and renames into place.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(format!(".{}.tmp", std::process::id()));
-    let write = || {
-        let mut file = std::fs::File::create(&aside)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&aside, path)
-    };
-    write().map_err(|e| {
-        // The error to report is the one above; a file that was never made cannot be removed.
-        let _ = std::fs::remove_file(&aside);
-        Error::io(path, "write it", e)
-    })
+fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    retort_files::write(path, bytes).map_err(|e| Error::io(path, "write it", e))
 }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use retort_data::{Shards, SourceOptions, stories};
-use retort_format::GgmlType;
-use retort_model::{Kind, ModelConfig, Precision, tensors, write_config, write_weights};
+use retort_format::checkpoint::{TensorHeader, write_config, write_weights};
+use retort_format::{GgmlType, Kind, ModelConfig, Precision, tensors};
 
 /// Positions of the model's context.
 pub const CONTEXT: usize = 64;
@@ -53,8 +53,11 @@ pub fn model(dir: &Path) -> (PathBuf, PathBuf) {
             (spec.name.clone(), bytes.collect())
         })
         .collect();
-    let bytes = |spec: &retort_model::TensorSpec| weights[&spec.name].clone();
-    write_weights(&hf, &specs, Precision::F32, u64::MAX, &bytes).unwrap();
+    let headers = TensorHeader::all(&specs, Precision::F32);
+    write_weights(&hf, &headers, u64::MAX, |i, sink| {
+        sink.write(&weights[&specs[i].name])
+    })
+    .unwrap();
     write_config(&hf, &config, Precision::F32).unwrap();
     let gguf = dir.join("model.gguf");
     retort_convert::export::export(&hf, &gguf, GgmlType::F32, |_| {}).unwrap();

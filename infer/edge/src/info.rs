@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use retort_engine::Model;
-use retort_engine::decoder::{KvType, available_bytes};
+use retort_engine::decoder::KvType;
+use retort_files::memory::available_bytes;
 use retort_format::gguf::Gguf;
 use retort_format::gguf::panels::is_in_panels;
 

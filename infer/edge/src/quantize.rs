@@ -48,7 +48,7 @@ pub fn run(args: Args) -> Result<()> {
     let recipe = args.options.recipe(args.quant)?;
     let text = match &args.calibrate {
         Some(path) => {
-            let bytes = std::fs::read(path).map_err(|error| Error::io(path, error))?;
+            let bytes = std::fs::read(path).map_err(Error::io(path))?;
             // a file cut at a byte count may end inside a character
             Some(String::from_utf8_lossy(&bytes).into_owned())
         }

@@ -13,6 +13,7 @@ use crate::decoder::Engine;
 use crate::machine;
 use crate::machine::Energy;
 use crate::sampling::argmax;
+use retort_files::memory;
 use retort_format::{Error, Result};
 
 /// What to measure.
@@ -97,7 +98,8 @@ pub fn bench(
         joules.extend(energy.and_then(|energy| energy.joules()));
         progress(rep + 1, settings.reps);
     }
-    let (peak_rss_bytes, peak_vms_bytes) = (peak_rss_bytes(), status_bytes("VmPeak:"));
+    let (peak_rss_bytes, peak_vms_bytes) =
+        (memory::peak_resident_bytes(), memory::peak_virtual_bytes());
     let (ttft, tpot) = (median(&ttfts), median(&tpots));
     let macs = (engine.macs_per_prompt_token() as f64) * settings.prompt as f64 / ttft;
     let bytes = engine.bytes_per_token() as f64 / tpot;
@@ -218,19 +220,6 @@ fn median(values: &[f64]) -> f64 {
     } else {
         (values[middle - 1] + values[middle]) / 2.0
     }
-}
-
-/// The most memory this process has held, from Linux's `/proc/self/status`.
-pub fn peak_rss_bytes() -> Option<u64> {
-    status_bytes("VmHWM:")
-}
-
-/// A size in `/proc/self/status`.
-fn status_bytes(key: &str) -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kilobytes.checked_mul(1024)
 }
 
 #[cfg(test)]

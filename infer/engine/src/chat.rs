@@ -262,7 +262,7 @@ impl<'m> Conversation<'m> {
         };
         let text = serde_json::to_string_pretty(&file)
             .map_err(|error| Error::Argument(format!("the conversation is no JSON: {error}")))?;
-        retort_format::atomic_file::write(path, format!("{text}\n").as_bytes())
+        retort_files::write(path, format!("{text}\n").as_bytes()).map_err(Error::io(path))
     }
 
     /// Goes on from a conversation that [`save`](Self::save) wrote.
@@ -271,14 +271,12 @@ impl<'m> Conversation<'m> {
     ///
     /// [`Error::Io`], and [`Error::Format`] for a file of another kind.
     pub fn load(&mut self, path: &Path) -> Result<()> {
-        let size = std::fs::metadata(path)
-            .map_err(|error| Error::io(path, error))?
-            .len();
+        let size = std::fs::metadata(path).map_err(Error::io(path))?.len();
         if size > MAX_FILE {
             let problem = format!("{size} bytes are no conversation; at most {MAX_FILE} are read");
             return Err(Error::format(path, problem));
         }
-        let text = std::fs::read_to_string(path).map_err(|error| Error::io(path, error))?;
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
         let file: File = serde_json::from_str(&text)
             .map_err(|error| Error::format(path, format!("this is no conversation: {error}")))?;
         self.messages = file.messages;

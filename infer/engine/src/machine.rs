@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::path::Path;
 use std::time::Instant;
 
-use crate::decoder::available_bytes;
+use retort_files::memory::available_bytes;
 use retort_kernels::Kernels;
 use retort_kernels::pool::Pool;
 

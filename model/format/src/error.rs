@@ -1,11 +1,11 @@
-//! What can go wrong in the edge engine, each error saying which file and field it is about and what to do.
+//! What can go wrong with a model on disk or in use; each error names the file or the field and the remedy.
 
 use std::path::{Path, PathBuf};
 
-/// The engine's result.
-pub type Result<T> = std::result::Result<T, Error>;
+/// This crate's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An error of the engine. The message is one line, fit to be shown to a user as it is.
+/// An error about a model. The message is one line, fit to be shown to a user as it is.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -17,12 +17,12 @@ pub enum Error {
         /// The system's own error.
         source: std::io::Error,
     },
-    /// The file is not a GGUF file that this program can read: damaged, cut short, or of another version.
+    /// A file is there, but its content is not what it should be: damaged, cut short, or of another version.
     #[error("{path}: {problem}", path = path.display())]
     Format {
         /// The file.
         path: PathBuf,
-        /// Field, offset and remedy.
+        /// What is wrong and what to do.
         problem: String,
     },
     /// A metadata key is missing or holds another type than the one needed.
@@ -45,7 +45,7 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// The model is well formed but of a kind that this engine does not run.
+    /// The model is well formed but of a kind that is not supported.
     #[error("{path}: {problem}", path = path.display())]
     Unsupported {
         /// The file.
@@ -60,6 +60,30 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong.
         problem: String,
+    },
+    /// Tensors of a checkpoint do not match its configuration.
+    #[error("{path}: the tensors do not match config.json: {}", list(.problems), path = path.display())]
+    Tensors {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Every missing, extra or misshapen tensor.
+        problems: Vec<String>,
+    },
+    /// A configuration's numbers do not fit together.
+    #[error("model.{field}: {reason}")]
+    Config {
+        /// The field, by its Hugging Face name.
+        field: &'static str,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// Adapters that cannot be.
+    #[error("lora.{field}: {reason}")]
+    Lora {
+        /// The field of `[lora]`.
+        field: &'static str,
+        /// What is wrong and what to do.
+        reason: String,
     },
     /// Sizes handed to a function do not fit each other.
     #[error("{what}: {problem}")]
@@ -78,61 +102,61 @@ pub enum Error {
 }
 
 impl Error {
-    /// Wraps a system error with the file it is about.
-    pub fn io(path: &Path, source: std::io::Error) -> Self {
-        Error::Io {
+    /// For `map_err` of an operation on the file at `path`.
+    pub fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        move |source| Error::Io {
             path: path.to_owned(),
             source,
         }
     }
 
     /// A damaged or unreadable file.
-    pub fn format(path: &Path, problem: impl Into<String>) -> Self {
+    pub fn format(path: &Path, problem: impl std::fmt::Display) -> Self {
         Error::Format {
             path: path.to_owned(),
-            problem: problem.into(),
+            problem: problem.to_string(),
         }
     }
 
     /// A missing or ill-typed metadata key.
-    pub fn metadata(path: &Path, key: &str, problem: impl Into<String>) -> Self {
+    pub fn metadata(path: &Path, key: &str, problem: impl std::fmt::Display) -> Self {
         Error::Metadata {
             path: path.to_owned(),
             key: key.to_owned(),
-            problem: problem.into(),
+            problem: problem.to_string(),
         }
     }
 
     /// A missing or ill-shaped tensor.
-    pub fn tensor(path: &Path, name: &str, problem: impl Into<String>) -> Self {
+    pub fn tensor(path: &Path, name: &str, problem: impl std::fmt::Display) -> Self {
         Error::Tensor {
             path: path.to_owned(),
             name: name.to_owned(),
-            problem: problem.into(),
+            problem: problem.to_string(),
         }
     }
 
     /// A well-formed file of an unsupported kind.
-    pub fn unsupported(path: &Path, problem: impl Into<String>) -> Self {
+    pub fn unsupported(path: &Path, problem: impl std::fmt::Display) -> Self {
         Error::Unsupported {
             path: path.to_owned(),
-            problem: problem.into(),
+            problem: problem.to_string(),
         }
     }
 
     /// A tokenizer that cannot be built or used.
-    pub fn tokenizer(path: &Path, problem: impl Into<String>) -> Self {
+    pub fn tokenizer(path: &Path, problem: impl std::fmt::Display) -> Self {
         Error::Tokenizer {
             path: path.to_owned(),
-            problem: problem.into(),
+            problem: problem.to_string(),
         }
     }
 
     /// Sizes that do not fit each other.
-    pub fn shape(what: &'static str, problem: impl Into<String>) -> Self {
+    pub fn shape(what: &'static str, problem: impl std::fmt::Display) -> Self {
         Error::Shape {
             what,
-            problem: problem.into(),
+            problem: problem.to_string(),
         }
     }
 }

@@ -7,7 +7,8 @@
 
 use burn::tensor::Device;
 use retort_data::Tokenizer;
-use retort_model::{Decoder, ModelConfig, Precision, RandomInit};
+use retort_format::{ModelConfig, Precision};
+use retort_model::{Decoder, RandomInit};
 
 use super::sample::{Limits, Sample, choose, with_layers};
 use super::{Plan, Targets};

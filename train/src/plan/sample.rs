@@ -6,11 +6,12 @@
 use std::time::Instant;
 
 use retort_data::{Batch, Row};
-use retort_model::{Decoder, ModelConfig};
+use retort_format::ModelConfig;
+use retort_model::Decoder;
 use serde::Serialize;
 
 use super::sizes::Sizes;
-use super::{Plan, Targets, available_memory, status};
+use super::{Plan, Targets};
 use crate::device::on_cpu;
 use crate::error::Result;
 use crate::objective::Objective;
@@ -77,7 +78,7 @@ impl Limits {
                 true => ON_A_CPU,
                 false => ON_ANOTHER,
             },
-            bytes: available_memory(),
+            bytes: retort_files::memory::available_bytes(),
         }
     }
 
@@ -211,7 +212,7 @@ impl Plan {
             tokens_per_second: self.tokens.tokens_per_step as f64 / seconds_per_step,
             flops_per_second,
             peak_flops_per_second: on_cpu(&device).then(peak_flops_per_second),
-            peak_resident_bytes: status("/proc/self/status", "VmHWM:"),
+            peak_resident_bytes: retort_files::memory::peak_resident_bytes(),
         });
         self.hours = Some(seconds_per_step * self.tokens.steps_left as f64 / 3600.0);
         Ok(())

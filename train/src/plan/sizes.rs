@@ -2,7 +2,7 @@
 //!
 //! In: a shape, the rules of its parameters and the recipe. Out: counts, not bytes.
 
-use retort_model::{Kind, ModelConfig, tensors};
+use retort_format::{Kind, ModelConfig, tensors};
 
 use crate::groups::Rule;
 use crate::recipe::{Algorithm, Recipe};

@@ -1,6 +1,6 @@
 //! `[train]`: how the weights are changed, when the run is looked at, and what is kept of it.
 
-use retort_model::Precision;
+use retort_format::Precision;
 use serde::{Deserialize, Serialize};
 
 use crate::parallel::DilocoConfig;

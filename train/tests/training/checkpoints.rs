@@ -53,7 +53,7 @@ fn a_checkpoint_that_cannot_be_written_is_named_and_the_one_before_is_gone_on_fr
     let end = go(recipe(&[]), &whole, false, u64::MAX);
     // In the way of step 8's directory.
     fs::create_dir_all(run.join("checkpoints")).unwrap();
-    fs::write(run.join("checkpoints/.step-8.tmp"), "").unwrap();
+    fs::write(run.join("checkpoints/step-8"), "").unwrap();
     let error = try_go(recipe(&[]), &run, false, u64::MAX, &CrossEntropy).unwrap_err();
     let message = error.to_string();
     for expected in ["step-8", "could not be written", "--resume", "step-4"] {
@@ -61,7 +61,7 @@ fn a_checkpoint_that_cannot_be_written_is_named_and_the_one_before_is_gone_on_fr
     }
     assert_eq!(message.lines().count(), 1, "{message}");
     assert_eq!(retort_train::list(&run).unwrap().len(), 1);
-    fs::remove_file(run.join("checkpoints/.step-8.tmp")).unwrap();
+    fs::remove_file(run.join("checkpoints/step-8")).unwrap();
     let resumed = go(recipe(&[]), &run, true, u64::MAX);
     assert_eq!(weights(&end.checkpoint), weights(&resumed.checkpoint));
 }

@@ -167,7 +167,7 @@ fn a_killed_run_goes_on_from_its_last_checkpoint_and_repeats_the_lost_steps() {
     // What SIGKILL after step 9 leaves: no checkpoint past 8, one half-written, and
     // metrics of steps past 8 with a torn last line.
     fs::remove_dir_all(killed.join("checkpoints/step-12")).unwrap();
-    fs::create_dir_all(killed.join("checkpoints/.step-12.tmp")).unwrap();
+    fs::create_dir_all(killed.join("checkpoints/.step-12.aBcDeF.tmp")).unwrap();
     // And one that was being removed.
     fs::create_dir_all(killed.join("checkpoints/step-2/ema")).unwrap();
     fs::create_dir_all(killed.join("checkpoints/.step-1.tmp")).unwrap();

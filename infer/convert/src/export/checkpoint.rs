@@ -71,7 +71,7 @@ impl Checkpoint {
     }
 
     fn open_shard(&mut self, path: PathBuf) -> Result<()> {
-        let mut file = File::open(&path).map_err(|error| Error::io(&path, error))?;
+        let mut file = File::open(&path).map_err(Error::io(&path))?;
         let (metadata, start, size) = read_header(&path, &mut file)?;
         let shard = self.shards.len();
         for (name, info) in metadata.tensors() {
@@ -165,7 +165,7 @@ impl Checkpoint {
         let offset = entry.offset + (first * cols * size) as u64;
         file.seek(SeekFrom::Start(offset))
             .and_then(|_| file.read_exact(&mut self.bytes))
-            .map_err(|error| Error::io(path, error))?;
+            .map_err(Error::io(path))?;
         quant::dequantize_row(entry.ty, &self.bytes, out)?;
         if out.iter().any(|weight| !weight.is_finite()) {
             let problem = "it holds NaN or infinite weights; the checkpoint is not usable";
@@ -177,27 +177,26 @@ impl Checkpoint {
 
 /// The header, where the data starts, and the file's size.
 fn read_header(path: &Path, file: &mut File) -> Result<(Metadata, u64, u64)> {
-    let io = |error| Error::io(path, error);
-    let size = file.metadata().map_err(io)?.len();
+    let size = file.metadata().map_err(Error::io(path))?.len();
     let mut length = [0; 8];
     if size < 8 {
         return Err(Error::format(path, "too short for a safetensors file"));
     }
-    file.read_exact(&mut length).map_err(io)?;
+    file.read_exact(&mut length).map_err(Error::io(path))?;
     let length = u64::from_le_bytes(length);
     if length > MAX_HEADER_BYTES || length > size - 8 {
         let problem = format!("its header claims {length} bytes: cut short or not safetensors");
         return Err(Error::format(path, problem));
     }
     let mut header = vec![0; length as usize];
-    file.read_exact(&mut header).map_err(io)?;
+    file.read_exact(&mut header).map_err(Error::io(path))?;
     let metadata = serde_json::from_slice(&header)
         .map_err(|error| Error::format(path, format!("safetensors header: {error}")))?;
     Ok((metadata, 8 + length, size))
 }
 
 fn read_weight_map(index: &Path) -> Result<BTreeMap<String, String>> {
-    let text = std::fs::read_to_string(index).map_err(|error| Error::io(index, error))?;
+    let text = std::fs::read_to_string(index).map_err(Error::io(index))?;
     let mut value: Value =
         serde_json::from_str(&text).map_err(|error| Error::format(index, error.to_string()))?;
     serde_json::from_value(value["weight_map"].take())

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use retort_engine::decoder::PastTrained;
-use retort_format::gguf::Architecture;
+use retort_format::Architecture;
 use retort_format::gguf::rope_scaling::RopeScaling;
 use retort_format::gguf::tensor_names::Dimensions;
 use retort_format::{Error, Result};

@@ -22,9 +22,10 @@ use checkpoint::Checkpoint;
 use config::HfConfig;
 use plan::{Plan, Planned};
 use retort_engine::decoder::{DYNAMIC_NTK, LOGN, TRAINED_LENGTH};
+use retort_format::Architecture;
+use retort_format::gguf::Writer;
 use retort_format::gguf::panels::{LAYOUT, Layout, ROWS16, name_of, take_panels};
 use retort_format::gguf::rope_scaling::RopeScaling;
-use retort_format::gguf::{Architecture, Writer};
 use retort_format::{Error, GgmlType, Result, quant};
 use tokenizer::HfTokenizer;
 
@@ -153,7 +154,7 @@ pub fn export_as(
         })?;
     }
     writer.finish()?;
-    let bytes = std::fs::metadata(out).map_err(|error| Error::io(out, error))?;
+    let bytes = std::fs::metadata(out).map_err(Error::io(out))?;
     Ok(Exported {
         parameters: total,
         tensors: plan.tensors.len() + usize::from(divisors.is_some()),
@@ -268,6 +269,6 @@ fn write_metadata(
 
 /// Reads a JSON file.
 fn read_json(path: &Path) -> Result<Value> {
-    let text = std::fs::read(path).map_err(|error| Error::io(path, error))?;
+    let text = std::fs::read(path).map_err(Error::io(path))?;
     serde_json::from_slice(&text).map_err(|error| Error::format(path, format!("JSON: {error}")))
 }

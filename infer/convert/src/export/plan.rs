@@ -8,9 +8,10 @@ use std::path::Path;
 
 use super::checkpoint::Checkpoint;
 use super::config::HfConfig;
+use retort_format::Architecture;
 use retort_format::gguf::panels::{Layout, NOTHING_TO_PACK, can_be_packed};
+use retort_format::gguf::tensor_names;
 use retort_format::gguf::tensor_names::{Entry, Role};
-use retort_format::gguf::{Architecture, tensor_names};
 use retort_format::{Error, GgmlType, Result};
 
 /// A tensor of the file to be written.

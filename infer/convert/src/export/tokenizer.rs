@@ -223,7 +223,7 @@ impl Sides {
     fn chat_template(&self, dir: &Path) -> Result<Option<String>> {
         let path = dir.join("chat_template.jinja");
         if path.exists() {
-            let text = std::fs::read_to_string(&path).map_err(|error| Error::io(&path, error))?;
+            let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
             return Ok(Some(text));
         }
         let template = &self.tokenizer["chat_template"];

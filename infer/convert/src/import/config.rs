@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use super::plan::Plan;
 use retort_engine::decoder::{Config, TRAINED_LENGTH};
 use retort_engine::tokenizer::Vocabulary;
+use retort_format::Architecture;
+use retort_format::gguf::Gguf;
 use retort_format::gguf::rope_scaling::RopeScaling;
-use retort_format::gguf::{Architecture, Gguf};
 use retort_format::{Error, GgmlType, Result};
 
 /// All that the configuration is made of.

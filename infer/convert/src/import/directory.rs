@@ -44,14 +44,14 @@ impl Directory {
                 Err(Error::format(target, problem))
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(directory),
-            Err(error) => Err(Error::io(target, error)),
+            Err(error) => Err(Error::io(target)(error)),
         }
     }
 
     /// Creates it under its temporary name, and its parents where they are missing.
     pub(super) fn create(self) -> Result<Aside> {
-        fs::create_dir_all(&self.parent).map_err(|error| Error::io(&self.parent, error))?;
-        fs::create_dir(&self.aside).map_err(|error| Error::io(&self.aside, error))?;
+        fs::create_dir_all(&self.parent).map_err(Error::io(&self.parent))?;
+        fs::create_dir(&self.aside).map_err(Error::io(&self.aside))?;
         Ok(Aside {
             directory: self,
             finished: false,
@@ -75,7 +75,7 @@ impl Aside {
         };
         File::create_new(&path)
             .and_then(write)
-            .map_err(|error| Error::io(&path, error))
+            .map_err(Error::io(&path))
     }
 
     /// Syncs the directory and gives it its name.
@@ -88,7 +88,7 @@ impl Aside {
         // Not every file system allows syncing a directory.
         let sync = |path: &Path| File::open(path).and_then(|directory| directory.sync_all());
         let _ = sync(aside);
-        fs::rename(aside, target).map_err(|error| Error::io(target, error))?;
+        fs::rename(aside, target).map_err(Error::io(target))?;
         let _ = sync(parent);
         self.finished = true;
         Ok(())

@@ -1,7 +1,7 @@
 //! From one GGUF file back to a Hugging Face directory: config.json, generation_config.json,
 //! safetensors, tokenizer.json and tokenizer_config.json.
 //!
-//! In: a file of one of the engine's [architectures](retort_format::gguf::Architecture) in any
+//! In: a file of one of the engine's [architectures](retort_format::Architecture) in any
 //! [`GgmlType`]; out: a directory that `transformers` loads without missing or unexpected keys.
 //! F32, F16 and BF16 tensors keep their bytes, the others become the F32 that their format stands
 //! for, unless a type is asked for. The rows of q and k that a `llama` file has interleaved go
@@ -128,7 +128,7 @@ struct Source<'p> {
 
 impl<'p> Source<'p> {
     fn open(path: &'p Path) -> Result<Self> {
-        let file = File::open(path).map_err(|error| Error::io(path, error))?;
+        let file = File::open(path).map_err(Error::io(path))?;
         Ok(Self { path, file })
     }
 
@@ -136,7 +136,7 @@ impl<'p> Source<'p> {
         self.file
             .seek(SeekFrom::Start(offset))
             .and_then(|_| self.file.read_exact(bytes))
-            .map_err(|error| Error::io(self.path, error))
+            .map_err(Error::io(self.path))
     }
 }
 

@@ -62,12 +62,11 @@ impl Shard {
         let mut header = serde_json::to_vec(&header)
             .map_err(|error| Error::format(path, format!("safetensors header: {error}")))?;
         header.resize(header.len().next_multiple_of(8), b' ');
-        let io = |error| Error::io(path, error);
         let file = OpenOptions::new().write(true).create_new(true).open(path);
-        let mut file = BufWriter::with_capacity(1 << 20, file.map_err(io)?);
+        let mut file = BufWriter::with_capacity(1 << 20, file.map_err(Error::io(path))?);
         file.write_all(&(header.len() as u64).to_le_bytes())
             .and_then(|()| file.write_all(&header))
-            .map_err(io)?;
+            .map_err(Error::io(path))?;
         Ok(Self {
             path: path.to_owned(),
             file,
@@ -76,9 +75,7 @@ impl Shard {
 
     /// Appends encoded weights.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file
-            .write_all(bytes)
-            .map_err(|error| Error::io(&self.path, error))
+        self.file.write_all(bytes).map_err(Error::io(&self.path))
     }
 
     /// Writes what is left in memory and syncs the file.
@@ -86,6 +83,6 @@ impl Shard {
         self.file
             .flush()
             .and_then(|()| self.file.get_ref().sync_all())
-            .map_err(|error| Error::io(&self.path, error))
+            .map_err(Error::io(&self.path))
     }
 }

@@ -125,7 +125,7 @@ pub fn quantize(
     if let Some(kept) = kept {
         kept.remove()?;
     }
-    let bytes = std::fs::metadata(out).map_err(|error| Error::io(out, error))?;
+    let bytes = std::fs::metadata(out).map_err(Error::io(out))?;
     let stored: u64 = gguf
         .tensors()
         .zip(&types)

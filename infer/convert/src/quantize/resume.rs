@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::calibrate;
 use crate::calibrate::Encoded;
 use retort_engine::decoder::Engine;
-use retort_format::{Error, GgmlType, Result, atomic_file};
+use retort_format::{Error, GgmlType, Result};
 
 /// The directory beside a file being written.
 pub(super) struct Kept {
@@ -46,8 +46,8 @@ impl Kept {
             return Ok((kept, Some(done)));
         }
         kept.remove()?;
-        fs::create_dir(&kept.dir).map_err(|error| Error::io(&kept.dir, error))?;
-        atomic_file::write(&kept.dir.join("of"), of.as_bytes())?;
+        fs::create_dir(&kept.dir).map_err(Error::io(&kept.dir))?;
+        write(&kept.dir.join("of"), of.as_bytes())?;
         Ok((kept, None))
     }
 
@@ -79,10 +79,10 @@ impl Kept {
             bytes.extend((data.len() as u64).to_le_bytes());
             bytes.extend(data);
         }
-        atomic_file::write(&self.dir.join(format!("layer-{}", self.layers)), &bytes)?;
+        write(&self.dir.join(format!("layer-{}", self.layers)), &bytes)?;
         self.layers += 1;
         let name = |layers: usize| self.dir.join(format!("states-{layers}"));
-        atomic_file::write(&name(self.layers), bytemuck::cast_slice(states))?;
+        write(&name(self.layers), bytemuck::cast_slice(states))?;
         // gone already if this is the first
         let _ = fs::remove_file(name(self.layers - 1));
         Ok(())
@@ -92,11 +92,15 @@ impl Kept {
     pub(super) fn remove(&self) -> Result<()> {
         match fs::remove_dir_all(&self.dir) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io(&self.dir, error))
+                Err(Error::io(&self.dir)(error))
             }
             _ => Ok(()),
         }
     }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    retort_files::write(path, bytes).map_err(Error::io(path))
 }
 
 fn parse(mut bytes: &[u8]) -> Option<Vec<Encoded>> {

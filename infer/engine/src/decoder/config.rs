@@ -5,7 +5,7 @@
 //! by the file.
 
 use super::kv_block::{BLOCK, KvType};
-use retort_format::gguf::Architecture;
+use retort_format::Architecture;
 use retort_format::gguf::Gguf;
 use retort_format::{Error, Result};
 

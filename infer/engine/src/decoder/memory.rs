@@ -5,17 +5,8 @@
 //! memory that can be had without swapping, to which pages of the file that are cached already count.
 
 use super::{Engine, KvType};
+use retort_files::memory::available_bytes;
 use retort_format::{Error, Result};
-
-/// Bytes that can be had without swapping; `None` where the system does not tell.
-pub fn available_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kilobytes.checked_mul(1024)
-}
 
 /// Refuses a context whose keys and values, with the file, do not fit.
 pub(super) fn check(engine: &Engine, context: usize) -> Result<()> {

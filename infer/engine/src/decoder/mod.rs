@@ -22,7 +22,6 @@ pub use config::{DYNAMIC_NTK, LOGN, TRAINED_LENGTH};
 pub use forward::Sequence;
 pub use kv_block::{BLOCK as PAGE, KvType};
 pub use kv_cache::{Cache, Page};
-pub use memory::available_bytes;
 pub use rope::Rope;
 pub use session::Session;
 

@@ -7,7 +7,7 @@
 //! [`PastTrained::ntk_alpha`](super::config::PastTrained::ntk_alpha).
 
 use super::config::Config;
-use retort_format::gguf::RopePairs;
+use retort_format::RopePairs;
 
 /// The frequencies of a model.
 #[derive(Clone, Debug)]

@@ -40,9 +40,10 @@ use error::ApiError;
 use json_fields::Fields;
 use request::Options;
 use retort_engine::constrain::{Constraint, Forms};
-use retort_engine::decoder::{PAGE, available_bytes};
+use retort_engine::decoder::PAGE;
 use retort_engine::generate::Model;
 use retort_engine::template::Template;
+use retort_files::memory::available_bytes;
 use retort_format::{Error, Result};
 
 pub use connections::Server;

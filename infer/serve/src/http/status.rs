@@ -53,7 +53,7 @@ pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
         "context": app.settings.limits.context,
         "chat": app.template.is_ok(),
         "key": app.settings.api_key.is_some(),
-        "resident_bytes": resident_bytes(),
+        "resident_bytes": retort_files::memory::resident_bytes(),
     });
     json_response(status, &body)
 }
@@ -154,7 +154,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     for (name, help, count) in gauges {
         one(name, "gauge", help, count.get());
     }
-    if let Some(bytes) = resident_bytes() {
+    if let Some(bytes) = retort_files::memory::resident_bytes() {
         one(
             "resident_bytes",
             "gauge",
@@ -193,12 +193,4 @@ fn histogram(text: &mut String, name: &str, help: &str, times: &Histogram) {
         text,
         "retort_{name}_bucket{{le=\"+Inf\"}} {all}\nretort_{name}_sum {seconds}\nretort_{name}_count {all}\n"
     );
-}
-
-/// Memory of this process; `None` where the system does not tell.
-fn resident_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kilobytes.checked_mul(1024)
 }

@@ -4,8 +4,6 @@
 //! model in memory. Format: the GGUF specification (`ggml/docs/gguf.md`), versions 2 and 3, little-endian. Nothing in
 //! a file is trusted: see [`parse`](self) for the limits.
 
-mod architecture;
-mod map;
 pub mod panels;
 mod parse;
 pub mod rope_scaling;
@@ -13,10 +11,10 @@ pub mod tensor_names;
 mod value;
 mod writer;
 
-pub use architecture::{Architecture, RopePairs};
 pub use value::{Array, Value};
 pub use writer::Writer;
 
+use crate::map::Map;
 use crate::quant::GgmlType;
 use crate::{Error, Result};
 use std::collections::HashMap;
@@ -25,7 +23,7 @@ use std::path::{Path, PathBuf};
 /// An open GGUF file.
 pub struct Gguf {
     path: PathBuf,
-    map: map::Map,
+    map: Map,
     header: parse::Header,
     by_name: HashMap<String, usize>,
 }
@@ -71,7 +69,7 @@ impl TensorView<'_> {
 impl Gguf {
     /// Maps the file at `path` and parses its header.
     pub fn open(path: &Path) -> Result<Gguf> {
-        let map = map::Map::open(path)?;
+        let map = Map::open(path)?;
         let header = parse::parse(map.bytes()).map_err(|problem| Error::format(path, problem))?;
         let by_name = header
             .tensors

@@ -5,7 +5,7 @@
 //! of rows follow llama.cpp's `convert_hf_to_gguf.py` and `gguf-py`'s tensor map; Hugging Face
 //! names those of `transformers` and, for `qwen`, of Qwen's own published code.
 
-use crate::gguf::{Architecture, RopePairs};
+use crate::{Architecture, RopePairs};
 
 /// What decides which tensors a model has, and their sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,12 +1,11 @@
 //! Writing GGUF version 3: metadata and tensor descriptions first, then the tensors' bytes as they come.
 //!
-//! The bytes go to a temporary file beside the target, which is synced and renamed by [`Writer::finish`]; a writer
-//! that is dropped before leaves nothing behind. Memory used is that of the metadata, whatever the model's size.
+//! The file appears at its place, synced, by [`Writer::finish`]; a writer that is dropped before leaves nothing behind. Memory used is that of the metadata, whatever the model's size.
 
 use super::value::{Array, Value};
 use crate::quant::GgmlType;
 use crate::{Error, Result};
-use std::fs::{File, OpenOptions};
+use retort_files::AtomicFile;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -30,8 +29,7 @@ struct Declared {
 }
 
 struct Output {
-    path: PathBuf,
-    file: BufWriter<File>,
+    file: BufWriter<AtomicFile>,
     /// The tensor that is being written and how many of its bytes have come.
     tensor: usize,
     written: u64,
@@ -151,11 +149,9 @@ impl Writer {
 
     /// Syncs the file and gives it its name. Fails, leaving nothing, if a tensor is not complete.
     pub fn finish(mut self) -> Result<()> {
-        if self.output.is_none() {
-            self.output = Some(self.begin()?);
-        }
-        let Some(output) = &mut self.output else {
-            return Ok(());
+        let output = match self.output.take() {
+            Some(output) => output,
+            None => self.begin()?,
         };
         if let Some(t) = self.tensors.get(output.tensor) {
             let problem = format!(
@@ -164,54 +160,25 @@ impl Writer {
             );
             return Err(Error::tensor(&self.target, &t.name, problem));
         }
-        let io = |source| Error::io(&self.target, source);
-        output.file.flush().map_err(io)?;
-        output.file.get_ref().sync_all().map_err(io)?;
-        std::fs::rename(&output.path, &self.target).map_err(io)?;
-        self.output = None;
-        // the new name is durable once its directory is; not every file system allows asking for that
-        if let Some(Ok(directory)) = self
-            .target
-            .parent()
-            .map(|p| {
-                if p == Path::new("") {
-                    Path::new(".")
-                } else {
-                    p
-                }
-            })
-            .map(File::open)
-        {
-            let _ = directory.sync_all();
-        }
-        Ok(())
+        let file = output.file.into_inner().map_err(|error| error.into_error());
+        file.and_then(AtomicFile::commit)
+            .map_err(Error::io(&self.target))
     }
 
-    /// Creates the temporary file and writes everything up to the first tensor.
+    /// Creates the file under a temporary name and writes everything up to the first tensor.
     fn begin(&self) -> Result<Output> {
-        let Some(name) = self.target.file_name() else {
-            return Err(Error::format(&self.target, "is no file name to write to"));
-        };
-        let path = self.target.with_file_name(format!(
-            ".{}.{}.tmp",
-            name.to_string_lossy(),
-            std::process::id()
-        ));
-        let file = OpenOptions::new().write(true).create_new(true).open(&path);
-        let file = file.map_err(|source| Error::io(&path, source))?;
-        let mut output = Output {
-            path,
-            file: BufWriter::with_capacity(1 << 20, file),
-            tensor: 0,
-            written: 0,
-        };
         let mut header = self.header();
         header.resize(header.len().next_multiple_of(ALIGNMENT as usize), 0);
-        output
-            .file
-            .write_all(&header)
-            .map_err(|source| Error::io(&self.target, source))?;
-        Ok(output)
+        let begun = AtomicFile::create(&self.target).and_then(|file| {
+            let mut file = BufWriter::with_capacity(1 << 20, file);
+            file.write_all(&header)?;
+            Ok(file)
+        });
+        Ok(Output {
+            file: begun.map_err(Error::io(&self.target))?,
+            tensor: 0,
+            written: 0,
+        })
     }
 
     fn header(&self) -> Vec<u8> {
@@ -238,25 +205,16 @@ impl Writer {
 impl Output {
     /// Appends part of the tensor that is due, of which `due` bytes are missing; pads it when it is complete.
     fn append(&mut self, bytes: &[u8], due: u64, target: &Path) -> Result<()> {
-        let io = |source| Error::io(target, source);
-        self.file.write_all(bytes).map_err(io)?;
+        self.file.write_all(bytes).map_err(Error::io(target))?;
         self.written += bytes.len() as u64;
         if bytes.len() as u64 == due {
             let padding = self.written.next_multiple_of(ALIGNMENT) - self.written;
             self.file
                 .write_all(&[0; ALIGNMENT as usize][..padding as usize])
-                .map_err(io)?;
+                .map_err(Error::io(target))?;
             (self.tensor, self.written) = (self.tensor + 1, 0);
         }
         Ok(())
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        if let Some(output) = &self.output {
-            let _ = std::fs::remove_file(&output.path);
-        }
     }
 }
 

@@ -6,7 +6,8 @@ use burn::tensor::{Device, Tensor};
 
 use super::*;
 use crate::documents::Documents;
-use crate::rotary::{Rotary, angles};
+use crate::rotary::Rotary;
+use retort_format::rope::angles;
 
 pub(super) struct Case {
     batch: usize,

@@ -1,9 +1,15 @@
 //! The architectures, as what each does differently from Llama.
 //!
-//! All are one [`Decoder`](crate::Decoder): pre-norm blocks of attention with rotary
-//! positions and SwiGLU. An architecture says how its `config.json` is spelled, what its
-//! tensors are called, and which optional parts (biases, q/k norms) it has. One file each;
-//! the defaults below are Llama's.
+//! All are one decoder: pre-norm blocks of attention with rotary positions and SwiGLU. They differ
+//! in how `config.json` is spelled, in the names of tensors, in biases and norms of q and k, in
+//! whether q, k and v are one tensor, and in how a GGUF file orders rotary pairs. One file each;
+//! the defaults below are Llama's. A new architecture is a file here and a variant of
+//! [`Architecture`].
+
+mod llama;
+mod qwen;
+mod qwen2;
+mod qwen3;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -11,12 +17,12 @@ use serde_json::{Map, Value};
 use crate::config::ModelConfig;
 use crate::config_json::Fields;
 use crate::error::Result;
-use crate::llama::{self, Llama};
-use crate::qwen::Qwen;
-use crate::qwen2::Qwen2;
-use crate::qwen3::Qwen3;
+use llama::Llama;
+use qwen::Qwen;
+use qwen2::Qwen2;
+use qwen3::Qwen3;
 
-/// The architectures this crate has, by Hugging Face's `model_type`.
+/// The architectures, by `config.json`'s `model_type` and GGUF's `general.architecture`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Architecture {
@@ -31,18 +37,59 @@ pub enum Architecture {
     Qwen3,
 }
 
+/// Which two elements of a head of n the rotary embedding rotates together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RopePairs {
+    /// 2i and 2i + 1, as ggml has them for Llama.
+    Adjacent,
+    /// i and i + n/2, as `transformers` has them.
+    Halves,
+}
+
 impl Architecture {
     /// Every architecture.
     pub const ALL: [Self; 4] = [Self::Llama, Self::Qwen, Self::Qwen2, Self::Qwen3];
 
-    /// Its `model_type`.
-    pub fn model_type(self) -> &'static str {
+    /// The architecture called `name`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|a| a.name() == name)
+    }
+
+    /// Every name, for messages.
+    pub fn names() -> String {
+        Self::ALL.map(Self::name).join(", ")
+    }
+
+    /// Its `model_type`, which is also its name in a GGUF file and the prefix of its keys there.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Llama => "llama",
             Self::Qwen => "qwen",
             Self::Qwen2 => "qwen2",
             Self::Qwen3 => "qwen3",
         }
+    }
+
+    /// Whether q, k and v always have biases; others may ([`ModelConfig::attention_bias`]).
+    pub fn qkv_bias(self) -> bool {
+        self.family().qkv_bias()
+    }
+
+    /// Whether each head of q and k goes through an RMSNorm before it is rotated.
+    pub fn qk_norm(self) -> bool {
+        self.family().qk_norm()
+    }
+
+    /// Whether q, k and v are the rows of one tensor, in this order.
+    pub fn fused_qkv(self) -> bool {
+        let names = self.family().names();
+        names.q == names.k
+    }
+
+    /// How rotary pairs lie in the rows of q and k of a GGUF file; in a checkpoint they are
+    /// always halves.
+    pub fn rope_pairs(self) -> RopePairs {
+        self.family().rope_pairs()
     }
 
     /// What it does differently.
@@ -66,19 +113,19 @@ pub(crate) trait Family {
         &llama::NAMES
     }
 
-    /// Whether q, k and v have biases.
-    fn qkv_bias(&self, config: &ModelConfig) -> bool {
-        config.attention_bias
+    /// See [`Architecture::qkv_bias`].
+    fn qkv_bias(&self) -> bool {
+        false
     }
 
-    /// Whether the attention's output projection has a bias.
-    fn o_bias(&self, config: &ModelConfig) -> bool {
-        config.attention_bias
-    }
-
-    /// Whether each head of q and k is normed before it is turned.
+    /// See [`Architecture::qk_norm`].
     fn qk_norm(&self) -> bool {
         false
+    }
+
+    /// See [`Architecture::rope_pairs`].
+    fn rope_pairs(&self) -> RopePairs {
+        RopePairs::Halves
     }
 
     /// The SwiGLU block's inner width.

@@ -14,20 +14,20 @@ use crate::architecture::Architecture;
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::precision::Precision;
-use crate::rotary::RopeScaling;
+use crate::rope::RopeScaling;
 
 impl ModelConfig {
     /// Reads a `config.json`.
     ///
     /// # Errors
-    /// [`Error::Architecture`] for a model of another kind; [`Error::Invalid`] for a
+    /// [`Error::Unsupported`] for a model of another kind; [`Error::Format`] for a
     /// field that is missing, of another type, or asks for something not supported.
     pub fn from_json_file(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
         let json: Value = serde_json::from_str(&text)
-            .map_err(|e| Error::invalid(path, format!("not valid JSON: {e}")))?;
+            .map_err(|e| Error::format(path, format!("not valid JSON: {e}")))?;
         let Value::Object(map) = json else {
-            return Err(Error::invalid(path, "not a JSON object"));
+            return Err(Error::format(path, "not a JSON object"));
         };
         let mut config = Self::from_map(&map, path)?;
         config.source = Some(Arc::new(map));
@@ -37,19 +37,20 @@ impl ModelConfig {
     fn from_map(map: &Map<String, Value>, path: &Path) -> Result<Self> {
         let fields = Fields { map, path };
         let kind = fields.text("model_type")?.unwrap_or("absent");
-        let architecture = Architecture::ALL
-            .into_iter()
-            .find(|a| a.model_type() == kind)
-            .ok_or_else(|| Error::Architecture {
-                path: path.to_owned(),
-                found: kind.to_owned(),
-            })?;
+        let architecture = Architecture::from_name(kind).ok_or_else(|| {
+            let reason = format!(
+                "model_type \"{kind}\" is not supported ({} are); convert the checkpoint or choose \
+                 one of these, such as SmolLM2",
+                Architecture::names()
+            );
+            Error::unsupported(path, reason)
+        })?;
         if fields.get("quantization_config").is_some() {
             let remedy = "quantized weights are not supported: use the unquantized checkpoint";
             return Err(fields.bad("quantization_config", remedy));
         }
         let config = architecture.family().read(&fields)?;
-        config.resolve().map_err(|e| Error::invalid(path, e))
+        config.resolve().map_err(|e| Error::format(path, e))
     }
 
     /// The content of a `config.json` for weights stored as `precision`.
@@ -105,7 +106,7 @@ impl ModelConfig {
         let family = self.model_type.family();
         let mut map = Map::new();
         map.insert("architectures".into(), json!([family.class_name()]));
-        map.insert("model_type".into(), self.model_type.model_type().into());
+        map.insert("model_type".into(), self.model_type.name().into());
         map.extend(family.write(self));
         map
     }
@@ -125,7 +126,7 @@ impl<'a> Fields<'a> {
 
     /// An error about `key`.
     pub(crate) fn bad(&self, key: &str, reason: impl std::fmt::Display) -> Error {
-        Error::invalid(self.path, format!("field {key}: {reason}"))
+        Error::format(self.path, format!("field {key}: {reason}"))
     }
 
     fn read<T>(
@@ -188,14 +189,21 @@ impl<'a> Fields<'a> {
                 map,
                 path: self.path,
             };
-            theta = theta.or(inner.number("rope_theta")?);
+            let own = inner.number("rope_theta")?;
+            if let (Some(theta), Some(own)) = (theta, own)
+                && theta != own
+            {
+                let reason = format!("rope_theta is {own} in it and {theta} elsewhere");
+                return Err(self.bad(key, reason));
+            }
+            theta = theta.or(own);
             if inner
                 .number("partial_rotary_factor")?
                 .is_some_and(|p| p != 1.0)
             {
                 return Err(self.bad(key, "partial_rotary_factor is not supported"));
             }
-            scaling = inner.scaling(key)?.or(scaling);
+            scaling = inner.scaling(key, self)?.or(scaling);
         }
         if self
             .number("partial_rotary_factor")?
@@ -206,8 +214,8 @@ impl<'a> Fields<'a> {
         Ok((theta, scaling))
     }
 
-    /// The scaling that this object, the value of `key`, describes.
-    fn scaling(&self, key: &str) -> Result<Option<RopeScaling>> {
+    /// The scaling that this object, the value of `key` in `outer`, describes.
+    fn scaling(&self, key: &str, outer: &Fields<'_>) -> Result<Option<RopeScaling>> {
         // Older files say `type`.
         let kind = self.text("rope_type")?.or(self.text("type")?);
         let number = |name: &str| {
@@ -223,11 +231,28 @@ impl<'a> Fields<'a> {
                 factor: number("factor")?,
                 low_freq_factor: number("low_freq_factor")?,
                 high_freq_factor: number("high_freq_factor")?,
-                original_max_position_embeddings: self.size("original_max_position_embeddings")?,
+                // As transformers 5 takes it where it is not said.
+                original_max_position_embeddings: match self
+                    .size_or("original_max_position_embeddings", 0)?
+                {
+                    0 => outer.size("max_position_embeddings")?,
+                    length => length,
+                },
             })),
             Some(other) => Err(self.bad(
                 key,
                 format!("\"{other}\" is not supported (default, linear and llama3 are)"),
+            )),
+        }
+    }
+
+    /// Refuses another activation than SwiGLU's.
+    pub(crate) fn silu(&self) -> Result<()> {
+        match self.text("hidden_act")? {
+            None | Some("silu") => Ok(()),
+            Some(other) => Err(self.bad(
+                "hidden_act",
+                format!("\"{other}\" is not supported (silu is)"),
             )),
         }
     }
@@ -386,6 +411,17 @@ mod tests {
                 "qwen3",
                 json!({"layer_types": ["sliding_attention"]}),
                 "layer_types",
+            ),
+            (
+                "llama",
+                json!({"rope_theta": 1e4, "rope_parameters": {"rope_theta": 5e5}}),
+                "rope_theta is 500000 in it and 10000 elsewhere",
+            ),
+            ("qwen", json!({"hidden_act": "gelu"}), "hidden_act"),
+            (
+                "qwen",
+                json!({"scale_attn_weights": false}),
+                "scale_attn_weights",
             ),
             ("qwen", json!({"no_bias": false}), "no_bias"),
             ("qwen", json!({"rotary_pct": 0.5}), "rotary_pct"),

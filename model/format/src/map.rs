@@ -1,5 +1,5 @@
-//! The memory map: one of the two places with `unsafe`, so that weights are paged in by the system and shared
-//! between processes instead of being copied.
+//! Files mapped into memory, so that weights are paged in by the system and shared between processes instead of being
+//! copied.
 #![allow(unsafe_code)] // mapping a file is unsafe by nature; the reason it is sound enough stands below
 
 use crate::{Error, Result};
@@ -7,19 +7,15 @@ use std::fs::File;
 use std::path::Path;
 
 /// A file's bytes, read-only.
-pub(super) struct Map(Option<memmap2::Mmap>);
+pub(crate) struct Map(Option<memmap2::Mmap>);
 
 impl Map {
     /// Maps the whole file; an empty one becomes an empty slice.
     pub fn open(path: &Path) -> Result<Map> {
-        let io = |source| Error::io(path, source);
-        let file = File::open(path).map_err(io)?;
-        let meta = file.metadata().map_err(io)?;
+        let file = File::open(path).map_err(Error::io(path))?;
+        let meta = file.metadata().map_err(Error::io(path))?;
         if !meta.is_file() {
-            return Err(Error::format(
-                path,
-                "is not a regular file; name a .gguf file",
-            ));
+            return Err(Error::format(path, "is not a regular file"));
         }
         if meta.len() == 0 {
             return Ok(Map(None));
@@ -28,7 +24,7 @@ impl Map {
         // another process writing the file can change results but break no invariant of ours. Should it truncate
         // the file, the system ends this process on the next access past the end, as with every mapped model file;
         // retort itself replaces files by renaming and never writes them in place.
-        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(io)?;
+        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io(path))?;
         Ok(Map(Some(map)))
     }
 

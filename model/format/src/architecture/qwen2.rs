@@ -5,11 +5,10 @@
 
 use serde_json::{Map, Value};
 
-use crate::architecture::{Architecture, Family};
+use super::{Architecture, Family, llama};
 use crate::config::ModelConfig;
 use crate::config_json::Fields;
 use crate::error::Result;
-use crate::llama;
 
 /// See the module.
 pub(crate) struct Qwen2;
@@ -19,12 +18,8 @@ impl Family for Qwen2 {
         "Qwen2ForCausalLM"
     }
 
-    fn qkv_bias(&self, _config: &ModelConfig) -> bool {
+    fn qkv_bias(&self) -> bool {
         true
-    }
-
-    fn o_bias(&self, _config: &ModelConfig) -> bool {
-        false
     }
 
     fn foreign(&self, config: &ModelConfig) -> Vec<(&'static str, bool)> {

@@ -7,7 +7,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::architecture::{Architecture, Family, Names};
+use super::{Architecture, Family, Names, RopePairs};
 use crate::config::{self, ModelConfig};
 use crate::config_json::Fields;
 use crate::error::Result;
@@ -36,6 +36,10 @@ pub(crate) const NAMES: Names = Names {
 impl Family for Llama {
     fn class_name(&self) -> &'static str {
         "LlamaForCausalLM"
+    }
+
+    fn rope_pairs(&self) -> RopePairs {
+        RopePairs::Adjacent
     }
 
     fn foreign(&self, config: &ModelConfig) -> Vec<(&'static str, bool)> {
@@ -69,14 +73,7 @@ pub(crate) fn qwen_only(config: &ModelConfig) -> Vec<(&'static str, bool)> {
 
 /// The keys that Llama, Qwen2 and Qwen3 share.
 pub(crate) fn read(architecture: Architecture, fields: &Fields<'_>) -> Result<ModelConfig> {
-    if let Some(act) = fields.text("hidden_act")?
-        && act != "silu"
-    {
-        return Err(fields.bad(
-            "hidden_act",
-            format!("\"{act}\" is not supported (silu is)"),
-        ));
-    }
+    fields.silu()?;
     let (rope_theta, rope_scaling) = fields.rope()?;
     Ok(ModelConfig {
         model_type: architecture,

@@ -1,16 +1,17 @@
-//! What the rows and columns of each tensor are counted by: what a tool that cuts a model down
-//! must know to cut all tensors alike.
+//! The axes of each tensor: a tool that prunes a model must cut all tensors along the same axis
+//! alike.
 //!
-//! In: a [`TensorSpec`]. Out: its layer, and for each parameter in it the rows that it takes
-//! with the [`Dimension`] of rows and columns.
+//! In: a [`TensorSpec`]. Out: its layer, and for each parameter in it the rows that it takes and
+//! the [`Axis`] that its rows and columns run over.
 
 use std::ops::Range;
 
-use crate::tensors::{Part, Projection, Slot, TensorSpec};
+use crate::param_key::{LayerLinear, ParamKey};
+use crate::tensors::TensorSpec;
 
 /// What an axis of a tensor runs over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dimension {
+pub enum Axis {
     /// Token ids: `vocab_size`.
     Vocabulary,
     /// Channels of the residual stream: `hidden_size`.
@@ -25,58 +26,55 @@ pub enum Dimension {
     Head,
 }
 
-/// One parameter of a tensor.
+/// The rows of one parameter of a tensor, and the axes that it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Extent {
+pub struct Axes {
     /// Its rows in the tensor; all, unless q, k and v are fused.
     pub rows: Range<usize>,
     /// What the rows (or a vector's elements) run over.
-    pub output: Dimension,
+    pub output: Axis,
     /// What a matrix's columns run over.
-    pub input: Option<Dimension>,
+    pub input: Option<Axis>,
 }
 
 impl TensorSpec {
     /// The layer that it belongs to, if it belongs to one.
     pub fn layer(&self) -> Option<usize> {
-        self.parts.iter().find_map(|(slot, _)| match slot {
-            Slot::Layer(layer, _) => Some(*layer),
-            Slot::Embedding | Slot::Norm | Slot::Head => None,
-        })
+        self.parts.iter().find_map(|(key, _)| key.layer())
     }
 
     /// The parameters in it, in the order of their rows.
-    pub fn extents(&self) -> Vec<Extent> {
-        let extent = |(slot, rows): &(Slot, Range<usize>)| {
-            let (output, input) = dimensions(*slot);
-            Extent {
+    pub fn axes(&self) -> Vec<Axes> {
+        let axes = |(key, rows): &(ParamKey, Range<usize>)| {
+            let (output, input) = axes(*key);
+            Axes {
                 rows: rows.clone(),
                 output,
                 input,
             }
         };
-        self.parts.iter().map(extent).collect()
+        self.parts.iter().map(axes).collect()
     }
 }
 
-fn dimensions(slot: Slot) -> (Dimension, Option<Dimension>) {
-    use Dimension::{Head, Hidden, Inner, Keys, Queries, Vocabulary};
-    let sides = |projection| match projection {
-        Projection::Q => (Queries, Hidden),
-        Projection::K | Projection::V => (Keys, Hidden),
-        Projection::O => (Hidden, Queries),
-        Projection::Gate | Projection::Up => (Inner, Hidden),
-        Projection::Down => (Hidden, Inner),
+fn axes(key: ParamKey) -> (Axis, Option<Axis>) {
+    use Axis::{Head, Hidden, Inner, Keys, Queries, Vocabulary};
+    let sides = |linear| match linear {
+        LayerLinear::Q => (Queries, Hidden),
+        LayerLinear::K | LayerLinear::V => (Keys, Hidden),
+        LayerLinear::O => (Hidden, Queries),
+        LayerLinear::Gate | LayerLinear::Up => (Inner, Hidden),
+        LayerLinear::Down => (Hidden, Inner),
     };
-    match slot {
-        Slot::Embedding | Slot::Head => (Vocabulary, Some(Hidden)),
-        Slot::Norm | Slot::Layer(_, Part::InputNorm | Part::PostNorm) => (Hidden, None),
-        Slot::Layer(_, Part::QNorm | Part::KNorm) => (Head, None),
-        Slot::Layer(_, Part::Weight(projection)) => {
-            let (output, input) = sides(projection);
+    match key {
+        ParamKey::Embedding | ParamKey::Head => (Vocabulary, Some(Hidden)),
+        ParamKey::FinalNorm | ParamKey::InputNorm(_) | ParamKey::PostNorm(_) => (Hidden, None),
+        ParamKey::QNorm(_) | ParamKey::KNorm(_) => (Head, None),
+        ParamKey::Weight(_, linear) => {
+            let (output, input) = sides(linear);
             (output, Some(input))
         }
-        Slot::Layer(_, Part::Bias(projection)) => (sides(projection).0, None),
+        ParamKey::Bias(_, linear) => (sides(linear).0, None),
     }
 }
 
@@ -88,7 +86,7 @@ mod tests {
     use crate::{ModelConfig, tensors};
 
     #[test]
-    fn every_axis_is_as_long_as_what_it_runs_over() {
+    fn axes_have_the_lengths_of_the_config() {
         for kind in ["llama", "qwen", "qwen2", "qwen3"] {
             // No two sizes are equal, but for the first Qwen, which wants it so.
             let mut config = json!({
@@ -105,23 +103,23 @@ mod tests {
             }
             let config: ModelConfig = serde_json::from_value(config).unwrap();
             let config = config.resolve().unwrap();
-            let size = |dimension| match dimension {
-                Dimension::Vocabulary => config.vocab_size,
-                Dimension::Hidden => config.hidden_size,
-                Dimension::Queries => config.num_attention_heads * config.head_dim,
-                Dimension::Keys => config.num_key_value_heads * config.head_dim,
-                Dimension::Inner => config.inner_size(),
-                Dimension::Head => config.head_dim,
+            let size = |axis| match axis {
+                Axis::Vocabulary => config.vocab_size,
+                Axis::Hidden => config.hidden_size,
+                Axis::Queries => config.num_attention_heads * config.head_dim,
+                Axis::Keys => config.num_key_value_heads * config.head_dim,
+                Axis::Inner => config.inner_size(),
+                Axis::Head => config.head_dim,
             };
             let mut layers = Vec::new();
             for spec in tensors(&config) {
-                let extents = spec.extents();
-                for extent in &extents {
-                    assert_eq!(extent.rows.len(), size(extent.output), "{}", spec.name);
-                    let input = extent.input.map(size);
+                let axes = spec.axes();
+                for part in &axes {
+                    assert_eq!(part.rows.len(), size(part.output), "{}", spec.name);
+                    let input = part.input.map(size);
                     assert_eq!(input, spec.shape.get(1).copied(), "{}", spec.name);
                 }
-                let rows: usize = extents.iter().map(|e| e.rows.len()).sum();
+                let rows: usize = axes.iter().map(|e| e.rows.len()).sum();
                 assert_eq!(rows, spec.shape[0], "{}", spec.name);
                 layers.push(spec.layer());
             }

@@ -2,10 +2,10 @@
 
 use burn::module::ParamId;
 
-use crate::config::ModelConfig;
 use crate::decoder::Decoder;
-use crate::sites::Site;
-use crate::tensors::{Kind, Part, Slot, TensorSpec, tensors};
+use retort_format::ModelConfig;
+use retort_format::ParamKey;
+use retort_format::{Kind, TensorSpec, tensors};
 
 /// A tensor of the checkpoint, or an adapter's matrix, and what holds it in the model.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +34,10 @@ pub fn named_parameters(config: &ModelConfig) -> Vec<NamedParameters> {
 
 fn named(spec: TensorSpec, ids: Vec<ParamId>) -> NamedParameters {
     NamedParameters {
-        embedding: spec.parts.iter().any(|(slot, _)| *slot == Slot::Embedding),
+        embedding: spec
+            .parts
+            .iter()
+            .any(|(key, _)| *key == ParamKey::Embedding),
         adapter: false,
         elements: spec.elements(),
         name: spec.name,
@@ -47,14 +50,14 @@ impl Decoder {
     /// All parameters by name, in the order of a checkpoint's tensors, adapters last.
     pub fn named_parameters(&self) -> Vec<NamedParameters> {
         let tensors = tensors(&self.config).into_iter().map(|spec| {
-            let ids = spec.parts.iter().map(|(slot, _)| self.id(*slot)).collect();
+            let ids = spec.parts.iter().map(|(key, _)| self.id(*key)).collect();
             named(spec, ids)
         });
         tensors.chain(self.named_adapters()).collect()
     }
 
     fn named_adapters(&self) -> impl Iterator<Item = NamedParameters> {
-        Site::all(&self.config)
+        ParamKey::linears(&self.config)
             .filter_map(|site| {
                 let adapter = self.linear(site).adapter.as_ref()?;
                 Some((site.module(&self.config), adapter))
@@ -69,36 +72,6 @@ impl Decoder {
                     ids: vec![matrix.id],
                 })
             })
-    }
-
-    fn id(&self, slot: Slot) -> ParamId {
-        let (layer, part) = match slot {
-            Slot::Embedding => return self.embed_tokens.weight.id,
-            Slot::Norm => return self.norm.gamma.id,
-            Slot::Head => {
-                let head = self.lm_head.as_ref().expect("the config is not tied");
-                return head.weight.id;
-            }
-            Slot::Layer(layer, part) => (&self.layers[layer], part),
-        };
-        let attention = &layer.self_attn;
-        match part {
-            Part::InputNorm => layer.input_layernorm.gamma.id,
-            Part::PostNorm => layer.post_attention_layernorm.gamma.id,
-            Part::QNorm => {
-                let norm = attention.q_norm.as_ref();
-                norm.expect("the architecture has it").gamma.id
-            }
-            Part::KNorm => {
-                let norm = attention.k_norm.as_ref();
-                norm.expect("the architecture has it").gamma.id
-            }
-            Part::Weight(p) => layer.linear(p).weight.id,
-            Part::Bias(p) => {
-                let bias = layer.linear(p).bias.as_ref();
-                bias.expect("the config has it").id
-            }
-        }
     }
 }
 

@@ -1,34 +1,33 @@
-//! A checkpoint that is read in parts, without a model: rows and columns of its tensors, each
-//! straight from the mapped file.
+//! A checkpoint read in parts, without a model: rows and columns of its tensors, each straight
+//! from the mapped file.
 //!
 //! In: a Hugging Face directory, checked as a whole when it is opened. Out: any rows as f32,
-//! or any rows and columns as bytes for [`write_weights`](crate::write_weights()). No more than
-//! what is asked for is held in memory.
+//! or any rows and columns as bytes for [`write_weights`](crate::checkpoint::write_weights). Memory holds no more
+//! than what was asked for.
 
 use std::ops::Range;
 use std::path::Path;
 
-use crate::checkpoint;
+use crate::checkpoint::{self, SafetensorsMap};
 use crate::config::ModelConfig;
 use crate::error::Result;
-use crate::mapped::Mapped;
 use crate::precision::Precision;
 use crate::tensors::TensorSpec;
 
-/// See the module.
-pub struct Stored {
+/// An open checkpoint.
+pub struct CheckpointReader {
     config: ModelConfig,
     precision: Precision,
-    mapped: Mapped,
+    mapped: SafetensorsMap,
 }
 
-impl Stored {
+impl CheckpointReader {
     /// Opens the model in `directory`.
     ///
     /// # Errors
-    /// As [`load`](crate::load()).
+    /// As [`open`](crate::checkpoint::open).
     pub fn open(directory: &Path) -> Result<Self> {
-        let (config, mapped) = checkpoint::open(directory, Precision::F32)?;
+        let (config, mapped) = checkpoint::open(directory)?;
         Ok(Self {
             config,
             precision: mapped.stored_precision(),
@@ -51,7 +50,7 @@ impl Stored {
     /// # Panics
     /// `spec` is not of [`tensors`](crate::tensors())`(self.config())`, or has fewer rows.
     pub fn rows(&self, spec: &TensorSpec, rows: Range<usize>) -> Vec<f32> {
-        self.mapped.values(spec, rows)
+        self.mapped.rows(spec, rows, false)
     }
 
     /// The elements of `spec` in the given `rows` and `columns`, in their order, times `scale`:

@@ -11,7 +11,8 @@ use serde_json::{Map, Value};
 
 use crate::architecture::Architecture;
 use crate::error::{Error, Result};
-use crate::rotary::RopeScaling;
+use crate::param_key::LayerLinear;
+use crate::rope::RopeScaling;
 
 /// The shape of a decoder.
 ///
@@ -192,7 +193,7 @@ impl ModelConfig {
         }
         let foreign = self.model_type.family().foreign(&self);
         if let Some((field, _)) = foreign.into_iter().find(|(_, set)| *set) {
-            let name = self.model_type.model_type();
+            let name = self.model_type.name();
             return bad(field, &format!("is not something a {name} model has"));
         }
         Ok(self)
@@ -212,19 +213,18 @@ impl ModelConfig {
 
     /// The number of parameters without the embedding and the head.
     pub fn parameters_without_embeddings(&self) -> u64 {
-        let family = self.model_type.family();
         let (d, e) = (self.hidden_size as u64, self.head_dim as u64);
         let q = self.num_attention_heads as u64 * e;
         let kv = self.num_key_value_heads as u64 * e;
-        let inner = family.inner_size(self) as u64;
+        let inner = self.inner_size() as u64;
         let mut block = 2 * d * (q + kv) + 3 * d * inner + 2 * d;
-        if family.qkv_bias(self) {
+        if LayerLinear::Q.has_bias(self) {
             block += q + 2 * kv;
         }
-        if family.o_bias(self) {
+        if LayerLinear::O.has_bias(self) {
             block += d;
         }
-        if family.qk_norm() {
+        if self.model_type.qk_norm() {
             block += 2 * e;
         }
         if self.mlp_bias {

@@ -13,7 +13,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::architecture::{Architecture, Family, Names};
+use super::{Architecture, Family, Names};
 use crate::config::{self, ModelConfig};
 use crate::config_json::Fields;
 use crate::error::Result;
@@ -48,12 +48,8 @@ impl Family for Qwen {
         &NAMES
     }
 
-    fn qkv_bias(&self, _config: &ModelConfig) -> bool {
+    fn qkv_bias(&self) -> bool {
         true
-    }
-
-    fn o_bias(&self, _config: &ModelConfig) -> bool {
-        false
     }
 
     fn inner_size(&self, config: &ModelConfig) -> usize {
@@ -73,8 +69,11 @@ impl Family for Qwen {
     }
 
     fn read(&self, fields: &Fields<'_>) -> Result<ModelConfig> {
-        if !fields.flag_or("no_bias", true)? {
-            return Err(fields.bad("no_bias", "false is not supported"));
+        fields.silu()?;
+        for key in ["no_bias", "scale_attn_weights"] {
+            if !fields.flag_or(key, true)? {
+                return Err(fields.bad(key, "false is not supported"));
+            }
         }
         if fields.number("rotary_pct")?.is_some_and(|p| p != 1.0) {
             return Err(fields.bad("rotary_pct", "only 1.0 is supported"));
@@ -135,21 +134,4 @@ impl Family for Qwen {
         };
         map
     }
-}
-
-/// α of the module's formula for a sequence of `length` tokens; 1 within `trained`.
-pub(crate) fn ntk_alpha(length: usize, trained: usize) -> f64 {
-    if length <= trained {
-        return 1.0;
-    }
-    let context = (length as f64 / trained as f64).log2() + 1.0;
-    (2f64.powf(context.ceil()) - 1.0).max(1.0)
-}
-
-/// What the query at 0-based `position` is multiplied by.
-pub(crate) fn logn_factor(position: usize, trained: usize) -> f64 {
-    if position < trained {
-        return 1.0;
-    }
-    ((position + 1) as f64).ln() / (trained as f64).ln()
 }

@@ -1,16 +1,15 @@
 //! Qwen3 (arXiv 2505.09388), the dense ones: Llama where each head of q and k goes through
-//! an RMSNorm over its `head_dim` before it is turned by its position. The width of a head
+//! an RMSNorm over its `head_dim` before it is rotated by its position. The width of a head
 //! is a key of its own and the heads together need not be as wide as the model.
 //!
 //! `config.json` as `transformers`' `Qwen3Config`; a sliding window is refused.
 
 use serde_json::{Map, Value};
 
-use crate::architecture::{Architecture, Family};
+use super::{Architecture, Family, llama};
 use crate::config::ModelConfig;
 use crate::config_json::Fields;
 use crate::error::Result;
-use crate::llama;
 
 /// See the module.
 pub(crate) struct Qwen3;
