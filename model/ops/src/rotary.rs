@@ -1,13 +1,12 @@
-//! Rotary position embedding, half-split as in Hugging Face's Llama and Qwen.
+//! Rotary position embedding (RoPE), half-split as in Hugging Face's Llama and Qwen: the pair
+//! (i, i + E/2) at position p is rotated by p · f(i) radians (Su et al., arXiv 2104.09864, eq. 34;
+//! Burn's `RotaryEncoding` pairs neighbours instead).
 //!
-//! In: queries or keys `[batch, heads, sequence, head_dim]`. Out: the same shape, where
-//! the pair (i, i + head_dim/2) at position p is rotated by p · theta^(−2i/head_dim)
-//! radians (Su et al., arXiv 2104.09864, eq. 34; the pairing is Hugging Face's, Burn's
-//! own `RotaryEncoding` pairs neighbours).
+//! In: queries or keys `[B, H, T, E]`. Out: the same shape.
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// Cosines and sines for given positions, each `[1 or B, 1, T, head_dim / 2]`.
+/// Tables of [`angles`](retort_format::rope::angles) as tensors, each `[1 or B, 1, T, E/2]`.
 #[derive(Clone, Debug)]
 pub(crate) struct Rotary {
     cos: Tensor<4>,
@@ -15,22 +14,21 @@ pub(crate) struct Rotary {
 }
 
 impl Rotary {
-    /// Tables of [`angles`](retort_format::rope::angles) for `rows` rows of positions.
-    pub(crate) fn new(
+    /// Tables for rows of `length` positions, with `half` angles each.
+    pub fn new(
         (cos, sin): (Vec<f32>, Vec<f32>),
-        rows: usize,
-        half: usize,
+        [length, half]: [usize; 2],
         device: &Device,
     ) -> Self {
-        let shape = [rows, 1, cos.len() / half / rows, half];
+        let shape = [cos.len() / (length * half), 1, length, half];
         Self {
             cos: Tensor::from_data(TensorData::new(cos, shape), device),
             sin: Tensor::from_data(TensorData::new(sin, shape), device),
         }
     }
 
-    /// Rotates `x` by its positions.
-    pub(crate) fn apply(&self, x: Tensor<4>) -> Tensor<4> {
+    /// `x` `[B, H, T, E]` rotated by its positions.
+    pub fn apply(&self, x: Tensor<4>) -> Tensor<4> {
         let half = x.dims()[3] / 2;
         let a = x.clone().narrow(3, 0, half);
         let b = x.narrow(3, half, half);
@@ -54,7 +52,7 @@ mod tests {
     #[test]
     fn rope_rotates_half_split_pairs() {
         let device = Device::flex();
-        let rotary = Rotary::new(angles(&[0, 1, 2], &[1.0, 0.1]), 1, 2, &device);
+        let rotary = Rotary::new(angles(&[0, 1, 2], &[1.0, 0.1]), [3, 2], &device);
         let x = Tensor::from_data(
             TensorData::new([1f32, 2.0, 3.0, 4.0].repeat(3), [1, 1, 3, 4]),
             &device,

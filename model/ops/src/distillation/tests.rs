@@ -3,8 +3,9 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use super::composed::composed;
 use super::*;
-use crate::ops::tests::{check_differences, close, gradients, rounded, tensor, values};
+use crate::testing::{check_differences, close, gradients, rounded, tensor, values};
 
 const D: usize = 5;
 const N: usize = 6;
@@ -15,7 +16,7 @@ const VOCABULARIES: [(usize, usize); 3] = [(19, 19), (23, 19), (17, 19)];
 const WEIGHTS: [f64; N] = [0.25, 0.0, 0.5, 0.125, 0.25, 0.5];
 
 /// The teacher's logits `[N, V]`.
-fn teacher(v: usize) -> Vec<f64> {
+fn dense(v: usize) -> Vec<f64> {
     let logits = values(N * v, 77);
     logits.iter().map(|x| f64::from((x * 3.0) as f32)).collect()
 }
@@ -23,7 +24,7 @@ fn teacher(v: usize) -> Vec<f64> {
 /// Every third id of each position and another, at temperature `t` over `shared` ids, with
 /// the mass of the others.
 fn sparse(v: usize, shared: usize, t: f64) -> Sparse {
-    let logits = teacher(v);
+    let logits = dense(v);
     let mut found = Sparse {
         vocabulary: v,
         offsets: vec![0],
@@ -42,7 +43,7 @@ fn sparse(v: usize, shared: usize, t: f64) -> Sparse {
         found.offsets.push(found.ids.len());
         masses.push(mass as f32);
     }
-    found.rest = Rest::Mass(masses);
+    found.tail = Tail::Mass(masses);
     found
 }
 
@@ -57,7 +58,7 @@ fn kl(p: &[f64], q: &[f64]) -> f64 {
 }
 
 /// The loss of one position from its definition.
-fn definition(z: &[f64], target: usize, p: &[f64], q: &[f64], m: &Mixture) -> f64 {
+fn definition(z: &[f64], target: usize, p: &[f64], q: &[f64], m: &LossWeights) -> f64 {
     let (t, beta) = (f64::from(m.temperature), f64::from(m.beta));
     let ce = -softmax(z, 1.0)[target].ln();
     let mix: Vec<f64> = p
@@ -75,7 +76,7 @@ fn definition(z: &[f64], target: usize, p: &[f64], q: &[f64], m: &Mixture) -> f6
 /// The probabilities of `sparse`'s outcomes at position `i`, of the whole `q`.
 fn outcomes(sparse: &Sparse, i: usize, q: &[f64]) -> (Vec<f64>, Vec<f64>) {
     let (ids, p) = sparse.entries(i);
-    let Rest::Mass(masses) = &sparse.rest else {
+    let Tail::Mass(masses) = &sparse.tail else {
         panic!("no sample")
     };
     let mut p: Vec<f64> = p.iter().map(|&p| f64::from(p)).collect();
@@ -89,13 +90,13 @@ fn targets(v: usize) -> Vec<i32> {
     (0..N).map(|i| ((i * 7 + 18) % v) as i32).collect()
 }
 
-fn lesson(v: usize, sparse: Option<&Sparse>) -> Lesson {
+fn teacher(v: usize, sparse: Option<&Sparse>) -> TeacherLogits {
     match sparse {
-        Some(sparse) => Lesson::Sparse(sparse.clone()),
-        None => Lesson::Dense {
+        Some(sparse) => TeacherLogits::Sparse(sparse.clone()),
+        None => TeacherLogits::Dense {
             vocabulary: v,
             logits: Box::new(move |rows| {
-                let logits = teacher(v);
+                let logits = dense(v);
                 let at = rows.start * v..rows.end * v;
                 logits[at].iter().map(|&x| x as f32).collect()
             }),
@@ -107,8 +108,8 @@ fn lesson(v: usize, sparse: Option<&Sparse>) -> Lesson {
 fn run(
     inputs: &[Vec<f64>],
     (v, tied): (usize, bool),
-    lesson: impl Fn() -> Lesson,
-    mixture: Mixture,
+    teacher: impl Fn() -> TeacherLogits,
+    loss_weights: LossWeights,
     fused: bool,
 ) -> (f32, Vec<Vec<f32>>) {
     let device = Device::flex().autodiff();
@@ -118,26 +119,26 @@ fn run(
         tensor(&inputs[1], shape, &device),
     ];
     gradients(&tensors, |x| {
-        let student = Student {
-            hidden: x[0].clone(),
-            head: x[1].clone(),
+        let hidden = x[0].clone();
+        let head = LmHead {
+            weight: x[1].clone(),
             tied,
         };
         let targets = Tensor::<1, Int>::from_data(TensorData::new(targets(v), [N]), &device);
         let weights = tensor(&WEIGHTS, [N], &device);
         let total = match fused {
-            true => distillation(student, targets, weights, lesson(), mixture).total,
-            false => composed(student, targets, weights, &lesson(), mixture).narrow(0, 0, 1),
+            true => distillation_loss(hidden, head, targets, weights, teacher(), loss_weights).total,
+            false => composed((hidden, head), targets, weights, &teacher(), loss_weights).narrow(0, 0, 1),
         };
         total * 3.0
     })
 }
 
-fn mixtures() -> Vec<Mixture> {
-    let one = |set: fn(&mut Mixture)| {
-        let mut mixture = Mixture::default();
-        set(&mut mixture);
-        mixture
+fn all_loss_weights() -> Vec<LossWeights> {
+    let one = |set: fn(&mut LossWeights)| {
+        let mut loss_weights = LossWeights::default();
+        set(&mut loss_weights);
+        loss_weights
     };
     vec![
         one(|m| m.cross_entropy = 1.0),
@@ -145,7 +146,7 @@ fn mixtures() -> Vec<Mixture> {
         one(|m| m.reverse_kl = 1.0),
         one(|m| (m.jensen_shannon, m.beta) = (1.0, 0.3)),
         one(|m| m.total_variation = 1.0),
-        Mixture {
+        LossWeights {
             temperature: 2.5,
             cross_entropy: 0.4,
             forward_kl: 0.3,
@@ -161,19 +162,19 @@ fn mixtures() -> Vec<Mixture> {
 #[test]
 fn every_loss_and_its_gradients() {
     for ((v, theirs), tied) in VOCABULARIES.into_iter().zip([false, true, true]) {
-        for (mixture, few) in mixtures().into_iter().flat_map(|m| [(m, false), (m, true)]) {
-            let t = f64::from(mixture.temperature);
+        for (loss_weights, few) in all_loss_weights().into_iter().flat_map(|m| [(m, false), (m, true)]) {
+            let t = f64::from(loss_weights.temperature);
             let shared = v.min(theirs);
             let sparse = few.then(|| sparse(theirs, shared, t));
             let inputs = rounded(vec![values(N * D, 1), values(D * v, 2)]);
-            let of = || lesson(theirs, sparse.as_ref());
-            let fused = run(&inputs, (v, tied), of, mixture, true);
-            let composed = run(&inputs, (v, tied), of, mixture, false);
+            let of = || teacher(theirs, sparse.as_ref());
+            let fused = run(&inputs, (v, tied), of, loss_weights, true);
+            let composed = run(&inputs, (v, tied), of, loss_weights, false);
             close(&[fused.0], &[composed.0], 2e-6, "loss");
             for (a, b) in fused.1.iter().zip(&composed.1) {
-                close(a, b, 5e-6, &format!("{mixture:?} {few}"));
+                close(a, b, 5e-6, &format!("{loss_weights:?} {few}"));
             }
-            let teacher = teacher(theirs);
+            let logits = dense(theirs);
             let loss = |inputs: &[Vec<f64>]| -> f64 {
                 let position = |i: usize| {
                     let logit = |j: usize| -> f64 {
@@ -184,12 +185,12 @@ fn every_loss_and_its_gradients() {
                     };
                     let z: Vec<f64> = (0..v).map(logit).collect();
                     let q = softmax(&z[..shared], t);
-                    let row = &teacher[i * theirs..][..shared];
+                    let row = &logits[i * theirs..][..shared];
                     let (p, q) = match &sparse {
                         Some(sparse) => outcomes(sparse, i, &q),
                         None => (softmax(row, t), q),
                     };
-                    WEIGHTS[i] * definition(&z, targets(v)[i] as usize, &p, &q, &mixture)
+                    WEIGHTS[i] * definition(&z, targets(v)[i] as usize, &p, &q, &loss_weights)
                 };
                 3.0 * (0..N).map(position).sum::<f64>()
             };
@@ -205,17 +206,17 @@ fn every_loss_and_its_gradients() {
 fn a_sample_gives_the_loss_and_gradient_of_its_own_weights() {
     let (v, t) = (19, 1.5);
     let mut sample = sparse(v, v, t);
-    sample.rest = Rest::Sampled(vec![0.25; N]);
-    let mixture = Mixture {
+    sample.tail = Tail::Sampled(vec![0.25; N]);
+    let loss_weights = LossWeights {
         temperature: t as f32,
         cross_entropy: 0.5,
         forward_kl: 2.0,
-        ..Mixture::default()
+        ..LossWeights::default()
     };
     let inputs = rounded(vec![values(N * D, 1), values(D * v, 2)]);
-    let of = || Lesson::Sparse(sample.clone());
-    let fused = run(&inputs, (v, true), of, mixture, true);
-    let composed = run(&inputs, (v, true), of, mixture, false);
+    let of = || TeacherLogits::Sparse(sample.clone());
+    let fused = run(&inputs, (v, true), of, loss_weights, true);
+    let composed = run(&inputs, (v, true), of, loss_weights, false);
     close(&[fused.0], &[composed.0], 2e-6, "loss");
     let loss = |inputs: &[Vec<f64>]| -> f64 {
         let position = |i: usize| {
@@ -248,12 +249,12 @@ fn a_sample_gives_the_loss_and_gradient_of_its_own_weights() {
 fn samples_average_to_the_whole_distribution() {
     let (v, draws) = (19, 4000);
     let inputs = rounded(vec![values(N * D, 1), values(D * v, 2)]);
-    let mixture = Mixture {
+    let loss_weights = LossWeights {
         forward_kl: 1.0,
-        ..Mixture::default()
+        ..LossWeights::default()
     };
-    let whole = run(&inputs, (v, true), || lesson(v, None), mixture, true);
-    let logits = teacher(v);
+    let whole = run(&inputs, (v, true), || teacher(v, None), loss_weights, true);
+    let logits = dense(v);
     let uniform = values(N * draws, 5);
     let mut sample = Sparse {
         vocabulary: v,
@@ -279,9 +280,9 @@ fn samples_average_to_the_whole_distribution() {
         sample.offsets.push(sample.ids.len());
         entropies.push(-p.iter().map(|p| p * p.ln()).sum::<f64>() as f32);
     }
-    sample.rest = Rest::Sampled(entropies);
-    let of = || Lesson::Sparse(sample.clone());
-    let sampled = run(&inputs, (v, true), of, mixture, true);
+    sample.tail = Tail::Sampled(entropies);
+    let of = || TeacherLogits::Sparse(sample.clone());
+    let sampled = run(&inputs, (v, true), of, loss_weights, true);
     // A share has a standard error of at most 0.5 / √draws = 0.008.
     close(&[sampled.0], &[whole.0], 0.05, "loss");
     for (a, b) in sampled.1.iter().zip(&whole.1) {
@@ -294,9 +295,9 @@ fn a_student_that_has_become_its_teacher_has_nothing_to_learn() {
     let v = 19;
     let inputs = rounded(vec![values(N * D, 1), values(D * v, 2)]);
     let own = inputs.clone();
-    let lesson = move || {
+    let teacher = move || {
         let own = own.clone();
-        Lesson::Dense {
+        TeacherLogits::Dense {
             vocabulary: v,
             logits: Box::new(move |rows| {
                 let logit = |i: usize, j: usize| -> f64 {
@@ -307,15 +308,15 @@ fn a_student_that_has_become_its_teacher_has_nothing_to_learn() {
             }),
         }
     };
-    for mut mixture in mixtures().into_iter().skip(1) {
-        mixture.cross_entropy = 0.0;
+    for mut loss_weights in all_loss_weights().into_iter().skip(1) {
+        loss_weights.cross_entropy = 0.0;
         // At equality its derivative has a sign for no reason.
-        mixture.total_variation = 0.0;
-        let (loss, gradients) = run(&inputs, (v, true), &lesson, mixture, true);
-        assert!(loss.abs() < 1e-5, "{mixture:?} {loss}");
+        loss_weights.total_variation = 0.0;
+        let (loss, gradients) = run(&inputs, (v, true), &teacher, loss_weights, true);
+        assert!(loss.abs() < 1e-5, "{loss_weights:?} {loss}");
         assert!(
             gradients.iter().flatten().all(|g| g.abs() < 1e-5),
-            "{mixture:?}"
+            "{loss_weights:?}"
         );
     }
 }

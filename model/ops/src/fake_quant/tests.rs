@@ -1,8 +1,11 @@
 //! Rounding against its composed form, and what its gradient is.
 
-use super::*;
+use burn::tensor::Device;
 
-/// Blocks of all kinds: largest numbers of both signs at once, zeros, numbers on the grid, steps as
+use super::*;
+use crate::testing::*;
+
+/// Blocks of all kinds: largest numbers of both signs at once, zeros, numbers on the levels, steps as
 /// coarse as those of bfloat16.
 fn blocks(n: usize) -> Vec<f64> {
     let mut x = values(n, 7);
@@ -19,10 +22,10 @@ fn blocks(n: usize) -> Vec<f64> {
 }
 
 #[test]
-fn rounding_is_that_of_the_composed_form_to_the_last_bit() {
+fn fake_quantize_equals_its_composed_form_to_the_last_bit() {
     let device = Device::flex().autodiff();
     let n = 32 * 37 * 3;
-    for grid in [Grid::Q4_0, Grid::Q4_0Nearest, Grid::Q8_0, Grid::Int8] {
+    for format in [QuantFormat::Q4_0, QuantFormat::Q4_0Nearest, QuantFormat::Q8_0, QuantFormat::Int8] {
         for columns in [1, 3, 37] {
             let shape = [n / (32 * columns), 32, columns];
             // Blocks lie along the columns of the array, whichever way they are cut.
@@ -32,16 +35,20 @@ fn rounding_is_that_of_the_composed_form_to_the_last_bit() {
                 x[(block / columns * 32 + row) * columns + block % columns] = w;
             }
             let weights = values(n, 3);
+            let apply = |x: Tensor<3>| {
+                let operation = FakeQuantize { format, columns };
+                Tensor::<3>::from_dispatch(Dispatch::unary(operation, x.into_dispatch()))
+            };
             let run = |fused: bool| {
                 let x = tensor(&x, shape, &device).require_grad();
                 let y = match fused {
-                    true => on_grid(x.clone(), grid, columns),
-                    false => on_grid_composed(x.clone(), grid),
+                    true => apply(x.clone()),
+                    false => composed(x.clone(), format),
                 };
                 let loss = (y.clone() * tensor(&weights, shape, &device)).sum();
                 let again = match fused {
-                    true => on_grid(y.clone(), grid, columns),
-                    false => on_grid_composed(y.clone(), grid),
+                    true => apply(y.clone()),
+                    false => composed(y.clone(), format),
                 };
                 [
                     numbers(y),
@@ -50,13 +57,13 @@ fn rounding_is_that_of_the_composed_form_to_the_last_bit() {
                 ]
             };
             let (fused, composed) = (run(true), run(false));
-            assert_eq!(fused, composed, "{grid:?} {columns}");
-            if grid.clips() {
-                assert_eq!(fused[0], fused[2], "what is on the grid stays, {columns}");
+            assert_eq!(fused, composed, "{format:?} {columns}");
+            if format.clips() {
+                assert_eq!(fused[0], fused[2], "what is quantized stays, {columns}");
             }
             let pairs = fused[1].iter().zip(&weights);
             let clipped = pairs.clone().filter(|(g, _)| **g == 0.0).count();
-            assert_eq!(clipped > 0, grid.clips(), "{grid:?} {columns}: {clipped}");
+            assert_eq!(clipped > 0, format.clips(), "{format:?} {columns}: {clipped}");
             assert!(clipped < n / 16);
             for (g, w) in pairs {
                 assert!(*g == 0.0 || *g == *w as f32, "{g} {w}");
@@ -66,26 +73,26 @@ fn rounding_is_that_of_the_composed_form_to_the_last_bit() {
 }
 
 #[test]
-fn no_number_moves_by_more_than_half_a_step() {
+fn fake_quantize_moves_no_number_by_more_than_half_a_step() {
     let x = blocks(32 * 100);
     let x: Vec<f32> = x.iter().map(|&w| w as f32).collect();
-    for (grid, levels) in [
-        (Grid::Q4_0, 8.0),
-        (Grid::Q4_0Nearest, 6.0),
-        (Grid::Q8_0, 127.0),
-        (Grid::Int8, 127.0),
+    for (format, levels) in [
+        (QuantFormat::Q4_0, 8.0),
+        (QuantFormat::Q4_0Nearest, 6.0),
+        (QuantFormat::Q8_0, 127.0),
+        (QuantFormat::Int8, 127.0),
     ] {
         let mut y = vec![0.0; x.len()];
-        super::super::grid::forward(grid, &x, 1, &mut y);
+        forward(format, &x, 1, &mut y);
         for (x, y) in x.chunks(32).zip(y.chunks(32)) {
             let most = x.iter().fold(0f32, |m, w| m.max(w.abs()));
             for (x, y) in x.iter().zip(y) {
-                // A whole step where the grid ends at 7 of 8; f16 rounds the scale, to 0 below 6e-8.
-                let bound = if grid.clips() { 1.0 } else { 0.5 };
+                // A whole step where the levels end at 7 of 8; f16 rounds the scale, to 0 below 6e-8.
+                let bound = if format.clips() { 1.0 } else { 0.5 };
                 let slack = most * 1e-3 + levels * 6e-8;
                 assert!(
                     (x - y).abs() <= bound * most / levels + slack,
-                    "{grid:?} {x} {y}"
+                    "{format:?} {x} {y}"
                 );
             }
         }
@@ -95,29 +102,29 @@ fn no_number_moves_by_more_than_half_a_step() {
 /// Regression: a calibrated file was rounded once more when training started from it, as the largest number of a
 /// block always went to −8.
 #[test]
-fn a_block_with_a_searched_scale_stays_as_it_is() {
-    let round = |grid, x: &[f32]| {
+fn q4_0_nearest_keeps_a_block_with_a_searched_scale() {
+    let round = |format, x: &[f32]| {
         let mut y = vec![0.0; x.len()];
-        super::super::grid::forward(grid, x, 1, &mut y);
+        forward(format, x, 1, &mut y);
         y
     };
     for (most, sign) in [(7, 1.0), (7, -1.0), (6, 1.0), (6, -1.0)] {
         let d = sign * half::f16::from_f32(0.0123).to_f32();
         let q = (0..32).map(|i| ((i * 5) % (2 * most + 1) - most) as f32);
         let x: Vec<f32> = q.map(|q| d * q).collect();
-        assert_eq!(round(Grid::Q4_0Nearest, &x), x, "{most} {sign}");
-        assert_ne!(round(Grid::Q4_0, &x), x, "{most} {sign}");
+        assert_eq!(round(QuantFormat::Q4_0Nearest, &x), x, "{most} {sign}");
+        assert_ne!(round(QuantFormat::Q4_0, &x), x, "{most} {sign}");
     }
     let x: Vec<f32> = blocks(32 * 100).iter().map(|&w| w as f32).collect();
-    let error = |grid| {
-        let y = round(grid, &x);
+    let error = |format| {
+        let y = round(format, &x);
         let squares = x.chunks(32).zip(y.chunks(32)).map(|(x, y)| {
             let pairs = x.iter().zip(y);
             pairs.map(|(x, y)| (x - y) * (x - y)).sum::<f32>()
         });
         squares.collect::<Vec<_>>()
     };
-    let both = error(Grid::Q4_0Nearest).into_iter().zip(error(Grid::Q4_0));
+    let both = error(QuantFormat::Q4_0Nearest).into_iter().zip(error(QuantFormat::Q4_0));
     assert!(
         both.clone()
             .all(|(nearest, largest)| nearest <= largest * 1.0001)

@@ -1,5 +1,15 @@
-//! Where documents lie in a batch: what a position may look at, and how far into its
-//! document it stands.
+//! Attention masks: which keys each query sees, and where packed documents lie in a batch.
+
+/// Which keys the queries of a forward pass see.
+#[derive(Clone, Copy, Debug)]
+pub enum AttentionMask<'a> {
+    /// The positions up to the query in its row.
+    Causal,
+    /// The positions up to the query in its document.
+    Packed(&'a Documents),
+    /// So many cached positions, and the positions up to the query in its row.
+    Cached(usize),
+}
 
 /// Documents packed into the rows of a batch `[B, T]`. Attention does not cross from one
 /// into another, and rotary positions start again in each.
@@ -48,18 +58,18 @@ impl Documents {
         [self.rows, self.length]
     }
 
-    /// Rotary positions, row by row.
-    pub(crate) fn positions(&self) -> impl Iterator<Item = usize> + Clone {
+    /// Positions in the document, which RoPE rotates by, row by row.
+    pub fn positions(&self) -> impl Iterator<Item = usize> + Clone {
         self.positions.iter().map(|&p| p.max(0) as usize)
     }
 
-    /// The first key that each position looks at, row by row.
+    /// The first key that each position sees, row by row.
     pub fn starts(&self) -> &[usize] {
         &self.starts
     }
 
-    /// The first key that queries `first..end` of any row look at.
-    pub(crate) fn first_key(&self, first: usize, end: usize) -> usize {
+    /// The first key that queries `first..end` of any row see.
+    pub(super) fn first_key(&self, first: usize, end: usize) -> usize {
         (0..self.rows)
             .flat_map(|row| &self.starts[row * self.length + first..row * self.length + end])
             .copied()
@@ -67,9 +77,9 @@ impl Documents {
             .unwrap_or(first)
     }
 
-    /// For queries `first..end` and keys `key..end` of every row: true where the query must
-    /// not look, `[B, end − first, end − key]` row by row.
-    pub(crate) fn forbidden(&self, first: usize, end: usize, key: usize) -> Vec<bool> {
+    /// For queries `first..end` and keys `key..end` of every row: true where the key is masked for
+    /// the query, `[B, end − first, end − key]` row by row.
+    pub(super) fn masked(&self, first: usize, end: usize, key: usize) -> Vec<bool> {
         let mut mask = Vec::with_capacity(self.rows * (end - first) * (end - key));
         for row in self.starts.chunks(self.length) {
             for (query, &start) in (first..end).zip(&row[first..end]) {
@@ -85,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_query_sees_its_own_document_up_to_itself() {
+    fn packed_mask_lets_a_query_see_its_own_document_up_to_itself() {
         let d = Documents::new(
             &[7, 7, 8, 8, 8, 3, 3, 3, 3, 4],
             &[0, 1, 0, 1, 2, 0, 1, 2, 3, 0],
@@ -93,7 +103,7 @@ mod tests {
         );
         assert_eq!(d.first_key(2, 4), 0);
         assert_eq!(d.first_key(4, 5), 2);
-        let mask = d.forbidden(3, 5, 1);
+        let mask = d.masked(3, 5, 1);
         let rows: Vec<String> = mask
             .chunks(4)
             .map(|r| r.iter().map(|&f| if f { '.' } else { 'x' }).collect())

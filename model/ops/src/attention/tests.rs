@@ -1,15 +1,13 @@
 //! Attention against the composed form and against central differences of its definition.
 
-use std::sync::Arc;
-
-use burn::tensor::{Device, Tensor};
-
-use super::*;
-use crate::documents::Documents;
-use crate::rotary::Rotary;
+use burn::tensor::TensorData;
 use retort_format::rope::angles;
 
-pub(super) struct Case {
+use super::*;
+
+use crate::testing::*;
+
+pub(crate) struct Case {
     batch: usize,
     length: usize,
     heads: usize,
@@ -17,8 +15,8 @@ pub(super) struct Case {
     head_dim: usize,
     /// Documents' lengths, repeated as long as there is room; none: each row is one.
     documents: Option<Vec<usize>>,
-    /// Whether a cache of 8 bits holds the keys and values.
-    rounded: bool,
+    /// Whether an 8-bit cache holds the keys and values.
+    quantize_kv: bool,
 }
 
 impl Case {
@@ -59,48 +57,29 @@ impl Case {
             .collect()
     }
 
-    pub(super) fn geometry(&self) -> Arc<Geometry> {
-        let (positions, _) = self.positions();
-        let (cos, sin) = angles(&positions, &self.frequencies());
-        Arc::new(Geometry {
+    /// The output, by the kernel or composed of Burn's operations.
+    pub(crate) fn run(&self, fused: bool, x: &[Tensor<3>]) -> Tensor<3> {
+        let shape = AttentionShape {
             batch: self.batch,
             length: self.length,
             heads: self.heads,
             kv_heads: self.kv_heads,
             head_dim: self.head_dim,
-            cos,
-            sin,
-            starts: self.documents().map(|d| d.starts().to_vec()),
-            rounded: self.rounded,
-        })
-    }
-
-    /// The same composed of Burn's operations.
-    fn composed(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>) -> Tensor<3> {
-        let (b, t, e) = (self.batch, self.length, self.head_dim);
-        let device = q.device();
-        let (positions, rows) = self.positions();
-        let rotary = Rotary::new(
-            angles(&positions, &self.frequencies()),
-            rows,
-            e / 2,
-            &device,
-        );
-        let split = |x: Tensor<3>, n| x.reshape([b, t, n, e]).swap_dims(1, 2);
-        let q = rotary.apply(split(q, self.heads)) * (1.0 / (e as f64).sqrt());
-        let (mut k, mut v) = (
-            rotary.apply(split(k, self.kv_heads)),
-            split(v, self.kv_heads),
-        );
-        if self.rounded {
-            (k, v) = (halves(k), halves(v));
-        }
-        let blocks = match self.documents() {
-            Some(documents) => Block::packed(&documents, t, &device),
-            None => Block::causal(t, 0, t, self.rounded, &device),
         };
-        let y = attend(q, k, v, &blocks, self.rounded);
-        y.swap_dims(1, 2).reshape([b, t, self.heads * e])
+        let documents = self.documents();
+        let mask = match &documents {
+            Some(documents) => AttentionMask::Packed(documents),
+            None => AttentionMask::Causal,
+        };
+        let rope = angles(&self.positions().0, &self.frequencies());
+        let device = x[0].device();
+        let backend = AttentionBackend::new(shape, mask, rope, self.quantize_kv, fused, &device);
+        let split = |x: &Tensor<3>, heads| {
+            let shape = [self.batch, self.length, heads, self.head_dim];
+            x.clone().reshape(shape)
+        };
+        let qk = [split(&x[0], self.heads), split(&x[1], self.kv_heads)];
+        backend.forward(qk, x[2].clone(), DType::F32, None)
     }
 
     /// By definition, in f64: Σ weights · output.
@@ -108,7 +87,7 @@ impl Case {
         let (positions, rows) = self.positions();
         let (e, half) = (self.head_dim, self.head_dim / 2);
         let starts = self.documents().map(|d| d.starts().to_vec());
-        let turned = |x: &[f64], heads: usize, b: usize, t: usize, head: usize| -> Vec<f64> {
+        let rope = |x: &[f64], heads: usize, b: usize, t: usize, head: usize| -> Vec<f64> {
             let x = &x[((b * self.length + t) * heads + head) * e..][..e];
             let position = positions[(b % rows) * self.length + t] as f64;
             let mut y = vec![0.0; e];
@@ -125,10 +104,10 @@ impl Case {
                 let kv = head / (self.heads / self.kv_heads);
                 for t in 0..self.length {
                     let first = starts.as_ref().map_or(0, |s| s[b * self.length + t]);
-                    let q = turned(&inputs[0], self.heads, b, t, head);
+                    let q = rope(&inputs[0], self.heads, b, t, head);
                     let scores: Vec<f64> = (first..=t)
                         .map(|s| {
-                            let k = turned(&inputs[1], self.kv_heads, b, s, kv);
+                            let k = rope(&inputs[1], self.kv_heads, b, s, kv);
                             let dot: f64 = q.iter().zip(&k).map(|(a, b)| a * b).sum();
                             (dot / (e as f64).sqrt()).exp()
                         })
@@ -156,7 +135,7 @@ impl Case {
         ])
     }
 
-    pub(super) fn tensors(&self, device: &Device) -> Vec<Tensor<3>> {
+    pub(crate) fn tensors(&self, device: &Device) -> Vec<Tensor<3>> {
         let shape = |heads| [self.batch, self.length, heads * self.head_dim];
         let heads = [self.heads, self.kv_heads, self.kv_heads];
         let inputs = self.inputs();
@@ -164,13 +143,13 @@ impl Case {
         inputs.iter().zip(heads).map(of).collect()
     }
 
-    pub(super) fn weights(&self) -> Vec<f64> {
+    pub(crate) fn weights(&self) -> Vec<f64> {
         let n = self.batch * self.length * self.heads * self.head_dim;
         rounded(vec![values(n, 4)]).remove(0)
     }
 }
 
-pub(super) fn case(sizes: [usize; 5], documents: Option<&[usize]>) -> Case {
+pub(crate) fn case(sizes: [usize; 5], documents: Option<&[usize]>) -> Case {
     let [batch, length, heads, kv_heads, head_dim] = sizes;
     Case {
         batch,
@@ -179,14 +158,14 @@ pub(super) fn case(sizes: [usize; 5], documents: Option<&[usize]>) -> Case {
         kv_heads,
         head_dim,
         documents: documents.map(<[usize]>::to_vec),
-        rounded: false,
+        quantize_kv: false,
     }
 }
 
-/// With keys and values as a cache of 8 bits holds them.
-fn held_in_8_bits(sizes: [usize; 5]) -> Case {
+/// With keys and values as an 8-bit cache holds them.
+fn quantized_kv(sizes: [usize; 5]) -> Case {
     Case {
-        rounded: true,
+        quantize_kv: true,
         ..case(sizes, None)
     }
 }
@@ -200,19 +179,19 @@ fn attention_and_its_gradients_equal_the_composed_ones() {
         case([2, 200, 4, 1, 32], Some(&[70, 1, 33, 129])),
         case([3, 64, 2, 2, 8], Some(&[5, 200])),
         case([1, 1, 2, 1, 4], None),
-        held_in_8_bits([2, 150, 4, 4, 16]),
-        held_in_8_bits([1, 200, 6, 1, 40]),
-        held_in_8_bits([1, 31, 2, 1, 4]),
+        quantized_kv([2, 150, 4, 4, 16]),
+        quantized_kv([1, 200, 6, 1, 40]),
+        quantized_kv([1, 31, 2, 1, 4]),
     ] {
         let shape = [case.batch, case.length, case.heads * case.head_dim];
         let weights = tensor(&case.weights(), shape, &device);
         let inputs = case.tensors(&device);
         let fused = gradients(&inputs, |x| {
-            let y = attention(x[0].clone(), x[1].clone(), x[2].clone(), case.geometry());
+            let y = case.run(true, x);
             (y * weights.clone()).sum()
         });
         let composed = gradients(&inputs, |x| {
-            let y = case.composed(x[0].clone(), x[1].clone(), x[2].clone());
+            let y = case.run(false, x);
             (y * weights.clone()).sum()
         });
         close(&[fused.0], &[composed.0], 1e-4, "sum");
@@ -220,10 +199,10 @@ fn attention_and_its_gradients_equal_the_composed_ones() {
             close(a, b, 1e-5, name);
         }
         let [q, k, v] = [0, 1, 2].map(|i| inputs[i].clone().inner());
-        let plain = attention(q.clone(), k.clone(), v.clone(), case.geometry());
+        let plain = case.run(true, &[q.clone(), k.clone(), v.clone()]);
         close(
             &numbers(plain),
-            &numbers(case.composed(q, k, v)),
+            &numbers(case.run(false, &[q, k, v])),
             1e-5,
             "output",
         );
@@ -240,7 +219,7 @@ fn attention_gradients_match_central_differences() {
         let shape = [case.batch, case.length, case.heads * case.head_dim];
         let weights = case.weights();
         let (_, got) = gradients(&case.tensors(&device), |x| {
-            let y = attention(x[0].clone(), x[1].clone(), x[2].clone(), case.geometry());
+            let y = case.run(true, x);
             (y * tensor(&weights, shape, &device)).sum()
         });
         for (which, got) in got.iter().enumerate() {
@@ -257,12 +236,12 @@ fn attention_stays_within_the_first_and_the_last_document() {
     let device = Device::flex();
     let case = case([1, 80, 1, 1, 4], Some(&[10, 70]));
     let [q, k, v] = case.tensors(&device).try_into().unwrap();
-    let whole = numbers(attention(q.clone(), k.clone(), v.clone(), case.geometry()));
+    let whole = numbers(case.run(true, &[q.clone(), k.clone(), v.clone()]));
     let poison = |x: Tensor<3>| {
         let mut values = numbers(x);
         values[..10 * 4].fill(f32::INFINITY);
         Tensor::<3>::from_data(TensorData::new(values, [1, 80, 4]), &device)
     };
-    let part = numbers(attention(q, poison(k), poison(v), case.geometry()));
+    let part = numbers(case.run(true, &[q, poison(k), poison(v)]));
     assert_eq!(whole[64 * 4..], part[64 * 4..]);
 }
