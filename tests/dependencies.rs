@@ -5,6 +5,7 @@ use std::fs;
 
 const CRATES: &[&str] = &[
     "data/files",
+    "model/ops",
     "model",
     "model/format",
     "data",
@@ -23,16 +24,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("data/files", &[]),
     ("data", &["files"]),
     ("model/format", &["files"]),
-    ("model", &["format", "files"]),
-    ("infer/kernels", &["format"]),
-    ("infer/engine", &["format", "kernels", "files"]),
-    ("infer/convert", &["format", "kernels", "engine", "files"]),
-    ("infer/serve", &["format", "kernels", "engine", "files"]),
-    (
-        "infer/edge",
-        &["format", "kernels", "engine", "convert", "serve", "files"],
-    ),
-    ("train", &["model", "format", "data", "files"]),
+    "model/ops",
     (
         "distill",
         &["train", "model", "data", "engine", "format", "files"],

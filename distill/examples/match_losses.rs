@@ -37,7 +37,7 @@ fn main() {
         true => x.clone(),
         false => {
             let matrix = put(projection, [1, d, e]).squeeze_dim::<2>(0);
-            model.beside = vec![Param::from_tensor(matrix)];
+            model.projections = vec![Param::from_tensor(matrix)];
             model.project(0, x.clone())
         }
     };
@@ -46,7 +46,7 @@ fn main() {
     let loss = relative_error(mapped, y, weights);
     let grads = loss.backward();
     let values = |x: TensorData| x.try_into_vec::<f32>().expect("numbers");
-    let projection = model.beside.first().map(|m| {
+    let projection = model.projections.first().map(|m| {
         let gradient = m.val().grad(&grads).expect("a gradient");
         values(gradient.into_data())
     });

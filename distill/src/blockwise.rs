@@ -139,7 +139,7 @@ impl Blockwise {
             ..Wanted::default()
         };
         let states = teacher.states(batch, &wanted).hidden;
-        let pieces = model.pieces(batch.inputs.clone(), batch.documents.as_ref());
+        let pieces = model.layerwise(batch.inputs.clone(), batch.documents.as_ref());
         let mut total: Option<Tensor<1>> = None;
         for part in &self.parts {
             let mut x = Tensor::from_inner(states[&part.teacher.start].clone());

@@ -1,8 +1,8 @@
 //! `[teacher.losses]`: what counts how much, and when.
 //!
-//! In: the table. Out: a [`Mixture`] for every step.
+//! In: the table. Out: a [`LossWeights`] for every step.
 
-use retort_model::Mixture;
+use retort_model::LossWeights;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -142,9 +142,9 @@ impl Losses {
         named.filter_map(|(name, w)| (w.ends() != [0.0; 2]).then_some(name))
     }
 
-    /// The mixture after `step` updates, at a temperature; `chunk` as in [`Mixture`].
-    pub fn at(&self, step: u64, temperature: f32, chunk: usize) -> Mixture {
-        Mixture {
+    /// The mixture after `step` updates, at a temperature; `chunk` as in [`LossWeights`].
+    pub fn at(&self, step: u64, temperature: f32, chunk: usize) -> LossWeights {
+        LossWeights {
             temperature,
             cross_entropy: self.cross_entropy.at(step),
             forward_kl: self.forward_kl.at(step),

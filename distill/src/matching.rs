@@ -22,7 +22,7 @@
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use retort_format::ModelConfig;
-use retort_model::{Decoder, Pieces};
+use retort_model::{Decoder, LayerwiseForward};
 use retort_train::{BatchTensors, Loss, layer_by_layer};
 use serde::{Deserialize, Serialize};
 
@@ -164,7 +164,7 @@ impl Matching {
     /// What comes out of layer `i` if `x` goes in; what it is compared to is added to `sums`.
     fn layer(
         &self,
-        (model, pieces): (&Decoder, &Pieces<'_>),
+        (model, pieces): (&Decoder, &LayerwiseForward<'_>),
         i: usize,
         x: Tensor<3>,
         (states, weights): (&States, &Tensor<2>),
@@ -238,7 +238,7 @@ impl Matching {
         let teacher = (states, &batch.weights);
         let mut sums = Sums::default();
         if !sparing {
-            let pieces = model.pieces(batch.inputs.clone(), batch.documents.as_ref());
+            let pieces = model.layerwise(batch.inputs.clone(), batch.documents.as_ref());
             let mut x = pieces.embedded();
             for i in 0..model.layers.len() {
                 x = self.layer((model, &pieces), i, x, teacher, &mut sums);
@@ -256,7 +256,7 @@ impl Matching {
             return Ok(loss);
         }
 
-        let mut layer = |pieces: &Pieces<'_>, i: usize, x: Tensor<3>| {
+        let mut layer = |pieces: &LayerwiseForward<'_>, i: usize, x: Tensor<3>| {
             let mut here = Sums::default();
             let y = self.layer((model, pieces), i, x, teacher, &mut here);
             let (more, _) = self.counted(&here, batch.step);

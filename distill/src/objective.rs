@@ -4,7 +4,7 @@
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use retort_data::{Batch, Tokenizer};
-use retort_model::{Decoder, Lesson};
+use retort_model::{Decoder, TeacherLogits};
 use retort_train::{BatchTensors, Loss, ModelSection, Objective, Recipe, Turn};
 
 use crate::blockwise::Blockwise;
@@ -141,7 +141,7 @@ impl Distillation {
         model: &Decoder,
         hidden: Tensor<3>,
         batch: &BatchTensors,
-        lesson: Lesson,
+        lesson: TeacherLogits,
     ) -> Loss {
         let c = &self.config;
         let mut mixture = c.losses.at(batch.step, c.temperature, c.chunk);

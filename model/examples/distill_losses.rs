@@ -4,7 +4,7 @@
 use burn::module::Param;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use retort_format::ModelConfig;
-use retort_model::{Decoder, Lesson, Mixture, RandomInit};
+use retort_model::{Decoder, LossWeights, RandomInit, TeacherLogits};
 use serde_json::{Value, json};
 
 fn main() {
@@ -41,11 +41,11 @@ fn main() {
     let ids: Vec<i32> = list("targets").into_iter().map(|id| id as i32).collect();
     let targets = Tensor::<2, Int>::from_data(TensorData::new(ids, [1, n]), &device);
     let teacher = list("teacher");
-    let lesson = Lesson::Dense {
+    let lesson = TeacherLogits::Dense {
         vocabulary: theirs,
         logits: Box::new(move |rows| teacher[rows.start * theirs..rows.end * theirs].to_vec()),
     };
-    let mixture = Mixture {
+    let mixture = LossWeights {
         temperature: number("temperature"),
         cross_entropy: number("cross_entropy"),
         forward_kl: number("forward_kl"),

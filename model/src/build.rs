@@ -7,10 +7,11 @@ use burn::nn::{Embedding, RmsNorm};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use crate::attention::Attention;
-use crate::decoder::{Block, Decoder};
-use crate::fake_quantization::Rounding;
+use crate::block::Block;
+use crate::decoder::Decoder;
 use crate::linear::Linear;
 use crate::mlp::Mlp;
+use crate::quantization_config::LinearRounding;
 use crate::tensor_data::encode;
 use crate::weights::Weights;
 use retort_format::ModelConfig;
@@ -70,7 +71,7 @@ impl Builder<'_> {
                 .has_bias(self.config)
                 .then(|| self.param(ParamKey::Bias(layer, linear), false)),
             adapter: None,
-            rounding: Rounding::default(),
+            rounding: LinearRounding::default(),
         }
     }
 
@@ -122,9 +123,9 @@ impl Decoder {
                 weight: b.param(ParamKey::Head, true),
                 bias: None,
                 adapter: None,
-                rounding: Rounding::default(),
+                rounding: LinearRounding::default(),
             }),
-            beside: Vec::new(),
+            projections: Vec::new(),
             config: config.clone(),
             compute: Precision::F32,
             quantization: None,

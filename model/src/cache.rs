@@ -1,15 +1,14 @@
 //! Keys and values of what a model has already read, so that the next token costs one
 //! position and not the whole sequence.
 
-use burn::tensor::Tensor;
-
 use retort_format::ModelConfig;
 use retort_format::rope::ntk_alpha;
+use retort_ops::KvCache;
 
-/// The keys and values of every layer, `[B, K, S, E]` each, for a growing sequence.
+/// The keys and values of every layer for a growing sequence.
 #[derive(Clone, Debug, Default)]
 pub struct Cache {
-    pub(crate) layers: Vec<Option<[Tensor<4>; 2]>>,
+    pub(crate) layers: Vec<KvCache>,
     pub(crate) length: usize,
 }
 

@@ -14,8 +14,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::adapter::Adapter;
 use crate::decoder::Decoder;
-use crate::linear::{Linear, product};
 use retort_format::ModelConfig;
 use retort_format::ParamKey;
 use retort_format::{Error, Result};
@@ -33,38 +33,8 @@ pub struct LoraConfig {
     pub targets: Vec<String>,
 }
 
-/// The low-rank pair beside a frozen weight.
-#[derive(Module, Debug)]
-pub struct Adapter {
-    /// `[in, rank]`.
-    pub a: Param<Tensor<2>>,
-    /// `[rank, out]`.
-    pub b: Param<Tensor<2>>,
-    /// `alpha / rank`.
-    pub scale: f64,
-}
-
 /// Adapters' parameter ids begin here, far above those of any model's own.
 const FIRST_ID: u64 = 1 << 32;
-
-impl Adapter {
-    pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        product(product(x, self.a.val()), self.b.val()) * self.scale
-    }
-}
-
-impl Linear {
-    /// The weight `[in, out]` as it is used, with its adapter, if any, added.
-    pub(crate) fn merged_weight(&self) -> Tensor<2> {
-        let weight = self.rounding.weight(self.weight.val());
-        match &self.adapter {
-            Some(Adapter { a, b, scale }) => {
-                weight.cast(DType::F32) + a.val().matmul(b.val()) * *scale
-            }
-            None => weight,
-        }
-    }
-}
 
 impl LoraConfig {
     /// The layers of `config`'s model that get adapters.
@@ -163,6 +133,18 @@ impl Decoder {
         }
         let device = self.norm.gamma.val().device();
         self.map(&mut Trained(&device))
+    }
+
+    /// How many weights training would change: all, or the adapters' where there are any.
+    pub fn trainable_parameters(&self) -> u64 {
+        let adapters: u64 = ParamKey::linears(&self.config)
+            .filter_map(|key| self.linear(key).adapter.as_ref())
+            .map(|a| (a.a.val().shape().num_elements() + a.b.val().shape().num_elements()) as u64)
+            .sum();
+        match adapters {
+            0 => self.config.parameters(),
+            n => n,
+        }
     }
 
     /// Freezes all weights and puts adapters at the sites `chosen`, whose A `[in, rank]` and B

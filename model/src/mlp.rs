@@ -2,9 +2,9 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
+use retort_ops::{fused, gated_mlp, swiglu};
 
 use crate::linear::Linear;
-use crate::ops::{fused, gated_mlp, swiglu};
 
 /// See the module.
 #[derive(Module, Debug)]
@@ -18,20 +18,20 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    /// `added` and what the block makes of `x`; all `[B, T, D]`.
+    /// `added` plus the block's output for `x`; all `[B, T, D]`.
     pub(crate) fn forward_added(&self, x: Tensor<3>, added: Tensor<3>) -> Tensor<3> {
-        let plain = [&self.gate_proj, &self.up_proj, &self.down_proj].map(Linear::plain);
-        if let [Some(gate), Some(up), Some(down)] = plain
+        let weights = [&self.gate_proj, &self.up_proj, &self.down_proj].map(Linear::plain_weight);
+        if let [Some(gate), Some(up), Some(down)] = weights
             && fused(&x)
             && self.down_proj.rounding.input.is_none()
         {
             return gated_mlp(x, [gate, up, down], added);
         }
-        self.down_proj.forward_added(self.mix(x), added)
+        self.down_proj.forward_added(self.inner(x), added)
     }
 
-    /// What goes into the last projection: `[B, T, inner]`.
-    pub(crate) fn mix(&self, x: Tensor<3>) -> Tensor<3> {
+    /// The input of the last projection, `[B, T, inner]`.
+    pub(crate) fn inner(&self, x: Tensor<3>) -> Tensor<3> {
         let gate = self.gate_proj.forward(x.clone());
         swiglu(gate, self.up_proj.forward(x))
     }

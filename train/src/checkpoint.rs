@@ -1,6 +1,6 @@
 //! Checkpoints: `checkpoints/step-N/`, a Hugging Face directory (config, safetensors,
 //! tokenizer) with the trainer's state beside it (`optimizer.bpk`, `state.json`, `latent.safetensors` where
-//! weights are rounded before they are used, and `beside.safetensors` where an objective trains
+//! weights are rounded before they are used, and `projections.safetensors` where an objective trains
 //! matrices beside the model) and, where weights are averaged, the average as
 //! another such directory, `ema/`. It does not say how many ranks trained, but for `diloco/`.
 //!
@@ -210,7 +210,7 @@ pub fn save(run: &Path, contents: &Contents, keep: Keep) -> Result<PathBuf> {
 
 fn write(aside: &Path, contents: &Contents) -> Result<()> {
     write_model(aside, &contents.model, contents)?;
-    retort_model::save_beside(aside, &contents.model)?;
+    retort_model::save_projections(aside, &contents.model)?;
     if let Some(ema) = &contents.ema {
         let directory = aside.join(EMA);
         fs::create_dir(&directory).map_err(Error::io(&directory))?;

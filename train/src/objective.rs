@@ -131,7 +131,7 @@ pub trait Objective {
     }
 
     /// Shapes `[in, out]` of the matrices that are trained beside the model
-    /// ([`Decoder::with_beside`]), under AdamW without decay.
+    /// ([`Decoder::with_projections`]), under AdamW without decay.
     fn beside(&self) -> Vec<[usize; 2]> {
         Vec::new()
     }

@@ -50,7 +50,7 @@ pub(crate) fn with_beside(
     let shapes = objective.beside();
     Ok(match checkpoint {
         _ if shapes.is_empty() => model,
-        Some(directory) => retort_model::load_beside(directory, model, &shapes)?,
-        None => model.with_beside(&shapes, seed),
+        Some(directory) => retort_model::load_projections(directory, model, &shapes)?,
+        None => model.with_projections(&shapes, seed),
     })
 }

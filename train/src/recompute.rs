@@ -10,7 +10,7 @@
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Gradients, Tensor};
-use retort_model::{Decoder, Pieces};
+use retort_model::{Decoder, LayerwiseForward};
 
 use crate::error::Result;
 use crate::objective::{BatchTensors, Loss};
@@ -29,18 +29,18 @@ pub type LayerOutput = (Tensor<3>, Option<Tensor<1>>);
 pub fn layer_by_layer(
     model: &Decoder,
     batch: &BatchTensors,
-    layer: &mut dyn FnMut(&Pieces<'_>, usize, Tensor<3>) -> LayerOutput,
+    layer: &mut dyn FnMut(&LayerwiseForward<'_>, usize, Tensor<3>) -> LayerOutput,
     outputs: &mut dyn FnMut(Tensor<3>) -> Result<Loss>,
     take: &mut dyn FnMut(GradientsParams),
 ) -> Result<Loss> {
     let documents = batch.documents.as_ref();
     let plain = model.valid();
-    let forward = plain.pieces(batch.inputs.clone().inner(), documents);
+    let forward = plain.layerwise(batch.inputs.clone().inner(), documents);
     let mut inputs = vec![forward.embedded()];
     for i in 0..model.layers.len() {
         inputs.push(forward.layer(i, inputs[i].clone()));
     }
-    let again = model.pieces(batch.inputs.clone(), documents);
+    let again = model.layerwise(batch.inputs.clone(), documents);
     let mut next = || inputs.pop().map(|x| Tensor::from_inner(x).require_grad());
 
     let x = next().expect("the last layer has an output");

@@ -10,7 +10,7 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
 use retort_data::{Tokenizer, guarded};
-use retort_model::{Lesson, Rest, Sparse};
+use retort_model::{Sparse, Tail, TeacherLogits};
 use retort_train::BatchTensors;
 
 use super::codec::{Position, decode, probability};
@@ -309,7 +309,7 @@ fn read_group(shard: &Shard, group: usize) -> std::result::Result<RecordBatch, S
 }
 
 impl Teach for Cache {
-    fn lesson(&self, batch: &BatchTensors) -> Result<Lesson> {
+    fn lesson(&self, batch: &BatchTensors) -> Result<TeacherLogits> {
         let [b, t] = batch.inputs.dims();
         let ids = batch.inputs.clone().into_data().convert::<i32>();
         let ids: Vec<i32> = ids.try_into_vec().expect("numbers just converted");
@@ -334,11 +334,11 @@ impl Teach for Cache {
                 rest.push(position.rest.to_f32());
             }
         }
-        sparse.rest = match self.header.choice {
-            Choice::TopK { .. } => Rest::Mass(rest),
-            Choice::Sampled { .. } => Rest::Sampled(rest),
+        sparse.tail = match self.header.choice {
+            Choice::TopK { .. } => Tail::Mass(rest),
+            Choice::Sampled { .. } => Tail::Sampled(rest),
         };
-        Ok(Lesson::Sparse(sparse))
+        Ok(TeacherLogits::Sparse(sparse))
     }
 
     fn vocabulary(&self) -> usize {

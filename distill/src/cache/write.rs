@@ -18,7 +18,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use retort_data::{Batch, Batches, Cursor, Data, Rank, Tokenizer};
 use retort_files::AtomicFile;
-use retort_model::Lesson;
+use retort_model::TeacherLogits;
 use retort_train::{BatchTensors, Recipe, World};
 
 use super::codec::{Position, encode};
@@ -294,8 +294,8 @@ impl Shard {
     }
 
     /// What `lesson` says about `batch`.
-    fn rows_of(&self, batch: &Batch, lesson: &Lesson, header: &Header) -> Vec<Row> {
-        let Lesson::Dense { vocabulary, logits } = lesson else {
+    fn rows_of(&self, batch: &Batch, lesson: &TeacherLogits, header: &Header) -> Vec<Row> {
+        let TeacherLogits::Dense { vocabulary, logits } = lesson else {
             unreachable!("a running teacher has logits");
         };
         let first = batch.first_row.unwrap_or_default();

@@ -94,7 +94,7 @@ fn fixture() -> (Decoder, BatchTensors, Matching, States) {
     let batch = Batch::new([&row(1), &row(9)], 6);
     let tensors = BatchTensors::new(&batch, &device);
     let ids = Tensor::<2, Int>::from_data(TensorData::new(batch.inputs, [2, 6]), &Device::flex());
-    let pieces = teacher.pieces(ids, None);
+    let pieces = teacher.layerwise(ids, None);
     let mut states = States::default();
     let mut x = pieces.embedded();
     for i in 0..3 {
@@ -103,7 +103,7 @@ fn fixture() -> (Decoder, BatchTensors, Matching, States) {
         states.hidden.insert(i + 1, y.clone());
         x = y;
     }
-    let student = student.with_beside(matching.shapes(), 3);
+    let student = student.with_projections(matching.shapes(), 3);
     (student, tensors, matching, states)
 }
 

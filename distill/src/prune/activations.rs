@@ -33,10 +33,10 @@ pub(super) fn activations(
     let mut done = 0;
     for ids in text.batches(TOKENS, device) {
         done += ids.dims().iter().product::<usize>();
-        let pieces = model.pieces(ids, None);
+        let pieces = model.layerwise(ids, None);
         let mut x = pieces.embedded();
         for (at, &layer) in layers.iter().enumerate() {
-            let observed = pieces.observe(layer, x);
+            let observed = pieces.activations(layer, x);
             add(&mut importance.hidden, sizes(observed.attention_input));
             add(&mut importance.hidden, sizes(observed.mlp_input));
             add(&mut importance.inner[at], sizes(observed.inner));

@@ -54,7 +54,7 @@ pub(super) fn moved(
     // Long batches gain nothing.
     for ids in text.batches(tokens.min(2048), device) {
         done += ids.dims().iter().product::<usize>();
-        let pieces = model.pieces(ids, None);
+        let pieces = model.layerwise(ids, None);
         let mut states = VecDeque::from([pieces.embedded()]);
         for layer in 0..layers {
             let last = states[states.len() - 1].clone();

@@ -7,7 +7,7 @@ use std::path::Path;
 use burn::tensor::{Device, Int, Tensor};
 use retort_data::Tokenizer;
 use retort_format::ModelConfig;
-use retort_model::{Decoder, Lesson};
+use retort_model::{Decoder, TeacherLogits};
 use retort_train::BatchTensors;
 
 use super::{Teach, check_vocabulary};
@@ -67,7 +67,7 @@ impl BurnTeacher {
         wanted: &Wanted,
         whole: bool,
     ) -> (States, Option<Tensor<3>>) {
-        let pieces = self.model.pieces(inner(batch), batch.documents.as_ref());
+        let pieces = self.model.layerwise(inner(batch), batch.documents.as_ref());
         let mut states = States::default();
         let mut x = pieces.embedded();
         let deepest = wanted.depths.last().copied().unwrap_or(0);
@@ -100,17 +100,21 @@ impl BurnTeacher {
     }
 
     /// What it says about `batch`, and the states of its layers that are `wanted`.
-    pub fn lesson_and_states(&self, batch: &BatchTensors, wanted: &Wanted) -> (Lesson, States) {
+    pub fn lesson_and_states(
+        &self,
+        batch: &BatchTensors,
+        wanted: &Wanted,
+    ) -> (TeacherLogits, States) {
         let (states, hidden) = self.run(batch, wanted, true);
         (self.say(hidden.expect("the whole was run")), states)
     }
 
     /// What it says about the positions whose last layer gives `hidden` `[B, T, E]`, normed.
-    fn say(&self, hidden: Tensor<3>) -> Lesson {
+    fn say(&self, hidden: Tensor<3>) -> TeacherLogits {
         let model = self.model.clone();
         let [b, t, d] = hidden.dims();
         let hidden = hidden.reshape([1, b * t, d]);
-        Lesson::Dense {
+        TeacherLogits::Dense {
             vocabulary: model.config().vocab_size,
             logits: Box::new(move |rows| {
                 let logits = model.logits(hidden.clone().slice([0..1, rows]));
@@ -130,7 +134,7 @@ fn inner(batch: &BatchTensors) -> Tensor<2, Int> {
 }
 
 impl Teach for BurnTeacher {
-    fn lesson(&self, batch: &BatchTensors) -> Result<Lesson> {
+    fn lesson(&self, batch: &BatchTensors) -> Result<TeacherLogits> {
         let mut constant = batch.clone();
         constant.inputs = inner(batch);
         Ok(self.say(constant.hidden(&self.model)))

@@ -11,7 +11,7 @@ use retort_data::Tokenizer;
 use retort_engine::decoder::{Engine, KvType, Settings};
 use retort_engine::tokenizer::{TokenType, Vocabulary};
 use retort_format::gguf::Gguf;
-use retort_model::Lesson;
+use retort_model::TeacherLogits;
 use retort_train::BatchTensors;
 
 use super::{Teach, check_vocabulary};
@@ -44,7 +44,7 @@ impl EngineTeacher {
 }
 
 impl Teach for EngineTeacher {
-    fn lesson(&self, batch: &BatchTensors) -> Result<Lesson> {
+    fn lesson(&self, batch: &BatchTensors) -> Result<TeacherLogits> {
         let engine = &self.engine;
         let [b, t] = batch.inputs.dims();
         let trained = engine.config().context_length;
@@ -70,7 +70,7 @@ impl Teach for EngineTeacher {
             }
         }
         let (engine, width) = (engine.clone(), engine.config().hidden_size);
-        Ok(Lesson::Dense {
+        Ok(TeacherLogits::Dense {
             vocabulary: engine.config().vocab_size,
             logits: Box::new(move |rows| {
                 let hidden = &hidden[rows.start * width..rows.end * width];

@@ -1,7 +1,7 @@
 //! Who teaches: a model in Burn, a quantized one in the edge engine, or a cache of what one
 //! said.
 //!
-//! In: a batch of the student's. Out: a [`Lesson`] about its positions, counted row by row.
+//! In: a batch of the student's. Out: a [`TeacherLogits`] about its positions, counted row by row.
 
 mod burn;
 mod engine;
@@ -12,7 +12,7 @@ use std::path::Path;
 
 use ::burn::tensor::Device;
 use retort_data::Tokenizer;
-use retort_model::Lesson;
+use retort_model::TeacherLogits;
 use retort_train::BatchTensors;
 
 pub use burn::{BurnTeacher, States, Wanted};
@@ -30,7 +30,7 @@ pub trait Teach {
     ///
     /// # Errors
     /// It cannot be had.
-    fn lesson(&self, batch: &BatchTensors) -> Result<Lesson>;
+    fn lesson(&self, batch: &BatchTensors) -> Result<TeacherLogits>;
 
     /// Ids that its distributions are over.
     fn vocabulary(&self) -> usize;

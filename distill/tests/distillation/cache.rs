@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use retort_data::{Data, Rank, Tokenizer};
 use retort_distill::Teach;
 use retort_distill::cache::{Cache, Choice, Options, Written, write};
-use retort_model::{Lesson, Rest, Sparse};
+use retort_model::{Sparse, Tail, TeacherLogits};
 use retort_train::{BatchTensors, Recipe, World};
 
 use super::{distil, go, objective, recipe, teacher};
@@ -33,8 +33,8 @@ fn lesson(recipe: &Recipe, dir: &Path, n: usize) -> retort_distill::Result<Spars
         .next_batch()
         .unwrap();
     match Cache::open(dir)?.lesson(&BatchTensors::new(&batch, &device))? {
-        Lesson::Sparse(sparse) => Ok(sparse),
-        Lesson::Dense { .. } => panic!("a cache is sparse"),
+        TeacherLogits::Sparse(sparse) => Ok(sparse),
+        TeacherLogits::Dense { .. } => panic!("a cache is sparse"),
     }
 }
 
@@ -107,7 +107,7 @@ fn writing_goes_on_where_it_was_left() {
         assert_eq!((again.rows, again.positions), (160, 0));
     }
     let mass = lesson(&recipe, &dir.join("top-whole"), 160).unwrap();
-    let Rest::Mass(rest) = &mass.rest else {
+    let Tail::Mass(rest) = &mass.tail else {
         panic!("not a sample")
     };
     for (i, rest) in rest.iter().enumerate() {

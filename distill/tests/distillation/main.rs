@@ -16,7 +16,7 @@ use retort_data::{Data, Rank, Shards, SourceOptions, Tokenizer, stories};
 use retort_distill::teacher::{BurnTeacher, EngineTeacher};
 use retort_distill::{Distillation, Teach, TeacherConfig};
 use retort_format::GgmlType;
-use retort_model::Lesson;
+use retort_model::TeacherLogits;
 use retort_train::{BatchTensors, CrossEntropy, Event, Objective, Outcome, Recipe, prepare, train};
 
 const TEXT: &str = r#"
@@ -198,10 +198,10 @@ fn a_student_comes_nearer_to_its_teacher() {
 }
 
 /// The lesson's logits.
-fn logits(lesson: &Lesson, n: usize) -> Vec<f32> {
+fn logits(lesson: &TeacherLogits, n: usize) -> Vec<f32> {
     match lesson {
-        Lesson::Dense { logits, .. } => logits(0..n),
-        Lesson::Sparse(_) => panic!("a running teacher has logits"),
+        TeacherLogits::Dense { logits, .. } => logits(0..n),
+        TeacherLogits::Sparse(_) => panic!("a running teacher has logits"),
     }
 }
 

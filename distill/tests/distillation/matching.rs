@@ -44,7 +44,7 @@ fn states_come_nearer_and_a_resumed_run_ends_the_same() {
         .concat();
         let recipe = recipe(dir, &tokens, &changes(&teacher, &more));
         let runs = dir.join(name);
-        let files = ["model.safetensors", "beside.safetensors"];
+        let files = ["model.safetensors", "projections.safetensors"];
         let end = same_when_resumed(&recipe, &runs, &[3, 20], &files);
         for part_name in ["hidden", "attention"] {
             let error = part(&runs.join("whole"), part_name);
@@ -57,7 +57,7 @@ fn states_come_nearer_and_a_resumed_run_ends_the_same() {
             );
         }
         // Two matrices of 32 × 48 for either table, and none of them in the model.
-        let beside = fs::metadata(end.checkpoint.join("beside.safetensors")).unwrap();
+        let beside = fs::metadata(end.checkpoint.join("projections.safetensors")).unwrap();
         assert!(beside.len() > 4 * 4 * 32 * 48);
         let (config, _) =
             retort_model::load(&end.checkpoint, &burn::tensor::Device::flex()).unwrap();
@@ -77,14 +77,14 @@ fn a_resumed_run_needs_its_projections() {
     );
     let run = dir.join("run");
     let stopped = super::go_until(&recipe, &run, 2);
-    fs::remove_file(stopped.checkpoint.join("beside.safetensors")).unwrap();
+    fs::remove_file(stopped.checkpoint.join("projections.safetensors")).unwrap();
     let device = retort_train::device("cpu").unwrap();
     let prepared = retort_train::prepare(recipe.clone(), &run, &device, true, &|_| {}).unwrap();
     let stop = std::sync::atomic::AtomicBool::new(false);
     let objective = objective(&recipe).unwrap();
     let outcome = retort_train::train(prepared, &objective, &stop, &mut |_| {});
     let message = outcome.map(drop).unwrap_err().to_string();
-    assert!(message.contains("beside.safetensors"), "{message}");
+    assert!(message.contains("projections.safetensors"), "{message}");
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn models_of_one_width_can_do_without_projections() {
     let without = "teacher.hidden={ weight = 1.0, projection = false }";
     let student = recipe(dir, &tokens, &changes(&teacher, &[without]));
     let end = super::go_until(&student, &dir.join("run"), u64::MAX);
-    assert!(!end.checkpoint.join("beside.safetensors").exists());
+    assert!(!end.checkpoint.join("projections.safetensors").exists());
     let error = part(&dir.join("run"), "hidden");
     assert!(error[39] < 0.75 * error[0], "{error:?}");
 

@@ -95,7 +95,8 @@ mod tests {
                 tensor(&inputs[0], [n, d], &device),
                 tensor(&inputs[1], shape, &device),
             ];
-            let ids = || Tensor::<1, Int>::from_data(TensorData::new(targets.clone(), [n]), &device);
+            let ids =
+                || Tensor::<1, Int>::from_data(TensorData::new(targets.clone(), [n]), &device);
             let share = || tensor(&weights, [n], &device);
             let lm_head = |weight| LmHead { weight, tied };
             let fused = gradients(&tensors, |x| {

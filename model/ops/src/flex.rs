@@ -8,7 +8,7 @@ use crate::matmul::View;
 use crate::uninit;
 
 /// A contiguous tensor of `values`.
-pub(crate) fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
+pub(crate) fn flex_tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
     FlexTensor::new(
         Bytes::from_elems(values),
         Layout::contiguous(shape),

@@ -7,7 +7,7 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::{Dispatch, TensorMetadata};
 use burn::tensor::Tensor;
 
-use crate::flex::{broadcast, contiguous, rows, tensor, with_width};
+use crate::flex::{broadcast, contiguous, flex_tensor, rows, with_width};
 use crate::matmul::{Threads, View, product, product_into};
 use crate::operation::{Apply, Operation};
 use crate::{swiglu, uninit};
@@ -32,11 +32,7 @@ impl Operation<5> for GatedMlp {
     /// `x`, the three weights, `x G` and `x U`.
     type Saved = ([FlexTensor; 4], [FlexTensor; 2]);
 
-    fn forward(
-        &self,
-        [x, g, u, w, added]: [FlexTensor; 5],
-        _: bool,
-    ) -> (FlexTensor, Self::Saved) {
+    fn forward(&self, [x, g, u, w, added]: [FlexTensor; 5], _: bool) -> (FlexTensor, Self::Saved) {
         let inputs = [x, g, u, w];
         let [x, g, u, w] = contiguous(inputs.clone());
         let inner = g.shape()[1];
@@ -48,8 +44,8 @@ impl Operation<5> for GatedMlp {
         let mut y = broadcast(&added.to_contiguous(), &shape);
         product_into(&mut y, matrix(&mixed, inner), rows(&w), true, Threads::All);
         let inner = with_width(&x, inner);
-        let products = [tensor(gate, inner.clone()), tensor(up, inner)];
-        (tensor(y, shape), (inputs, products))
+        let products = [flex_tensor(gate, inner.clone()), flex_tensor(up, inner)];
+        (flex_tensor(y, shape), (inputs, products))
     }
 
     fn backward(
@@ -69,17 +65,17 @@ impl Operation<5> for GatedMlp {
         let dw = want_w.then(|| {
             swiglu::forward(gate, up, &mut mixed);
             let dw = product(matrix(&mixed, inner).t(), rows(&dy), all);
-            tensor(dw, w.shape())
+            flex_tensor(dw, w.shape())
         });
         let mut dup = product(rows(&dy), rows(&w).t(), all);
         swiglu::backward(gate, up, &mut mixed, &mut dup);
         let (dgate, dup) = (matrix(&mixed, inner), matrix(&dup, inner));
-        let dg = want_g.then(|| tensor(product(rows(&x).t(), dgate, all), g.shape()));
-        let du = want_u.then(|| tensor(product(rows(&x).t(), dup, all), u.shape()));
+        let dg = want_g.then(|| flex_tensor(product(rows(&x).t(), dgate, all), g.shape()));
+        let du = want_u.then(|| flex_tensor(product(rows(&x).t(), dup, all), u.shape()));
         let dx = want_x.then(|| {
             let mut dx = product(dgate, rows(&g).t(), all);
             product_into(&mut dx, dup, rows(&u).t(), true, all);
-            tensor(dx, x.shape())
+            flex_tensor(dx, x.shape())
         });
         [dx, dg, du, dw, want_added.then_some(dadded)]
     }

@@ -9,7 +9,7 @@ use burn::backend::{Dispatch, TensorMetadata};
 use burn::tensor::{DType, Shape, Tensor, module};
 
 use crate::device::fused;
-use crate::flex::{broadcast, contiguous, rows, tensor, with_width};
+use crate::flex::{broadcast, contiguous, flex_tensor, rows, with_width};
 use crate::matmul::{Threads, View, product as multiply, product_into};
 use crate::operation::{Apply, Operation};
 
@@ -60,7 +60,7 @@ impl Operation<2> for Linear {
         let [x, w] = inputs.clone();
         let (x, w) = (x.to_contiguous(), Matrix::new(w));
         let y = multiply(rows(&x), w.view(), Threads::All);
-        (tensor(y, with_width(&x, w.columns())), inputs)
+        (flex_tensor(y, with_width(&x, w.columns())), inputs)
     }
 
     fn backward(
@@ -86,7 +86,7 @@ impl Operation<3> for LinearAdded {
         let shape = with_width(&x, w.columns());
         let mut y = broadcast(&added, &shape);
         product_into(&mut y, rows(&x), w.view(), true, Threads::All);
-        (tensor(y, shape), (inputs, added.shape()))
+        (flex_tensor(y, shape), (inputs, added.shape()))
     }
 
     fn backward(
@@ -112,12 +112,12 @@ fn backward(
         let x = x.to_contiguous();
         let (x, dy) = (rows(&x), rows(dy));
         let shape = Shape::new([x.columns(), dy.columns()]);
-        tensor(multiply(x.t(), dy, Threads::All), shape)
+        flex_tensor(multiply(x.t(), dy, Threads::All), shape)
     });
     let dx = want_x.then(|| {
         let w = Matrix::new(w);
         let dx = multiply(rows(dy), w.view().t(), Threads::All);
-        tensor(dx, with_width(dy, w.rows()))
+        flex_tensor(dx, with_width(dy, w.rows()))
     });
     [dx, dw]
 }
@@ -134,7 +134,7 @@ fn sum_to(dy: FlexTensor, shape: Shape) -> FlexTensor {
             *sum += x;
         }
     }
-    tensor(sums, shape)
+    flex_tensor(sums, shape)
 }
 
 /// A weight, read as it lies: a transposed one, such as an embedding that is the head too, is not

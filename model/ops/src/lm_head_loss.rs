@@ -14,7 +14,7 @@ use burn::backend::ops::FloatTensorOps;
 use burn::backend::{Dispatch, Flex, TensorMetadata};
 use burn::tensor::{Int, Shape, Tensor};
 
-use crate::flex::{contiguous, tensor};
+use crate::flex::{contiguous, flex_tensor};
 use crate::matmul::{Threads, View, append_product, product_into};
 use crate::operation::{Apply, Operation};
 
@@ -91,12 +91,15 @@ impl<L: HeadLoss> Operation<2> for LmHeadLoss<L> {
         let (mut dx, mut dhead) = (Vec::new(), Vec::new());
         let gradients = tracked.then_some([&mut dx, &mut dhead]);
         let sums = self.over_chunks(x.storage(), head.storage(), head.shape(), gradients);
-        let sums = tensor(sums.iter().map(|&x| x as f32).collect(), Shape::new([sums.len()]));
+        let sums = flex_tensor(
+            sums.iter().map(|&x| x as f32).collect(),
+            Shape::new([sums.len()]),
+        );
         let saved = tracked.then(|| {
             // Without positions they are still empty.
             dx.resize(x.shape().num_elements(), 0.0);
             dhead.resize(head.shape().num_elements(), 0.0);
-            [tensor(dx, x.shape()), tensor(dhead, head.shape())]
+            [flex_tensor(dx, x.shape()), flex_tensor(dhead, head.shape())]
         });
         (sums, saved)
     }
@@ -147,7 +150,11 @@ impl<L: HeadLoss> LmHeadLoss<L> {
     ) -> Vec<f64> {
         let mut total = vec![0.0; L::SUMS];
         let n = self.ids.len();
-        let [d, v] = if self.tied { [shape[1], shape[0]] } else { [shape[0], shape[1]] };
+        let [d, v] = if self.tied {
+            [shape[1], shape[0]]
+        } else {
+            [shape[0], shape[1]]
+        };
         if n == 0 || v == 0 {
             return total;
         }

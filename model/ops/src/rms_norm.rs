@@ -11,7 +11,7 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use crate::device::fused;
-use crate::flex::{contiguous, tensor, zeros};
+use crate::flex::{contiguous, flex_tensor, zeros};
 use crate::operation::{Apply, Operation};
 use crate::simd::{dot, dot3, simd};
 
@@ -40,7 +40,7 @@ impl Operation<2> for RmsNorm {
         let [x, w] = contiguous(inputs.clone());
         let mut y = zeros(&x);
         forward(x.storage(), w.storage(), self.epsilon, &mut y);
-        (tensor(y, x.shape()), inputs)
+        (flex_tensor(y, x.shape()), inputs)
     }
 
     fn backward(
@@ -52,12 +52,16 @@ impl Operation<2> for RmsNorm {
         let [x, w] = contiguous(inputs);
         let dy = dy.to_contiguous();
         let mut dx = zeros(&x);
-        let dw = backward(x.storage(), w.storage(), dy.storage(), self.epsilon, &mut dx);
-        [tensor(dx, x.shape()), tensor(dw, w.shape())].map(Some)
+        let dw = backward(
+            x.storage(),
+            w.storage(),
+            dy.storage(),
+            self.epsilon,
+            &mut dx,
+        );
+        [flex_tensor(dx, x.shape()), flex_tensor(dw, w.shape())].map(Some)
     }
 }
-
-
 
 /// Rows that one task does.
 const ROWS: usize = 64;

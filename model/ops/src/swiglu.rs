@@ -8,7 +8,7 @@ use burn::tensor::{Tensor, activation};
 use rayon::prelude::*;
 
 use crate::device::fused;
-use crate::flex::{contiguous, tensor, zeros};
+use crate::flex::{contiguous, flex_tensor, zeros};
 use crate::operation::{Apply, Operation};
 use crate::simd::{sigmoid, simd};
 
@@ -31,7 +31,7 @@ impl Operation<2> for Swiglu {
         let [gate, up] = contiguous(inputs.clone());
         let mut y = zeros(&gate);
         forward(gate.storage(), up.storage(), &mut y);
-        (tensor(y, gate.shape()), inputs)
+        (flex_tensor(y, gate.shape()), inputs)
     }
 
     fn backward(
@@ -44,11 +44,13 @@ impl Operation<2> for Swiglu {
         let mut dgate = zeros(&gate);
         let mut dup = dy.to_contiguous().storage::<f32>().to_vec();
         backward(gate.storage(), up.storage(), &mut dgate, &mut dup);
-        [tensor(dgate, gate.shape()), tensor(dup, up.shape())].map(Some)
+        [
+            flex_tensor(dgate, gate.shape()),
+            flex_tensor(dup, up.shape()),
+        ]
+        .map(Some)
     }
 }
-
-
 
 /// Elements of one task.
 const PART: usize = 1 << 14;

@@ -81,10 +81,7 @@ pub(crate) fn rounded(inputs: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
 
 pub(crate) fn norm(w: &[f64], device: &Device) -> RmsNorm {
     RmsNorm {
-        gamma: Param::initialized(
-            ParamId::from(1),
-            tensor(w, [w.len()], device),
-        ),
+        gamma: Param::initialized(ParamId::from(1), tensor(w, [w.len()], device)),
         epsilon: 1e-5,
     }
 }

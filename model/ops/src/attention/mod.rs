@@ -11,7 +11,7 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::{Dispatch, TensorMetadata};
 use burn::tensor::{DType, Device, Shape, Tensor};
 
-use crate::flex::{contiguous, tensor, zeros};
+use crate::flex::{contiguous, flex_tensor, zeros};
 use crate::operation::{Apply, Operation};
 use composed::ComposedAttention;
 use shape::CausalAttention;
@@ -107,9 +107,9 @@ impl Operation<3> for Arc<CausalAttention> {
         let mut logs = vec![0f32; self.shape.batch * self.shape.length * self.shape.heads];
         let slices = [q.storage(), k.storage(), v.storage()];
         kernel::forward(self, slices, &mut y, &mut logs);
-        let y = tensor(y, q.shape());
+        let y = flex_tensor(y, q.shape());
         let shape = Shape::new([logs.len()]);
-        (y.clone(), (inputs, [y, tensor(logs, shape)]))
+        (y.clone(), (inputs, [y, flex_tensor(logs, shape)]))
     }
 
     fn backward(
@@ -127,6 +127,6 @@ impl Operation<3> for Arc<CausalAttention> {
             [y.storage(), dy.storage(), logs.storage()],
             [&mut dq, &mut dk, &mut dv],
         );
-        [(dq, q), (dk, k), (dv, v)].map(|(gradient, x)| Some(tensor(gradient, x.shape())))
+        [(dq, q), (dk, k), (dv, v)].map(|(gradient, x)| Some(flex_tensor(gradient, x.shape())))
     }
 }

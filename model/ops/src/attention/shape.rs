@@ -122,7 +122,13 @@ impl CausalAttention {
 
     /// `to = scale · (x rotated back)`: the gradient of [`rotate`](Self::rotate).
     #[inline(always)]
-    pub(super) fn rotate_back(&self, (b, t): (usize, usize), x: &[f32], scale: f32, to: &mut [f32]) {
+    pub(super) fn rotate_back(
+        &self,
+        (b, t): (usize, usize),
+        x: &[f32],
+        scale: f32,
+        to: &mut [f32],
+    ) {
         let (cos, sin) = self.angles(b, t);
         let half = cos.len();
         let (a, b) = (&x[..half], &x[half..2 * half]);
@@ -147,7 +153,12 @@ impl CausalAttention {
             #[inline(always)]
             || {
                 for (t, to) in rotated.chunks_exact_mut(self.shape.head_dim).enumerate() {
-                    self.rotate((b, t), &keys[self.at(b, t, head, self.shape.kv_heads)], 1.0, to);
+                    self.rotate(
+                        (b, t),
+                        &keys[self.at(b, t, head, self.shape.kv_heads)],
+                        1.0,
+                        to,
+                    );
                 }
             },
         );
@@ -155,7 +166,13 @@ impl CausalAttention {
     }
 
     /// One head's keys and values out of `keys` and `values` `[B, T, K·E]`.
-    pub(super) fn kv_view<'a>(&self, b: usize, head: usize, keys: &[f32], values: &'a [f32]) -> KvView<'a> {
+    pub(super) fn kv_view<'a>(
+        &self,
+        b: usize,
+        head: usize,
+        keys: &[f32],
+        values: &'a [f32],
+    ) -> KvView<'a> {
         let rotated = self.rotated_keys(b, head, keys);
         let values = &values[self.at(b, 0, head, self.shape.kv_heads).start..];
         let stride = self.shape.kv_heads * self.shape.head_dim;

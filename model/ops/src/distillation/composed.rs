@@ -99,7 +99,8 @@ fn terms(
             Tail::Sampled(entropies) => {
                 let estimate = sparse.estimate(rows, log_q, entropies);
                 let kl = (estimate * weights).sum() * (t * t);
-                let total = ce.clone() * loss_weights.cross_entropy + kl.clone() * loss_weights.forward_kl;
+                let total =
+                    ce.clone() * loss_weights.cross_entropy + kl.clone() * loss_weights.forward_kl;
                 let others = Tensor::zeros([3], &total.device());
                 return Tensor::cat(vec![total, ce, kl, others], 0);
             }

@@ -10,7 +10,12 @@ use crate::simd::{exp, ln, sum_pairs};
 /// The four divergences between distributions given by their logarithms, those that count;
 /// adds each one's weighted h to `h`.
 #[inline(always)]
-pub(super) fn divergences(log_p: &[f32], log_q: &[f32], h: &mut [f32], loss_weights: &LossWeights) -> [f32; 4] {
+pub(super) fn divergences(
+    log_p: &[f32],
+    log_q: &[f32],
+    h: &mut [f32],
+    loss_weights: &LossWeights,
+) -> [f32; 4] {
     let mut found = [0f32; 4];
     let [forward, reverse, js, tv] = loss_weights.divergences();
     if forward != 0.0 {

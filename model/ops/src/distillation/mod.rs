@@ -24,7 +24,7 @@ mod teacher_logits;
 mod tests;
 
 pub use loss_weights::LossWeights;
-pub use teacher_logits::{LogitsOf, Tail, Sparse, TeacherLogits};
+pub use teacher_logits::{LogitsOf, Sparse, Tail, TeacherLogits};
 
 /// A loss, and what it is made of.
 #[derive(Debug)]

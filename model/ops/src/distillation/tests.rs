@@ -127,8 +127,12 @@ fn run(
         let targets = Tensor::<1, Int>::from_data(TensorData::new(targets(v), [N]), &device);
         let weights = tensor(&WEIGHTS, [N], &device);
         let total = match fused {
-            true => distillation_loss(hidden, head, targets, weights, teacher(), loss_weights).total,
-            false => composed((hidden, head), targets, weights, &teacher(), loss_weights).narrow(0, 0, 1),
+            true => {
+                distillation_loss(hidden, head, targets, weights, teacher(), loss_weights).total
+            }
+            false => {
+                composed((hidden, head), targets, weights, &teacher(), loss_weights).narrow(0, 0, 1)
+            }
         };
         total * 3.0
     })
@@ -162,7 +166,10 @@ fn all_loss_weights() -> Vec<LossWeights> {
 #[test]
 fn every_loss_and_its_gradients() {
     for ((v, theirs), tied) in VOCABULARIES.into_iter().zip([false, true, true]) {
-        for (loss_weights, few) in all_loss_weights().into_iter().flat_map(|m| [(m, false), (m, true)]) {
+        for (loss_weights, few) in all_loss_weights()
+            .into_iter()
+            .flat_map(|m| [(m, false), (m, true)])
+        {
             let t = f64::from(loss_weights.temperature);
             let shared = v.min(theirs);
             let sparse = few.then(|| sparse(theirs, shared, t));

@@ -14,7 +14,7 @@ use half::f16;
 use rayon::prelude::*;
 
 use crate::device::fused;
-use crate::flex::{tensor, zeros};
+use crate::flex::{flex_tensor, zeros};
 use crate::operation::{Apply, Operation};
 use crate::simd::simd;
 
@@ -91,7 +91,9 @@ fn composed(x: Tensor<3>, format: QuantFormat) -> Tensor<3> {
             let places = Tensor::<1, Int>::arange(0..BLOCK as i64, &values.device());
             let places = (places.float() - BLOCK as f32).neg().reshape([1, BLOCK, 1]);
             let places = size.equal(most.expand(values.dims())).float() * places;
-            let first = places.clone().equal(places.max_dim(1).expand(values.dims()));
+            let first = places
+                .clone()
+                .equal(places.max_dim(1).expand(values.dims()));
             let largest = (values.clone() * first.float()).sum_dim(1);
             let at = |level: f32| {
                 let d = largest.clone() / level;
@@ -146,7 +148,7 @@ impl Operation<1> for FakeQuantize {
         let x = x.to_contiguous();
         let mut y = zeros(&x);
         forward(self.format, x.storage(), self.columns, &mut y);
-        (tensor(y, x.shape()), saved)
+        (flex_tensor(y, x.shape()), saved)
     }
 
     fn backward(
@@ -161,7 +163,7 @@ impl Operation<1> for FakeQuantize {
         let x = x.to_contiguous();
         let mut dx = dy.to_contiguous().storage::<f32>().to_vec();
         backward(self.format, x.storage(), self.columns, &mut dx);
-        [Some(tensor(dx, x.shape()))]
+        [Some(flex_tensor(dx, x.shape()))]
     }
 }
 

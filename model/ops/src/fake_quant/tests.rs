@@ -25,7 +25,12 @@ fn blocks(n: usize) -> Vec<f64> {
 fn fake_quantize_equals_its_composed_form_to_the_last_bit() {
     let device = Device::flex().autodiff();
     let n = 32 * 37 * 3;
-    for format in [QuantFormat::Q4_0, QuantFormat::Q4_0Nearest, QuantFormat::Q8_0, QuantFormat::Int8] {
+    for format in [
+        QuantFormat::Q4_0,
+        QuantFormat::Q4_0Nearest,
+        QuantFormat::Q8_0,
+        QuantFormat::Int8,
+    ] {
         for columns in [1, 3, 37] {
             let shape = [n / (32 * columns), 32, columns];
             // Blocks lie along the columns of the array, whichever way they are cut.
@@ -63,7 +68,11 @@ fn fake_quantize_equals_its_composed_form_to_the_last_bit() {
             }
             let pairs = fused[1].iter().zip(&weights);
             let clipped = pairs.clone().filter(|(g, _)| **g == 0.0).count();
-            assert_eq!(clipped > 0, format.clips(), "{format:?} {columns}: {clipped}");
+            assert_eq!(
+                clipped > 0,
+                format.clips(),
+                "{format:?} {columns}: {clipped}"
+            );
             assert!(clipped < n / 16);
             for (g, w) in pairs {
                 assert!(*g == 0.0 || *g == *w as f32, "{g} {w}");
@@ -124,7 +133,9 @@ fn q4_0_nearest_keeps_a_block_with_a_searched_scale() {
         });
         squares.collect::<Vec<_>>()
     };
-    let both = error(QuantFormat::Q4_0Nearest).into_iter().zip(error(QuantFormat::Q4_0));
+    let both = error(QuantFormat::Q4_0Nearest)
+        .into_iter()
+        .zip(error(QuantFormat::Q4_0));
     assert!(
         both.clone()
             .all(|(nearest, largest)| nearest <= largest * 1.0001)

@@ -104,13 +104,7 @@ impl QueryBlock {
 
     /// The blocks of `t` queries that follow `past` cached positions, `step` in each. With
     /// `quantize_kv` none crosses a block of keys and values.
-    fn causal(
-        t: usize,
-        past: usize,
-        step: usize,
-        quantize_kv: bool,
-        device: &Device,
-    ) -> Vec<Self> {
+    fn causal(t: usize, past: usize, step: usize, quantize_kv: bool, device: &Device) -> Vec<Self> {
         // Column x of row r is masked when x > r + past + t: the blocks' masks are
         // windows of this one, each starting so that its diagonal falls on that line.
         let total = past + t;
@@ -205,7 +199,8 @@ fn attend(
         let largest = scores.clone().detach().max_dim(3);
         let weights = (scores - largest).exp();
         let sums = weights.clone().sum_dim(3);
-        let mixed = weights.cast(value.dtype())
+        let mixed = weights
+            .cast(value.dtype())
             .reshape([b, k, stacked, keys])
             .matmul(value.clone())
             .reshape([b, h, rows, e]);

@@ -73,14 +73,18 @@ fn composed_attention_in_blocks_of_every_size_equals_its_definition() {
         }
     };
     for step in [1, 2, 4, 9] {
-        check(&QueryBlock::causal(9, 0, step, false, &device), &|_, i, j| {
-            j <= i
-        });
-        check(&QueryBlock::packed(&documents, step, &device), &|row, i, j| {
-            !documents.masked(i, i + 1, 0)[row * (i + 1)..][..=i]
-                .get(j)
-                .is_none_or(|f| *f)
-        });
+        check(
+            &QueryBlock::causal(9, 0, step, false, &device),
+            &|_, i, j| j <= i,
+        );
+        check(
+            &QueryBlock::packed(&documents, step, &device),
+            &|row, i, j| {
+                !documents.masked(i, i + 1, 0)[row * (i + 1)..][..=i]
+                    .get(j)
+                    .is_none_or(|f| *f)
+            },
+        );
     }
 }
 
@@ -143,7 +147,12 @@ fn composed_attention_gradients_match_finite_differences() {
         .map(|(v, heads)| tensor(v, heads, &device).require_grad())
         .collect();
     let [q, k, v] = [0, 1, 2].map(|i| tracked[i].clone());
-    let out = attend(q, [k, v], &QueryBlock::packed(&documents, 4, &device), false);
+    let out = attend(
+        q,
+        [k, v],
+        &QueryBlock::packed(&documents, 4, &device),
+        false,
+    );
     let grads = (out * tensor(&weights, 4, &device)).sum().backward();
     let loss = |inputs: &[Vec<f32>; 3]| -> f64 {
         reference(&inputs[0], &inputs[1], &inputs[2], &sees)
