@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_window_is_never_too_long_nor_empty() {
+    fn generate_window_is_neither_empty_nor_longer_than_the_context() {
         for most in 1..9 {
             for length in 1..40 {
                 let held = length - window(length, most);

@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn products_of_any_strides() {
+    fn matmul_of_any_strides_equals_its_definition() {
         let a: Vec<f32> = (0..12).map(|i| i as f32).collect();
         let b: Vec<f32> = (0..20).map(|i| (i % 7) as f32).collect();
         // a as [3, 4]; b as [5, 4] with only the first 3 columns used, transposed.
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "a matrix within its slice")]
-    fn a_view_past_its_slice_is_refused() {
+    fn matrix_view_past_its_slice_panics() {
         View::new(&[0.0; 5], 2, 3);
     }
 }

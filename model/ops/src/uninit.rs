@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zeros_of_every_size() {
+    fn zeros_of_every_size_are_zero() {
         for n in [0, 1, 1 << 17, (1 << 18) + 3] {
             let zeros = zeros(n);
             assert!(zeros.len() == n && zeros.iter().all(|x| *x == 0.0));
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_written_apart() {
+    fn split_columns_are_written_by_several_threads() {
         let mut data = vec![0f32; 12];
         std::thread::scope(|scope| {
             for (i, mut columns) in split(&mut data, 3, 2).enumerate() {

@@ -45,7 +45,7 @@ fn failure(dir: &Path) -> String {
 }
 
 #[test]
-fn a_saved_model_loads_with_the_same_logits() {
+fn checkpoint_round_trip_keeps_logits() {
     for tied in [true, false] {
         let (dir, model) = saved(tied);
         let (read, again) = load(dir.path(), &Device::flex()).unwrap();
@@ -58,7 +58,7 @@ fn a_saved_model_loads_with_the_same_logits() {
 }
 
 #[test]
-fn a_position_does_not_see_the_ones_after_it() {
+fn attention_is_causal() {
     let config = config(true);
     let model = model(&config);
     let run = |last: i32| -> Vec<f32> {
@@ -72,7 +72,7 @@ fn a_position_does_not_see_the_ones_after_it() {
 }
 
 #[test]
-fn the_built_model_has_the_tensors_that_the_config_lists() {
+fn built_model_has_the_tensors_of_its_config() {
     for tied in [true, false] {
         let config = config(tied);
         let mut seen = Vec::new();
@@ -128,7 +128,7 @@ fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn loading_and_saving_again_changes_no_byte() {
+fn checkpoint_loaded_and_saved_again_is_the_same_bytes() {
     for config in architectures() {
         for (precision, max_shard_bytes) in [
             (Precision::F32, 5_000_000_000),
@@ -158,7 +158,7 @@ fn loading_and_saving_again_changes_no_byte() {
 }
 
 #[test]
-fn weights_held_in_half_precision_give_the_logits_of_the_same_weights_in_f32() {
+fn half_precision_weights_give_the_logits_of_the_same_f32_weights() {
     for config in architectures() {
         for precision in [Precision::Bf16, Precision::F16] {
             let dir = tempfile::tempdir().unwrap();
@@ -175,7 +175,7 @@ fn weights_held_in_half_precision_give_the_logits_of_the_same_weights_in_f32() {
 }
 
 #[test]
-fn keys_of_other_tools_survive_loading_and_saving() {
+fn config_json_keys_of_other_tools_survive_a_round_trip() {
     let (dir, _) = saved(true);
     let path = dir.path().join("config.json");
     let text = fs::read_to_string(&path).unwrap();
@@ -190,7 +190,7 @@ fn keys_of_other_tools_survive_loading_and_saving() {
 }
 
 #[test]
-fn a_head_beside_a_tied_embedding_must_be_the_same() {
+fn lm_head_of_a_tied_checkpoint_must_equal_the_embedding() {
     let (dir, _) = saved(false);
     let path = dir.path().join("config.json");
     let text = fs::read_to_string(&path).unwrap();
@@ -204,7 +204,7 @@ fn a_head_beside_a_tied_embedding_must_be_the_same() {
 }
 
 #[test]
-fn a_config_that_asks_for_too_much_is_refused_before_anything_is_allocated() {
+fn oversized_config_is_an_error_before_any_allocation() {
     let (dir, _) = saved(false);
     let path = dir.path().join("config.json");
     let text = fs::read_to_string(&path).unwrap();
@@ -220,7 +220,7 @@ fn a_config_that_asks_for_too_much_is_refused_before_anything_is_allocated() {
 }
 
 #[test]
-fn a_shard_that_the_index_names_must_be_there() {
+fn safetensors_missing_shard_is_an_error_naming_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(false);
     let options = SaveOptions {
@@ -239,7 +239,7 @@ fn a_shard_that_the_index_names_must_be_there() {
 }
 
 #[test]
-fn every_wrong_tensor_is_named_in_one_error() {
+fn wrong_tensors_are_all_named_in_one_error() {
     let (dir, _) = saved(false);
     let path = dir.path().join("config.json");
     let text = fs::read_to_string(&path).unwrap();
@@ -258,7 +258,7 @@ fn every_wrong_tensor_is_named_in_one_error() {
 }
 
 #[test]
-fn an_extra_tensor_is_named() {
+fn extra_tensor_is_an_error_naming_it() {
     let (dir, _) = saved(false);
     let path = dir.path().join("config.json");
     let text = fs::read_to_string(&path).unwrap();
@@ -275,7 +275,7 @@ fn an_extra_tensor_is_named() {
 }
 
 #[test]
-fn a_cut_file_is_an_error_at_every_length() {
+fn truncated_safetensors_is_an_error_at_every_length() {
     let (dir, _) = saved(true);
     let path = dir.path().join("model.safetensors");
     let whole = fs::read(&path).unwrap();
@@ -287,13 +287,13 @@ fn a_cut_file_is_an_error_at_every_length() {
 }
 
 #[test]
-fn a_missing_directory_names_the_file() {
+fn missing_directory_is_an_error_naming_the_file() {
     let message = failure(Path::new("no/such/model"));
     assert!(message.contains("no/such/model/config.json"), "{message}");
 }
 
 #[test]
-fn the_seed_and_nothing_else_decides_the_initial_weights() {
+fn random_init_depends_on_the_seed_alone() {
     let config = config(true);
     let build = |seed| {
         let mut init = RandomInit::new(&config, seed);

@@ -49,7 +49,7 @@ fn distance(a: &[f32], b: &[f32]) -> f32 {
 }
 
 #[test]
-fn what_is_saved_computes_what_was_computed() {
+fn saved_fake_quantized_model_computes_the_same_logits() {
     for device in [Device::flex(), Device::flex().autodiff()] {
         for (tied, weights) in [(true, WeightFormat::Q4_0), (false, WeightFormat::Q8_0)] {
             let config = config(32, tied);
@@ -82,7 +82,7 @@ fn what_is_saved_computes_what_was_computed() {
 }
 
 #[test]
-fn rounded_activations_change_a_little_and_the_loss_is_that_of_the_logits() {
+fn int8_activations_change_logits_a_little_and_losses_equal_those_of_the_logits() {
     let device = Device::flex().autodiff();
     for tied in [true, false] {
         let config = config(32, tied);
@@ -104,7 +104,7 @@ fn rounded_activations_change_a_little_and_the_loss_is_that_of_the_logits() {
 }
 
 #[test]
-fn widths_that_blocks_do_not_divide_are_refused() {
+fn fake_quantization_refuses_widths_that_blocks_do_not_divide() {
     let config = config(40, true);
     let q = quantization(WeightFormat::Q4_0, ActivationFormat::Float32);
     let error = model(&config, &Device::flex()).with_fake_quantization(q);
@@ -113,7 +113,7 @@ fn widths_that_blocks_do_not_divide_are_refused() {
 }
 
 #[test]
-fn rounded_keys_and_values_are_found_alike_at_once_and_one_by_one() {
+fn fake_kv_cache_gives_the_same_logits_at_once_and_token_by_token() {
     let config = config(64, true);
     let exact = quantization(WeightFormat::Q4_0, ActivationFormat::Float32);
     let kv = exact.map(|q| FakeQuantization {

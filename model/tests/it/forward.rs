@@ -48,7 +48,7 @@ fn assert_close(a: &[f32], b: &[f32]) {
 }
 
 #[test]
-fn packed_documents_give_the_logits_of_each_alone() {
+fn packed_documents_give_the_logits_of_each_document_alone() {
     // Lengths of documents in two rows of 12; none is past the first Qwen's 8.
     let rows = [[5, 4, 3], [1, 8, 3]];
     let ids: Vec<i32> = (0..24).map(|i| (i * 17 + 3) % 53).collect();
@@ -79,7 +79,7 @@ fn packed_documents_give_the_logits_of_each_alone() {
 }
 
 #[test]
-fn a_cache_changes_nothing() {
+fn kv_cache_gives_the_logits_of_one_pass() {
     let ids: Vec<i32> = (0..14).map(|i| (i * 5 + 1) % 53).collect();
     for mut config in configs() {
         // Dynamic scaling is generate's to handle; here the base stays.
@@ -97,7 +97,7 @@ fn a_cache_changes_nothing() {
 }
 
 #[test]
-fn generating_takes_the_tokens_that_reading_everything_again_gives() {
+fn generate_with_a_cache_equals_generate_without() {
     for mut config in configs() {
         config.max_position_embeddings = 20;
         let model = model(&config);
@@ -128,7 +128,7 @@ fn generating_takes_the_tokens_that_reading_everything_again_gives() {
 }
 
 #[test]
-fn the_head_on_chosen_positions_gives_their_rows() {
+fn logits_at_positions_equal_their_rows_of_all_logits() {
     let ids: Vec<i32> = (0..14).map(|i| (i * 5 + 1) % 53).collect();
     for tied in [true, false] {
         let config = config(serde_json::json!({"tie_word_embeddings": tied}));
@@ -149,7 +149,7 @@ fn the_head_on_chosen_positions_gives_their_rows() {
 
 /// In bfloat16 the logits differ, but by its rounding alone; gradients come back in single precision.
 #[test]
-fn products_in_bfloat16_are_close_to_those_in_float32() {
+fn bf16_compute_is_close_to_f32() {
     let ids: Vec<i32> = (0..24).map(|i| (i * 17 + 3) % 53).collect();
     for config in configs() {
         let device = Device::flex().autodiff();

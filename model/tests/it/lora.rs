@@ -65,7 +65,7 @@ fn train(mut model: Decoder, device: &Device) -> Decoder {
 }
 
 #[test]
-fn only_adapters_are_trained_and_merging_keeps_what_they_learnt() {
+fn lora_trains_adapters_alone_and_merging_keeps_logits() {
     let device = Device::flex().autodiff();
     for kind in ["llama", "qwen", "qwen2"] {
         let targets = match kind {
@@ -99,7 +99,7 @@ fn only_adapters_are_trained_and_merging_keeps_what_they_learnt() {
 }
 
 #[test]
-fn adapters_are_saved_and_loaded_and_counted() {
+fn lora_adapters_round_trip_through_files() {
     let device = Device::flex().autodiff();
     let lora = lora(&["q_proj", "model.layers.1.mlp.down_proj"]);
     let model = base("llama", &device).with_adapters(&lora, 1).unwrap();
@@ -119,7 +119,7 @@ fn adapters_are_saved_and_loaded_and_counted() {
 }
 
 #[test]
-fn what_cannot_be_adapted_is_named() {
+fn lora_errors_name_the_field_and_the_layers_there_are() {
     let device = Device::flex();
     let mut wrong = vec![(lora(&["q_prj"]), "no layer is called \"q_prj\"")];
     wrong.push((lora(&[]), "lora.targets"));
@@ -160,7 +160,7 @@ fn what_cannot_be_adapted_is_named() {
 }
 
 #[test]
-fn adapters_of_fused_layers_and_of_the_head_are_saved_and_loaded() {
+fn lora_adapters_of_fused_layers_and_the_head_round_trip() {
     let device = Device::flex().autodiff();
     let lora = lora(&["c_attn", "w1", "lm_head"]);
     let model = base("qwen", &device).with_adapters(&lora, 1).unwrap();
@@ -212,7 +212,7 @@ fn adapters_of_fused_layers_and_of_the_head_are_saved_and_loaded() {
 }
 
 #[test]
-fn a_fused_adapter_that_mixes_q_k_and_v_is_refused() {
+fn lora_fused_adapter_that_mixes_q_k_and_v_is_an_error() {
     let device = Device::flex().autodiff();
     let lora = lora(&["c_attn"]);
     let model = base("qwen", &device).with_adapters(&lora, 1).unwrap();

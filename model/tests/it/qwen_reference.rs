@@ -177,7 +177,7 @@ fn difference(config: &ModelConfig, t: usize) -> (f64, f64) {
 }
 
 #[test]
-fn logits_equal_the_equations_within_the_trained_length() {
+fn qwen_logits_equal_the_equations_within_the_trained_length() {
     let (difference, largest) = difference(&config(64, true, true), 40);
     println!("within: {difference:.2e} of {largest:.1}");
     assert!(
@@ -187,7 +187,7 @@ fn logits_equal_the_equations_within_the_trained_length() {
 }
 
 #[test]
-fn logits_equal_the_equations_past_the_trained_length() {
+fn qwen_logits_equal_the_equations_past_the_trained_length() {
     for (ntk, logn) in [(true, true), (true, false), (false, true)] {
         // Five times the trained length: α = 15 there.
         let (difference, largest) = difference(&config(16, ntk, logn), 80);
@@ -200,7 +200,7 @@ fn logits_equal_the_equations_past_the_trained_length() {
 }
 
 #[test]
-fn the_stretching_changes_the_logits_but_not_in_training() {
+fn qwen_ntk_and_logn_scaling_are_off_in_training() {
     let ids = TensorData::new((0..80).map(|i| i % 37).collect::<Vec<i32>>(), [1, 80]);
     let run = |config: &ModelConfig, device: &Device| -> Vec<f32> {
         let model = Decoder::build(config, &mut Uneven(RandomInit::new(config, 4)), device);

@@ -171,7 +171,7 @@ fn quantized_kv(sizes: [usize; 5]) -> Case {
 }
 
 #[test]
-fn attention_and_its_gradients_equal_the_composed_ones() {
+fn attention_gradients_equal_the_composed_ones() {
     let device = Device::flex().autodiff();
     for case in [
         case([2, 150, 4, 4, 16], None),
@@ -231,7 +231,7 @@ fn attention_gradients_match_central_differences() {
 }
 
 #[test]
-fn attention_stays_within_the_first_and_the_last_document() {
+fn packed_attention_never_reads_other_documents() {
     // What no query sees must not matter, not even where it is not a number.
     let device = Device::flex();
     let case = case([1, 80, 1, 1, 4], Some(&[10, 70]));

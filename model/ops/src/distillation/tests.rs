@@ -164,7 +164,7 @@ fn all_loss_weights() -> Vec<LossWeights> {
 }
 
 #[test]
-fn every_loss_and_its_gradients() {
+fn distillation_gradients_match_composed_form_and_central_differences() {
     for ((v, theirs), tied) in VOCABULARIES.into_iter().zip([false, true, true]) {
         for (loss_weights, few) in all_loss_weights()
             .into_iter()
@@ -210,7 +210,7 @@ fn every_loss_and_its_gradients() {
 }
 
 #[test]
-fn a_sample_gives_the_loss_and_gradient_of_its_own_weights() {
+fn sampled_teacher_gives_the_loss_and_gradient_of_its_own_weights() {
     let (v, t) = (19, 1.5);
     let mut sample = sparse(v, v, t);
     sample.tail = Tail::Sampled(vec![0.25; N]);
@@ -253,7 +253,7 @@ fn a_sample_gives_the_loss_and_gradient_of_its_own_weights() {
 /// Average gradients of samples are the gradient of the whole: what makes sparse logits
 /// unbiased.
 #[test]
-fn samples_average_to_the_whole_distribution() {
+fn sampled_teachers_average_to_the_gradient_of_the_dense_one() {
     let (v, draws) = (19, 4000);
     let inputs = rounded(vec![values(N * D, 1), values(D * v, 2)]);
     let loss_weights = LossWeights {
@@ -298,7 +298,7 @@ fn samples_average_to_the_whole_distribution() {
 }
 
 #[test]
-fn a_student_that_has_become_its_teacher_has_nothing_to_learn() {
+fn distillation_of_equal_student_and_teacher_is_zero() {
     let v = 19;
     let inputs = rounded(vec![values(N * D, 1), values(D * v, 2)]);
     let own = inputs.clone();
