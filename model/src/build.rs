@@ -5,6 +5,7 @@ use std::ops::Range;
 use burn::module::{Param, ParamId};
 use burn::nn::{Embedding, RmsNorm};
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use retort_format::{LayerLinear, ModelConfig, ParamKey, Precision, TensorSpec, tensors};
 
 use crate::attention::Attention;
 use crate::block::Block;
@@ -14,9 +15,6 @@ use crate::mlp::Mlp;
 use crate::quantization_config::LinearRounding;
 use crate::tensor_data::encode;
 use crate::weights::Weights;
-use retort_format::ModelConfig;
-use retort_format::Precision;
-use retort_format::{LayerLinear, ParamKey, TensorSpec, tensors};
 
 /// Builds parameters in one fixed order, numbering them, so that optimizer states, which
 /// are keyed by these ids, mean the same parameter in every process.

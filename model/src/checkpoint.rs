@@ -3,16 +3,13 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-
-use crate::decoder::Decoder;
-use crate::weights::CheckpointWeights;
-use retort_format::ModelConfig;
-use retort_format::Precision;
-use retort_format::Result;
 use retort_format::checkpoint::{
     self, MAX_SHARD_BYTES, TensorHeader, copy_companions, write_config, write_weights,
 };
-use retort_format::tensors;
+use retort_format::{ModelConfig, Precision, Result, tensors};
+
+use crate::decoder::Decoder;
+use crate::weights::CheckpointWeights;
 
 /// Loads the model in `directory` onto `device`, in f32.
 ///

@@ -1,10 +1,9 @@
 //! The latent weights of quantization-aware training in a checkpoint, beside the rounded weights that
 //! [`save`](crate::save) writes.
 
-use std::path::Path;
-
 use retort_format::checkpoint::{SafetensorsMap, TensorHeader, write_file};
 use retort_format::{ModelConfig, Precision, Result, tensors};
+use std::path::Path;
 
 use crate::decoder::Decoder;
 use crate::weights::CheckpointWeights;

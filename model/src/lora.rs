@@ -12,13 +12,11 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use glob::Pattern;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use retort_format::{Error, ModelConfig, ParamKey, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::adapter::Adapter;
 use crate::decoder::Decoder;
-use retort_format::ModelConfig;
-use retort_format::ParamKey;
-use retort_format::{Error, Result};
 
 /// `[lora]`: which layers get adapters, and of what size.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -9,19 +9,13 @@ use std::ops::Range;
 use std::path::Path;
 
 use burn::tensor::TensorData;
+use retort_format::checkpoint::{SafetensorsMap, TensorHeader, write_file, write_json};
+use retort_format::{Error, Kind, ModelConfig, ParamKey, Precision, Result, TensorSpec};
 use serde_json::{Map, json};
 
 use crate::decoder::Decoder;
 use crate::lora::LoraConfig;
 use crate::tensor_data::{encode, read};
-use retort_format::ModelConfig;
-use retort_format::ParamKey;
-use retort_format::Precision;
-use retort_format::checkpoint::SafetensorsMap;
-use retort_format::checkpoint::write_json;
-use retort_format::checkpoint::{TensorHeader, write_file};
-use retort_format::{Error, Result};
-use retort_format::{Kind, TensorSpec};
 
 const FILE: &str = "adapter_model.safetensors";
 

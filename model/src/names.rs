@@ -1,11 +1,9 @@
 //! Parameters by the names that their tensors have in a Hugging Face checkpoint.
 
 use burn::module::ParamId;
+use retort_format::{Kind, ModelConfig, ParamKey, TensorSpec, tensors};
 
 use crate::decoder::Decoder;
-use retort_format::ModelConfig;
-use retort_format::ParamKey;
-use retort_format::{Kind, TensorSpec, tensors};
 
 /// A tensor of the checkpoint, or an adapter's matrix, and what holds it in the model.
 #[derive(Clone, Debug, PartialEq)]

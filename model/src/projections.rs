@@ -11,15 +11,12 @@ use burn::tensor::{DType, Tensor, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
+use retort_format::checkpoint::{SafetensorsMap, TensorHeader, write_file};
+use retort_format::{Kind, Precision, Result, TensorSpec};
+use retort_ops::product;
 
 use crate::decoder::Decoder;
 use crate::tensor_data::encode;
-use retort_format::Precision;
-use retort_format::Result;
-use retort_format::checkpoint::SafetensorsMap;
-use retort_format::checkpoint::{TensorHeader, write_file};
-use retort_format::{Kind, TensorSpec};
-use retort_ops::product;
 
 /// Their file in a checkpoint. Not `model*.safetensors`: no reader of models takes it for one.
 const FILE: &str = "projections.safetensors";

@@ -10,11 +10,10 @@ use rand::SeedableRng;
 use rand::distr::Distribution;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::Normal;
+use retort_format::checkpoint::SafetensorsMap;
+use retort_format::{Kind, ModelConfig, Precision, TensorSpec};
 
 use crate::tensor_data::read;
-use retort_format::ModelConfig;
-use retort_format::checkpoint::SafetensorsMap;
-use retort_format::{Kind, Precision, TensorSpec};
 
 /// A source of weights.
 pub trait Weights {
