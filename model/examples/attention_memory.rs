@@ -24,9 +24,10 @@ fn main() {
     }))
     .expect("a config");
     let config = config.resolve().expect("that fits together");
-    let device = match backward {
-        true => Device::flex().autodiff(),
-        false => Device::flex(),
+    let device = if backward {
+        Device::flex().autodiff()
+    } else {
+        Device::flex()
     };
     let model = Decoder::build(&config, &mut RandomInit::new(&config, 1), &device);
     let ids: Vec<i32> = (0..length).map(|i| (i * 31 % 256) as i32).collect();

@@ -41,11 +41,11 @@ fn main() {
     let ids: Vec<i32> = list("targets").into_iter().map(|id| id as i32).collect();
     let targets = Tensor::<2, Int>::from_data(TensorData::new(ids, [1, n]), &device);
     let teacher = list("teacher");
-    let lesson = TeacherLogits::Dense {
+    let teacher_logits = TeacherLogits::Dense {
         vocabulary: theirs,
         logits: Box::new(move |rows| teacher[rows.start * theirs..rows.end * theirs].to_vec()),
     };
-    let mixture = LossWeights {
+    let loss_weights = LossWeights {
         temperature: number("temperature"),
         cross_entropy: number("cross_entropy"),
         forward_kl: number("forward_kl"),
@@ -60,8 +60,8 @@ fn main() {
             hidden.clone(),
             targets,
             put(weights, [1, n]),
-            lesson,
-            mixture,
+            teacher_logits,
+            loss_weights,
         )
         .total;
     let grads = total.backward();

@@ -150,9 +150,10 @@ mod tests {
             norm.gamma = norm.gamma.set_require_grad(true);
             let run = |fused: bool| {
                 let x = tensor(&inputs[0], [n, d], &device).require_grad();
-                let y = match fused {
-                    true => rms_norm(&norm, x.clone()),
-                    false => norm.forward(x.clone()),
+                let y = if fused {
+                    rms_norm(&norm, x.clone())
+                } else {
+                    norm.forward(x.clone())
                 };
                 let loss = (y.clone() * tensor(&weights, [n, d], &device)).sum();
                 let grads = loss.backward();

@@ -21,9 +21,12 @@ pub(super) fn composed(
 ) -> Tensor<1> {
     let LmHead { weight: head, tied } = head;
     let ([n, _], tracked) = (hidden.dims(), hidden.device().is_autodiff());
-    let leaf = |x: &Tensor<2>| match tracked {
-        true => x.clone().detach().require_grad(),
-        false => x.clone(),
+    let leaf = |x: &Tensor<2>| {
+        if tracked {
+            x.clone().detach().require_grad()
+        } else {
+            x.clone()
+        }
     };
     let mut sums: Option<Tensor<1>> = None;
     let mut carried: Option<Tensor<1>> = None;

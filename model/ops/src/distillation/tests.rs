@@ -126,13 +126,10 @@ fn run(
         };
         let targets = Tensor::<1, Int>::from_data(TensorData::new(targets(v), [N]), &device);
         let weights = tensor(&WEIGHTS, [N], &device);
-        let total = match fused {
-            true => {
-                distillation_loss(hidden, head, targets, weights, teacher(), loss_weights).total
-            }
-            false => {
-                composed((hidden, head), targets, weights, &teacher(), loss_weights).narrow(0, 0, 1)
-            }
+        let total = if fused {
+            distillation_loss(hidden, head, targets, weights, teacher(), loss_weights).total
+        } else {
+            composed((hidden, head), targets, weights, &teacher(), loss_weights).narrow(0, 0, 1)
         };
         total * 3.0
     })

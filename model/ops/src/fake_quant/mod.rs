@@ -221,12 +221,10 @@ impl QuantFormat {
 /// The number of a block whose magnitude is `magnitude`, the largest; of several the first.
 #[inline(always)]
 fn largest(x: &Block, magnitude: f32) -> f32 {
-    x.iter()
-        .rev()
-        .fold(0f32, |found, &w| match w.abs() == magnitude {
-            true => w,
-            false => found,
-        })
+    x.iter().rev().fold(
+        0f32,
+        |found, &w| if w.abs() == magnitude { w } else { found },
+    )
 }
 
 #[inline(always)]

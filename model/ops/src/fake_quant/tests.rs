@@ -46,14 +46,16 @@ fn fake_quantize_equals_its_composed_form_to_the_last_bit() {
             };
             let run = |fused: bool| {
                 let x = tensor(&x, shape, &device).require_grad();
-                let y = match fused {
-                    true => apply(x.clone()),
-                    false => composed(x.clone(), format),
+                let y = if fused {
+                    apply(x.clone())
+                } else {
+                    composed(x.clone(), format)
                 };
                 let loss = (y.clone() * tensor(&weights, shape, &device)).sum();
-                let again = match fused {
-                    true => apply(y.clone()),
-                    false => composed(y.clone(), format),
+                let again = if fused {
+                    apply(y.clone())
+                } else {
+                    composed(y.clone(), format)
                 };
                 [
                     numbers(y),
