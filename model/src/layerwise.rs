@@ -148,6 +148,7 @@ impl LayerwiseForward<'_> {
 #[cfg(test)]
 mod tests {
     use burn::tensor::{DType, Device, TensorData};
+    use retort_format::{ModelConfig, Precision};
     use serde_json::json;
 
     use super::*;
