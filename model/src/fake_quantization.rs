@@ -7,8 +7,8 @@
 //! rounding. [`save`](crate::save) writes the rounded weights, which an export rounds to
 //! themselves; `latent_weights.rs` writes the latent ones.
 
+use retort_format::quant::round::BLOCK;
 use retort_format::{Error, ParamKey, Result};
-use retort_ops::BLOCK;
 
 use crate::decoder::Decoder;
 use crate::quantization_config::{FakeQuantization, LinearRounding};

@@ -7,6 +7,7 @@
 use super::activation_tiles::{Packed, TOKENS, Tokens, room, take};
 use super::table::Kernels;
 use crate::pool::Pool;
+use retort_format::quant::round;
 use retort_format::{Error, Result};
 
 /// Up to this many tokens, rows are multiplied as they lie; above, they share unpacked weights and are packed for it.
@@ -164,31 +165,10 @@ fn chunks<T>(slice: &mut [T], size: usize) -> impl Iterator<Item = &mut [T]> {
 /// The scalar form of the quantization, written so that it vectorises where it is inlined.
 #[inline(always)]
 pub(super) fn quantize_blocks(x: &[f32], q: &mut [i8], scales: &mut [Scale], starts: &mut [Start]) {
-    // adding 1.5 × 2^23 leaves the integer, rounded to even, in the low bits of the float
-    const ROUND: f32 = 12_582_912.0;
     let (x, _) = x.as_chunks::<BLOCK>();
     let (q, _) = q.as_chunks_mut::<BLOCK>();
     for (((x, q), scale), start) in x.iter().zip(q).zip(scales).zip(starts) {
-        let mut largest = [0u32; 8];
-        for x in x.as_chunks::<8>().0 {
-            for (l, x) in largest.iter_mut().zip(x) {
-                *l = (*l).max(x.to_bits() & 0x7fff_ffff);
-            }
-        }
-        let largest = f32::from_bits(largest.iter().copied().fold(0, u32::max));
-        let d = largest / 127.0;
-        // a subnormal scale has an infinite inverse; such a block is zero for every purpose
-        let inverse = if d >= f32::MIN_POSITIVE { 1.0 / d } else { 0.0 };
-        let (d, inverse) = if largest < f32::INFINITY {
-            (d, inverse)
-        } else {
-            (f32::NAN, 0.0)
-        };
-        let mut integers = [0i32; BLOCK];
-        for (i, x) in integers.iter_mut().zip(x) {
-            let x = if inverse == 0.0 { 0.0 } else { *x * inverse };
-            *i = ((x + ROUND).to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
-        }
+        let (d, integers) = round::int8(x);
         for (q, i) in q.iter_mut().zip(&integers) {
             *q = *i as i8;
         }

@@ -9,13 +9,13 @@
 //! T positions, E head_dim.
 
 use burn::tensor::{DType, Tensor};
-use half::f16;
+use retort_format::quant::round;
 
 use crate::matmul::View;
 use crate::simd::simd;
 
 /// Positions in a block, and channels of a value that share a scale.
-pub(crate) const BLOCK: usize = 32;
+pub(crate) const BLOCK: usize = round::BLOCK;
 /// The largest integer.
 const LEVELS: f32 = 255.0;
 
@@ -47,10 +47,9 @@ impl<'a> KvView<'a> {
 
     /// The same in f16, to be quantized block by block.
     pub fn quantized(mut keys: Vec<f32>, values: &[f32], stride: usize, head_dim: usize) -> Self {
-        let half = |x: f32| f16::from_f32(x).to_f32();
-        keys.iter_mut().for_each(|x| *x = half(*x));
+        keys.iter_mut().for_each(|x| *x = round::half(*x));
         let rows = values.chunks(stride).take(keys.len() / head_dim.max(1));
-        let values = rows.flat_map(|row| row[..head_dim].iter().map(|x| half(*x)));
+        let values = rows.flat_map(|row| row[..head_dim].iter().map(|x| round::half(*x)));
         Self {
             keys,
             values: Values::Quantized(values.collect()),
@@ -108,17 +107,16 @@ fn quantize_columns(keys: &mut [f32], e: usize) {
     }
 }
 
-/// Quantizes numbers with one scale, from the least of them to the largest.
+/// Quantizes up to 32 numbers with one scale, from the least of them to the largest.
 #[inline(always)]
 fn quantize_block(x: &mut [f32]) {
-    let least = x.iter().copied().fold(f32::INFINITY, f32::min);
-    let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let m = f16::from_f32(least).to_f32();
-    let d = f16::from_f32((largest - m).max(0.0) / LEVELS).to_f32();
-    let inverse = if d > 0.0 { 1.0 / d } else { 0.0 };
-    for x in x {
-        let q = ((*x - m) * inverse).round().clamp(0.0, LEVELS);
-        *x = d * q + m;
+    // A short block repeats its first number, which leaves its range as it is.
+    let mut block = [x[0]; BLOCK];
+    block[..x.len()].copy_from_slice(x);
+    let (d, m, q) = round::affine(&block, LEVELS);
+    let (d, m) = (d.to_f32(), m.to_f32());
+    for (x, q) in x.iter_mut().zip(q) {
+        *x = d * f32::from(q) + m;
     }
 }
 

@@ -43,7 +43,7 @@ pub use device::{available, fused};
 pub use distillation::{
     DistillationLoss, LogitsOf, LossWeights, Sparse, Tail, TeacherLogits, distillation_loss,
 };
-pub use fake_quant::{BLOCK, BlockAxis, QuantFormat, fake_quantize};
+pub use fake_quant::{BlockAxis, QuantFormat, fake_quantize};
 pub use gated_mlp::gated_mlp;
 pub use linear::{linear, product};
 pub use lm_head_loss::LmHead;

@@ -13,6 +13,7 @@
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
+use retort_format::quant::round;
 use retort_kernels::attention::{TILE, width};
 use retort_kernels::ops;
 
@@ -63,7 +64,7 @@ impl KvType {
 }
 
 /// Numbers that share a scale.
-const GROUP: usize = 32;
+const GROUP: usize = round::BLOCK;
 
 /// 32 positions of one head.
 #[derive(Clone, Debug)]
@@ -232,27 +233,9 @@ fn row_of(groups: impl Iterator<Item = [f32; GROUP]>, row: &mut [f32]) {
     }
 }
 
-/// Scale and minimum of numbers cut into `steps` steps, and the integers; not a number gives a scale that shows it.
-fn affine(x: &[f32; GROUP], steps: f32) -> (f16, f16, [u8; GROUP]) {
-    let least = x.iter().copied().fold(f32::INFINITY, f32::min);
-    let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let m = f16::from_f32(least);
-    let d = f16::from_f32((largest - m.to_f32()).max(0.0) / steps);
-    let inverse = if d.to_f32() > 0.0 {
-        1.0 / d.to_f32()
-    } else {
-        0.0
-    };
-    let q = x.map(|x| ((x - m.to_f32()) * inverse).round().clamp(0.0, steps) as u8);
-    match x.iter().all(|x| x.is_finite()) {
-        true => (d, m, q),
-        false => (f16::NAN, f16::NAN, q),
-    }
-}
-
 impl Group8 {
     fn new(x: &[f32; GROUP]) -> Self {
-        let (d, m, q) = affine(x, 255.0);
+        let (d, m, q) = round::affine(x, 255.0);
         Self { d, m, q }
     }
 
@@ -264,7 +247,7 @@ impl Group8 {
 
 impl Group4 {
     fn new(x: &[f32; GROUP]) -> Self {
-        let (d, m, q) = affine(x, 15.0);
+        let (d, m, q) = round::affine(x, 15.0);
         let q = std::array::from_fn(|i| q[i] | q[i + GROUP / 2] << 4);
         Self { d, m, q }
     }

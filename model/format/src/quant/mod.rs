@@ -20,6 +20,7 @@ pub mod k;
 mod q4;
 mod q5;
 mod q8;
+pub mod round;
 pub mod rows16;
 pub mod search;
 

@@ -6,7 +6,7 @@
 //! Q4_1: d f16 | m f16 | 16 bytes   w = d q + m
 //! ```
 
-use super::half_at;
+use super::{half_at, round};
 use half::f16;
 
 /// Q4_0 in the common form: `q` in -8..=7.
@@ -38,17 +38,16 @@ fn nibbles(bytes: &[u8], q: &mut [i8], offset: i8) {
 /// another grid of the format keeps it, so that what was decoded from Q4_0 encodes to the same values whatever chose
 /// its scale.
 pub(super) fn encode_0(x: &[f32], out: &mut Vec<u8>) {
-    for x in x.chunks_exact(32) {
-        let (mut magnitude, mut signed) = (0f32, 0f32);
-        for &w in x {
-            if w.abs() > magnitude {
-                (magnitude, signed) = (w.abs(), w);
-            }
-        }
-        let d = scale_in_use(x, signed).unwrap_or(signed / -8.0);
-        let inverse = if d != 0.0 { 1.0 / d } else { 0.0 };
+    for x in x.as_chunks::<{ round::BLOCK }>().0 {
+        // A block of zeros of either sign has the scale of positive ones.
+        let largest = match round::largest(x) {
+            0.0 => 0.0,
+            largest => largest,
+        };
+        let d = scale_in_use(x, largest).unwrap_or(largest / -8.0);
         out.extend(f16::from_f32(d).to_le_bytes());
-        pack(x, out, |w| w * inverse + 8.5);
+        let q = round::q4_0(x, d);
+        out.extend((0..16).map(|i| (q[i] | q[i + 16] << 4) as u8));
     }
 }
 

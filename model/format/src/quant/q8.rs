@@ -1,6 +1,6 @@
 //! Q8_0: 32 weights of 8 bits, `d f16 | 32 × i8`, `w = d q`.
 
-use super::half_at;
+use super::{half_at, round};
 use half::f16;
 
 /// Q8_0 in the common form; a file may hold -128, the encoder never writes it.
@@ -15,11 +15,10 @@ pub(super) fn unpack(block: &[u8], q: &mut [i8], d: &mut [f32], m: &mut [f32]) {
 
 /// Encodes blocks: the largest magnitude maps to 127, halves round away from zero.
 pub(super) fn encode(x: &[f32], out: &mut Vec<u8>) {
-    for x in x.chunks_exact(32) {
-        let d = x.iter().fold(0f32, |a, w| a.max(w.abs())) / 127.0;
-        let inverse = if d != 0.0 { 1.0 / d } else { 0.0 };
+    for x in x.as_chunks::<{ round::BLOCK }>().0 {
+        let (d, q) = round::q8_0(x);
         out.extend(f16::from_f32(d).to_le_bytes());
-        out.extend(x.iter().map(|w| (w * inverse).round() as i8 as u8));
+        out.extend(q.iter().map(|q| *q as i8 as u8));
     }
 }
 

@@ -10,8 +10,8 @@
 use burn::backend::flex::FlexTensor;
 use burn::backend::{Dispatch, TensorMetadata};
 use burn::tensor::{Bool, DType, Int, Tensor};
-use half::f16;
 use rayon::prelude::*;
+use retort_format::quant::round::{self, BLOCK, Block, NEAREST_LEVELS as LEVELS};
 
 use crate::device::fused;
 use crate::flex::{flex_tensor, zeros};
@@ -20,14 +20,6 @@ use crate::simd::simd;
 
 #[cfg(test)]
 mod tests;
-
-/// Numbers that share a scale.
-pub const BLOCK: usize = 32;
-
-/// The levels that [`QuantFormat::Q4_0Nearest`] tries for the largest number of a block, in this
-/// order. A block that was rounded to 4 bits has it on one of them but for the rare one that uses
-/// fewer levels; −7 is 7 with the sign of the scale changed.
-const LEVELS: [f32; 3] = [-8.0, 7.0, 6.0];
 
 /// A number format with blocks of 32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,100 +159,53 @@ impl Operation<1> for FakeQuantize {
     }
 }
 
-type Block = [f32; BLOCK];
-
 impl QuantFormat {
     /// Whether the largest numbers of a block may lie beyond the last level.
     fn clips(self) -> bool {
         matches!(self, Self::Q4_0 | Self::Q4_0Nearest)
     }
 
+    /// The scale of a block in a format that clips, not yet in f16.
+    #[inline(always)]
+    fn q4_scale(self, x: &Block) -> f32 {
+        let largest = round::largest(x);
+        match self {
+            Self::Q4_0Nearest => round::nearest_q4_scale(x, largest),
+            _ => largest / -8.0,
+        }
+    }
+
     /// Fills `y` with the dequantized values of `x`.
     #[inline(always)]
     fn round(self, x: &Block, y: &mut Block) {
-        let magnitude = x.iter().fold(0f32, |most, w| most.max(w.abs()));
-        match self {
-            Self::Q4_0 => round_q4_0(x, largest(x, magnitude) / -8.0, y),
-            Self::Q4_0Nearest => round_q4_0(x, nearest_scale(x, largest(x, magnitude)), y),
+        let (d, q) = match self {
+            Self::Q4_0 | Self::Q4_0Nearest => {
+                let d = self.q4_scale(x);
+                (round::half(d), round::q4_0(x, d).map(|q| q - 8))
+            }
             Self::Q8_0 => {
-                let d = magnitude / 127.0;
-                let inverse = if d != 0.0 { 1.0 / d } else { 0.0 };
-                let d = f16::from_f32(d).to_f32();
-                for (y, w) in y.iter_mut().zip(x) {
-                    // An integer's zero has no sign.
-                    *y = d * (w * inverse).round() as i32 as f32;
-                }
+                let (d, q) = round::q8_0(x);
+                (round::half(d), q)
             }
-            Self::Int8 => {
-                // Adding and taking away 1.5 · 2²³ rounds to the nearest integer, halves to even.
-                const ROUND: f32 = 12_582_912.0;
-                let d = magnitude / 127.0;
-                let inverse = if d >= f32::MIN_POSITIVE { 1.0 / d } else { 0.0 };
-                for (y, w) in y.iter_mut().zip(x) {
-                    *y = d * ((w * inverse + ROUND) - ROUND);
-                }
-            }
+            Self::Int8 => round::int8(x),
+        };
+        for (y, q) in y.iter_mut().zip(q) {
+            *y = d * q as f32;
         }
     }
 
     /// Zeroes the gradient of the numbers of `x` that lie beyond the last level.
     #[inline(always)]
     fn clip(self, x: &Block, gradient: &mut Block) {
-        let magnitude = x.iter().fold(0f32, |most, w| most.max(w.abs()));
-        let largest = largest(x, magnitude);
-        let inverse = inverse_of(match self {
-            Self::Q4_0Nearest => nearest_scale(x, largest),
-            _ => largest / -8.0,
-        });
+        let inverse = round::inverse(self.q4_scale(x));
         for (g, w) in gradient.iter_mut().zip(x) {
-            *g = if w * inverse + 8.5 < 16.0 { *g } else { 0.0 };
+            *g = if round::within_q4_0(*w, inverse) {
+                *g
+            } else {
+                0.0
+            };
         }
     }
-}
-
-/// The number of a block whose magnitude is `magnitude`, the largest; of several the first.
-#[inline(always)]
-fn largest(x: &Block, magnitude: f32) -> f32 {
-    x.iter().rev().fold(
-        0f32,
-        |found, &w| if w.abs() == magnitude { w } else { found },
-    )
-}
-
-#[inline(always)]
-fn inverse_of(d: f32) -> f32 {
-    if d != 0.0 { 1.0 / d } else { 0.0 }
-}
-
-/// Fills `y` with the dequantized Q4_0 of `x` with the scale `d`, not yet in f16.
-#[inline(always)]
-fn round_q4_0(x: &Block, d: f32, y: &mut Block) {
-    let inverse = inverse_of(d);
-    let d = f16::from_f32(d).to_f32();
-    for (y, w) in y.iter_mut().zip(x) {
-        let q = ((w * inverse + 8.5) as i32).min(15);
-        *y = d * (q - 8) as f32;
-    }
-}
-
-/// Of the scales that put `largest` on one of [`LEVELS`], the one with the least squared error.
-#[inline(always)]
-fn nearest_scale(x: &Block, largest: f32) -> f32 {
-    let (mut best, mut least) = (0.0, f32::INFINITY);
-    for level in LEVELS {
-        let d = largest / level;
-        let mut y = [0.0; BLOCK];
-        round_q4_0(x, d, &mut y);
-        let mut lanes = [0f32; 8];
-        for i in 0..BLOCK {
-            lanes[i % 8] += (x[i] - y[i]) * (x[i] - y[i]);
-        }
-        let error = lanes.iter().sum();
-        if error < least {
-            (best, least) = (d, error);
-        }
-    }
-    best
 }
 
 /// Fills `y` with the dequantized values of `x`, both `[groups, 32, columns]`.

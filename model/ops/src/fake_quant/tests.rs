@@ -120,7 +120,7 @@ fn q4_0_nearest_keeps_a_block_with_a_searched_scale() {
         y
     };
     for (most, sign) in [(7, 1.0), (7, -1.0), (6, 1.0), (6, -1.0)] {
-        let d = sign * half::f16::from_f32(0.0123).to_f32();
+        let d = sign * round::half(0.0123);
         let q = (0..32).map(|i| ((i * 5) % (2 * most + 1) - most) as f32);
         let x: Vec<f32> = q.map(|q| d * q).collect();
         assert_eq!(round(QuantFormat::Q4_0Nearest, &x), x, "{most} {sign}");
