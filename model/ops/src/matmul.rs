@@ -1,7 +1,8 @@
-//! Products of matrices, by the `gemm` crate, which takes pointers; safe to call, as sizes are checked.
+//! Products of f32 matrices (GEMM) by the `gemm` crate, which takes pointers; safe to call, since
+//! sizes are checked.
 //!
-//! In: two matrices read with any strides. Out: their product, row-major, as a fresh array, at the end of one, or in
-//! place of or added to one.
+//! In: two matrices with any strides. Out: their product, row-major, in a new array, appended to
+//! one, or written or added to one.
 #![expect(unsafe_code, reason = "pointers for gemm, and memory that it fills")]
 
 /// A matrix in a slice, read with any strides.

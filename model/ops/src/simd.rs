@@ -126,7 +126,7 @@ pub(crate) fn max(x: &[f32]) -> f32 {
     rest.iter().fold(of_lanes, largest)
 }
 
-/// x ← e^(x − shift); answers the sum.
+/// x ← e^(x − shift); returns the sum.
 #[inline(always)]
 pub(crate) fn exp_sum(x: &mut [f32], shift: f32) -> f32 {
     let (whole, rest) = x.as_chunks_mut::<LANES>();
@@ -160,8 +160,8 @@ pub(crate) fn log_sum_exp(x: &[f32], scale: f32) -> f32 {
     shift + (lanes.iter().sum::<f32>() + rest).ln()
 }
 
-/// The sum of what `f` answers for each pair of `a` and `b` and the number in `c` at their
-/// place, which it may change.
+/// The sum of `f` over the elements of `a` and `b`; `f` may change the element of `c` at the same
+/// index.
 #[inline(always)]
 pub(crate) fn sum_pairs(
     a: &[f32],

@@ -1,5 +1,5 @@
-//! Memory that is written before it is read, without being zeroed by one thread while the
-//! others wait, and columns of one matrix that several threads write. Both are safe to call.
+//! Uninitialized buffers, filled by all threads at once, and disjoint columns of one matrix that
+//! several threads write. Both are safe to call.
 #![expect(
     unsafe_code,
     reason = "fresh memory, and disjoint columns of one slice"
@@ -9,9 +9,10 @@ use std::marker::PhantomData;
 
 use rayon::prelude::*;
 
-/// `n` zeros, written by all of rayon's threads: the first touch of fresh memory is most of the time.
+/// `n` zeros, written by all of rayon's threads: the first touch of fresh memory takes most of the
+/// time.
 pub(crate) fn zeros(n: usize) -> Vec<f32> {
-    /// What one task writes: 256 KiB.
+    /// Numbers that one task writes: 256 KiB.
     const PART: usize = 1 << 16;
     if n < 2 * PART {
         return vec![0.0; n];
@@ -28,7 +29,7 @@ pub(crate) fn zeros(n: usize) -> Vec<f32> {
     out
 }
 
-/// Some neighbouring columns of a matrix whose other columns others may be writing.
+/// Neighbouring columns of a matrix whose other columns other threads may write.
 pub(crate) struct Columns<'a> {
     first: *mut f32,
     rows: usize,
