@@ -123,8 +123,6 @@ mod tests {
     use burn::tensor::Device;
     use serde_json::json;
 
-    use retort_format::ModelConfig;
-
     use super::*;
     use crate::RandomInit;
     use retort_format::ModelConfig;
