@@ -24,7 +24,17 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("data/files", &[]),
     ("data", &["files"]),
     ("model/format", &["files"]),
-    "model/ops",
+    ("model/ops", &["format"]),
+    ("model", &["format", "ops", "files"]),
+    ("infer/kernels", &["format"]),
+    ("infer/engine", &["format", "kernels", "files"]),
+    ("infer/convert", &["format", "kernels", "engine", "files"]),
+    ("infer/serve", &["format", "kernels", "engine", "files"]),
+    (
+        "infer/edge",
+        &["format", "kernels", "engine", "convert", "serve", "files"],
+    ),
+    ("train", &["model", "format", "data", "files"]),
     (
         "distill",
         &["train", "model", "data", "engine", "format", "files"],
