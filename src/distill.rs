@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
-use retort_distill::cache::{self, Choice, Options};
-use retort_distill::{Distillation, TeacherConfig, teacher};
+use retort_distill::cache::{self, Sparsification, WriteOptions, WriteProgress};
+use retort_distill::{Distillation, TeacherConfig, teacher_cost};
 use retort_train::{CrossEntropy, Outline, Recipe, World};
 use serde_json::json;
 
@@ -118,13 +118,13 @@ fn plan(args: &train::Args, recipe: &Recipe, config: TeacherConfig) -> anyhow::R
     if let Some(directory) = recipe.missing_model() {
         return train::without_model(args, recipe, directory);
     }
-    let targets = teacher::takes(&config, recipe.data.seq_len)?;
+    let targets = teacher_cost(&config, recipe.data.seq_len)?;
     let mut outline = Outline::new(recipe, &retort_train::device(&args.device)?, targets)?;
     if targets.is_none() {
         outline.note(format!(
             "{}: the teacher is not there, and its memory and time are not in this plan: name one with --set \
              teacher.path=DIRECTORY or a .gguf file, or a cache with --set teacher.cache=DIRECTORY",
-            config.place().display()
+            config.source().display()
         ));
     }
     let plan = if args.flops_per_second.is_some() {
@@ -147,7 +147,7 @@ fn plan(args: &train::Args, recipe: &Recipe, config: TeacherConfig) -> anyhow::R
 fn write_cache(world: &Arc<World>, args: &CacheArgs) -> anyhow::Result<()> {
     let recipe = Recipe::load(&args.recipe, &args.set)?;
     let device = retort_train::device(&args.device)?;
-    let choice = match args.samples {
+    let sparsification = match args.samples {
         Some(draws) => {
             if !(args.proposal > 0.0 && args.proposal <= 2.0) {
                 bail!(
@@ -156,24 +156,24 @@ fn write_cache(world: &Arc<World>, args: &CacheArgs) -> anyhow::Result<()> {
                 );
             }
             let proposal = args.proposal;
-            Choice::Sampled { draws, proposal }
+            Sparsification::Sampled { draws, proposal }
         }
-        None => Choice::TopK {
+        None => Sparsification::TopK {
             k: args.top_k.unwrap_or(50),
         },
     };
-    let options = Options {
-        choice,
+    let options = WriteOptions {
+        sparsification,
         rows: args.rows,
     };
     let bar = progress::bar("rows", 0);
     bar.enable_steady_tick(Duration::from_millis(500));
-    let show = |p: cache::Progress| {
+    let show = |p: WriteProgress| {
         if !world.leads() {
             return;
         }
-        if bar.length() != Some(p.of) {
-            bar.set_length(p.of);
+        if bar.length() != Some(p.total_rows) {
+            bar.set_length(p.total_rows);
             bar.set_position(p.rows);
             bar.reset_eta();
         }
@@ -209,12 +209,12 @@ fn write_cache(world: &Arc<World>, args: &CacheArgs) -> anyhow::Result<()> {
         println!(
             "{} of {} rows, {:.1} MB, {:.1} bytes a token, {tokens_per_second:.0} tokens/s",
             written.rows,
-            written.of,
+            written.total_rows,
             written.bytes as f64 / 1e6,
             written.bytes_per_token
         );
     }
-    if written.rows < written.of {
+    if written.rows < written.total_rows {
         eprintln!("stopped: the same command goes on from there");
     }
     Ok(())

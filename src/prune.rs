@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use indicatif::ProgressBar;
-use retort_distill::prune::{
-    self, ImportanceBy, LayersBy, Plan, Progress, Report, Request, Shape, Target, Text,
+use retort_prune::{
+    ImportanceMetric, LayerSelection, ModelShape, Progress, PruneOptions, PrunePlan, PruneReport,
+    TargetSizes, TextSource,
 };
 
 use crate::progress;
@@ -126,34 +127,34 @@ fn count(text: &str) -> Result<u64, String> {
 }
 
 impl Args {
-    fn request(&self) -> Request {
+    fn options(&self) -> PruneOptions {
         let text = |source: &Option<String>, tokens| {
             let source = source.clone();
-            source.map(|source| Text { source, tokens })
+            source.map(|source| TextSource { source, tokens })
         };
-        Request {
-            target: Target {
+        PruneOptions {
+            sizes: TargetSizes {
                 layers: self.layers,
                 hidden: self.hidden,
                 heads: self.heads,
                 kv_heads: self.kv_heads,
-                inner: self.mlp,
+                mlp: self.mlp,
                 vocabulary: self.vocab,
                 parameters: self.params,
             },
-            layers_by: match self.layers_by {
-                By::Influence => LayersBy::Influence,
-                By::Range => LayersBy::Range,
-                By::Every => LayersBy::Every,
+            layer_selection: match self.layers_by {
+                By::Influence => LayerSelection::Influence,
+                By::Range => LayerSelection::Range,
+                By::Every => LayerSelection::EvenlySpaced,
             },
             keep_layers: self.keep_layers.clone(),
-            ends: self.ends,
+            remove_ends: self.ends,
             importance: match self.importance {
-                Importance::L1 => ImportanceBy::L1,
-                Importance::Activation => ImportanceBy::Activation,
+                Importance::L1 => ImportanceMetric::L1,
+                Importance::Activation => ImportanceMetric::Activation,
             },
-            text: text(&self.data, self.tokens),
-            row: self.seq_len,
+            calibration_text: text(&self.data, self.tokens),
+            seq_len: self.seq_len,
             vocabulary_text: text(&self.vocab_from, self.vocab_tokens),
         }
     }
@@ -161,11 +162,11 @@ impl Args {
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let checkpoint = retort_train::latest(&args.checkpoint)?.unwrap_or(args.checkpoint.clone());
-    let request = args.request();
-    let plan = prune::plan(&checkpoint, &request)?;
+    let options = args.options();
+    let plan = retort_prune::plan(&checkpoint, &options)?;
     match &args.out {
         Some(out) if !args.plan => {
-            let report = cut(args, &checkpoint, out, &request, &plan)?;
+            let report = cut(args, &checkpoint, out, &options, &plan)?;
             match args.json {
                 true => println!("{}", serde_json::to_string_pretty(&report)?),
                 false => summary(&report, out),
@@ -182,9 +183,9 @@ fn cut(
     args: &Args,
     checkpoint: &Path,
     out: &Path,
-    request: &Request,
-    plan: &Plan,
-) -> anyhow::Result<Report> {
+    options: &PruneOptions,
+    plan: &PrunePlan,
+) -> anyhow::Result<PruneReport> {
     let device = retort_train::device(&args.device)?;
     let bar: RefCell<Option<(&str, ProgressBar)>> = RefCell::default();
     let show = |progress: Progress| {
@@ -200,7 +201,7 @@ fn cut(
             bar.set_position(progress.done.min(progress.total));
         }
     };
-    let report = prune::prune(checkpoint, out, request, &device, stop::flag(), &show);
+    let report = retort_prune::prune(checkpoint, out, options, &device, stop::flag(), &show);
     if let Some((_, bar)) = bar.into_inner() {
         bar.finish_and_clear();
     }
@@ -208,9 +209,9 @@ fn cut(
 }
 
 /// The shapes before and after, a line for each size.
-fn table(plan: &Plan) -> String {
-    let Plan { parent, student } = plan;
-    let row = |name: &str, size: fn(&Shape) -> u64| {
+fn table(plan: &PrunePlan) -> String {
+    let PrunePlan { parent, student } = plan;
+    let row = |name: &str, size: fn(&ModelShape) -> u64| {
         let (before, after) = (size(parent), size(student));
         format!("{name:<12}{before:>14}{after:>14}")
     };
@@ -228,16 +229,16 @@ fn table(plan: &Plan) -> String {
     .join("\n")
 }
 
-fn summary(report: &Report, out: &Path) {
+fn summary(report: &PruneReport, out: &Path) {
     if report.layers.len() < report.plan.parent.layers {
         let layers: Vec<String> = report.layers.iter().map(usize::to_string).collect();
         eprintln!("layers kept: {}", layers.join(" "));
     }
-    if let Some(moved) = &report.moved {
+    if let Some(moved) = &report.layer_distances {
         let moved: Vec<String> = moved.iter().map(|m| format!("{m:.4}")).collect();
         eprintln!("they were chosen by: {}", moved.join(" "));
     }
-    if let Some(covers) = report.vocabulary_covers {
+    if let Some(covers) = report.vocabulary_coverage {
         eprintln!(
             "{:.2} % of the tokens counted are kept ones",
             100.0 * covers

@@ -11,6 +11,7 @@ const CRATES: &[&str] = &[
     "data",
     "train",
     "distill",
+    "distill/prune",
     "infer/kernels",
     "infer/engine",
     "infer/convert",
@@ -37,8 +38,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("train", &["model", "format", "data", "files"]),
     (
         "distill",
-        &["train", "model", "data", "engine", "format", "files"],
+        &[
+            "train", "model", "data", "engine", "format", "files", "prune", "convert",
+        ],
     ),
+    ("distill/prune", &["model", "format", "data", "files"]),
     (
         "experiments",
         &["engine", "format", "model", "data", "files"],

@@ -22,9 +22,9 @@ use retort_train::{BatchTensors, Loss};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::layers::Layers;
+use crate::layer_mapping::LayerMapping;
 use crate::matching::relative_error;
-use crate::teacher::{BurnTeacher, Wanted};
+use crate::teacher::{BurnTeacher, RequestedStates};
 
 /// `[teacher.blockwise]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,14 +37,14 @@ pub struct BlockwiseConfig {
     pub lr_scale: f64,
     /// Where the parts end: student's layer s after what teacher's layer t gives.
     #[serde(default)]
-    pub layers: Layers,
+    pub layers: LayerMapping,
 }
 
 fn one() -> f64 {
     1.0
 }
 
-/// Layers of the student that learn as one.
+/// LayerMapping of the student that learn as one.
 #[derive(Clone, Debug, PartialEq)]
 struct Part {
     student: Range<usize>,
@@ -134,17 +134,17 @@ impl Blockwise {
             .parts
             .iter()
             .flat_map(|p| [p.teacher.start, p.teacher.end]);
-        let wanted = Wanted {
+        let wanted = RequestedStates {
             depths: ends.collect(),
-            ..Wanted::default()
+            ..RequestedStates::default()
         };
         let states = teacher.states(batch, &wanted).hidden;
-        let pieces = model.layerwise(batch.inputs.clone(), batch.documents.as_ref());
+        let forward = model.layerwise(batch.inputs.clone(), batch.documents.as_ref());
         let mut total: Option<Tensor<1>> = None;
         for part in &self.parts {
             let mut x = Tensor::from_inner(states[&part.teacher.start].clone());
             for i in part.student.clone() {
-                x = pieces.layer(i, x);
+                x = forward.layer(i, x);
             }
             let y = states[&part.teacher.end].clone();
             let error = relative_error(x, y, batch.weights.clone()) / self.parts.len() as f32;
@@ -190,7 +190,7 @@ mod tests {
             parts("steps = 1", 2, 6).unwrap(),
             [part(0..1, 0..3), part(1..2, 3..6)]
         );
-        // Layers 2 and 3 of the teacher were dropped; the student's first two learn as one.
+        // LayerMapping 2 and 3 of the teacher were dropped; the student's first two learn as one.
         assert_eq!(
             parts("steps = 1\nlayers = [[1, 1], [2, 4]]", 4, 6).unwrap(),
             [part(0..2, 0..2), part(2..3, 2..5)]

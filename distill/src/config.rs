@@ -6,42 +6,43 @@ use serde::{Deserialize, Serialize};
 
 use crate::blockwise::BlockwiseConfig;
 use crate::error::{Error, Result};
-use crate::losses::Losses;
-use crate::matching::Match;
+use crate::losses::LossesConfig;
+use crate::matching::MatchConfig;
 use crate::on_policy::OnPolicyConfig;
 
-/// `[teacher]`: who teaches, and what of it counts.
+/// `[teacher]`: the teacher and the losses.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TeacherConfig {
-    /// A Hugging Face directory, run in Burn, or a `.gguf` file, run by the int4 engine; both
-    /// with the student's tokenizer.
+    /// A Hugging Face directory, run in Burn, or a `.gguf` file, run by the edge engine. It has
+    /// the student's tokenizer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
-    /// A directory that `retort distill cache` wrote, in place of running the teacher. If
-    /// there is a `path` too, the cache must be of that teacher.
+    /// A directory that `retort distill cache` wrote, in place of running the teacher. With a
+    /// `path`, the cache must be of that teacher.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<PathBuf>,
-    /// Both distributions are softened by this before they are compared.
+    /// The temperature of both distributions where they are compared.
     #[serde(default = "one")]
     pub temperature: f32,
-    /// Positions whose logits exist at once, the student's and the teacher's: with large
-    /// vocabularies most of a step's memory. 0 takes 16 MiB of either, but 256 positions.
+    /// Positions whose logits exist at once, the student's and the teacher's: with a large
+    /// vocabulary most of a step's memory. 0 takes 16 MiB of either, or 256 positions if that is
+    /// more.
     #[serde(default)]
     pub chunk: usize,
-    /// What counts.
+    /// The weights of the losses of outputs.
     #[serde(default)]
-    pub losses: Losses,
-    /// The student's residual stream is held to the teacher's after chosen layers.
+    pub losses: LossesConfig,
+    /// Matches the student's residual stream to the teacher's after chosen layers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hidden: Option<Match>,
-    /// What its attention adds to the residual stream is.
+    pub hidden: Option<MatchConfig>,
+    /// Matches what attention adds to the residual stream in chosen layers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub attention: Option<Match>,
-    /// A first phase in which each of its blocks learns by itself.
+    pub attention: Option<MatchConfig>,
+    /// A first phase in which each block of the student learns by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blockwise: Option<BlockwiseConfig>,
-    /// Steps on text that the student draws itself.
+    /// Steps on text that the student samples itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_policy: Option<OnPolicyConfig>,
 }
@@ -89,13 +90,13 @@ impl TeacherConfig {
         Ok(config)
     }
 
-    /// Where what teaches is: the cache, if there is one, else the teacher.
-    pub fn place(&self) -> &Path {
-        let place = self.cache.as_ref().or(self.path.as_ref());
-        place.expect("from_table() checked that there is one")
+    /// The path of the cache, if there is one, or else of the teacher.
+    pub fn source(&self) -> &Path {
+        let source = self.cache.as_ref().or(self.path.as_ref());
+        source.expect("from_table() checked that there is one")
     }
 
-    /// A table that needs the teacher's states.
+    /// The first table that needs the teacher's hidden states.
     pub(crate) fn states_table(&self) -> Option<&'static str> {
         let tables = [
             ("hidden", self.hidden.is_some()),
@@ -106,10 +107,10 @@ impl TeacherConfig {
         there.map(|(table, _)| table)
     }
 
-    /// The directory of a teacher that shows its states, for `table`.
+    /// The directory of a teacher that returns hidden states, as `table` needs.
     ///
     /// # Errors
-    /// [`Error::Config`]: there is a cache or a `.gguf` file instead.
+    /// [`Error::Config`] if there is a cache or a `.gguf` file instead.
     pub(crate) fn burn_path(&self, table: &str) -> Result<&Path> {
         let gguf = |path: &&PathBuf| path.extension().is_some_and(|e| e == "gguf");
         let instead = match (&self.cache, &self.path) {
@@ -127,26 +128,26 @@ impl TeacherConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::losses::{Line, Weight};
+    use crate::schedule::{LinearSchedule, WeightSchedule};
 
     fn read(text: &str) -> Result<TeacherConfig> {
         TeacherConfig::from_table(Some(&text.parse().unwrap()))
     }
 
     #[test]
-    fn defaults_and_refusals() {
+    fn teacher_table_has_defaults_and_bad_keys_are_errors() {
         let config = read("path = \"t\"").unwrap();
         assert_eq!(config.temperature, 1.0);
-        assert_eq!(config.losses, Losses::default());
+        assert_eq!(config.losses, LossesConfig::default());
         let text = "cache = \"c\"\n[losses]\nreverse_kl = { from = 0, to = 1, steps = 100 }";
         let losses = read(text).unwrap().losses;
-        assert_eq!(losses.cross_entropy, Weight::Constant(0.0));
-        let line = Line {
+        assert_eq!(losses.cross_entropy, WeightSchedule::Constant(0.0));
+        let line = LinearSchedule {
             from: 0.0,
             to: 1.0,
             steps: 100,
         };
-        assert_eq!(losses.reverse_kl, Weight::Line(line));
+        assert_eq!(losses.reverse_kl, WeightSchedule::Linear(line));
         for (text, expect) in [
             ("path = \"t\"\ntemperature = 0", "temperature"),
             (
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn states_are_to_be_had_of_a_directory_alone() {
+    fn hidden_states_of_a_cache_or_gguf_are_an_error() {
         let of = |teacher: &str, table: &str| {
             let config = read(&format!("{teacher}\n{table}")).unwrap();
             let table = config.states_table().unwrap();

@@ -1,4 +1,4 @@
-//! What a teacher takes, from the head of its file, without running it.
+//! The arithmetic and memory of a teacher, from its config or its file's header.
 
 use retort_engine::decoder::Config;
 use retort_format::ModelConfig;
@@ -8,28 +8,30 @@ use retort_train::{Targets, forward_flops_per_token};
 use crate::config::TeacherConfig;
 use crate::error::Result;
 
-/// Arithmetic and memory of the teacher of `config` about rows of `seq_len`: none for a cache, as
-/// its file or in f32 otherwise. `None` where it is not there.
+/// The cost of the teacher of `config` on rows of `seq_len` tokens: FLOPs a token, and bytes of
+/// its weights (of the file for GGUF, in f32 for a directory, 0 for a cache). `None` if the path
+/// does not exist.
 ///
 /// # Errors
-/// A file that is there and is no teacher.
-pub fn takes(config: &TeacherConfig, seq_len: usize) -> Result<Option<Targets>> {
-    let place = config.place();
-    let gguf = place.extension().is_some_and(|e| e == "gguf");
-    if config.cache.is_some() || !place.exists() {
-        let nothing = Targets {
+/// The path exists and is not a teacher.
+pub fn teacher_cost(config: &TeacherConfig, seq_len: usize) -> Result<Option<Targets>> {
+    let source = config.source();
+    if !source.exists() {
+        return Ok(None);
+    }
+    if config.cache.is_some() {
+        return Ok(Some(Targets {
             flops_per_token: 0,
             bytes: 0,
-        };
-        return Ok(place.exists().then_some(nothing));
+        }));
     }
-    if gguf {
-        let file = Gguf::open(place)?;
+    if source.extension().is_some_and(|e| e == "gguf") {
+        let file = Gguf::open(source)?;
         let shape = Config::from_gguf(&file)?;
-        // The embedding is the head where the file has no other.
-        let apart = file.has_tensor("output.weight");
+        // Without a head of its own the embedding is the head.
+        let untied = file.has_tensor("output.weight");
         let products = file.tensors().filter(|tensor| {
-            tensor.dims.len() == 2 && !(apart && tensor.name == "token_embd.weight")
+            tensor.dims.len() == 2 && !(untied && tensor.name == "token_embd.weight")
         });
         let weights: u64 = products.map(|tensor| tensor.n_elements()).sum();
         let attention = shape.n_layers * shape.q_size() * seq_len;
@@ -38,7 +40,7 @@ pub fn takes(config: &TeacherConfig, seq_len: usize) -> Result<Option<Targets>> 
             bytes: file.file_size(),
         }));
     }
-    let shape = ModelConfig::from_json_file(&place.join("config.json"))?;
+    let shape = ModelConfig::from_json_file(&source.join("config.json"))?;
     Ok(Some(Targets {
         flops_per_token: forward_flops_per_token(&shape, seq_len),
         bytes: 4 * shape.parameters(),

@@ -1,11 +1,11 @@
-//! What can go wrong with a teacher.
+//! Errors of distillation.
 
 use std::path::{Path, PathBuf};
 
-/// This crate's result.
+/// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Errors of `[teacher]`, of the model it names and of what is kept of it.
+/// Errors of `[teacher]`, of the model it names and of its cache.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The recipe has no `[teacher]`.
@@ -44,10 +44,10 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// A cache is damaged, or not the recipe's.
+    /// A cache is damaged, or was not written for the recipe.
     #[error("{path}: {reason}")]
     Cache {
         /// Its directory or a file in it.
@@ -55,10 +55,10 @@ pub enum Error {
         /// What is wrong and what to do.
         reason: String,
     },
-    /// From the model crate.
+    /// A model that cannot be read or run.
     #[error(transparent)]
     Model(#[from] retort_format::Error),
-    /// From the data crate.
+    /// Text or a tokenizer that cannot be read.
     #[error(transparent)]
     Data(#[from] retort_data::Error),
 }

@@ -1,4 +1,4 @@
-//! Which of the student's layers answers to which of the teacher's.
+//! Maps the student's layers to the teacher's.
 //!
 //! In: `layers = "even"` or a list of `[student, teacher]`, both counted from 0. Out: pairs in
 //! the student's order.
@@ -7,41 +7,41 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// A layer of the student and one of the teacher.
+/// A layer of the student and its counterpart in the teacher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "[usize; 2]", into = "[usize; 2]")]
-pub struct Pair {
-    /// The student's, from 0.
+pub struct LayerPair {
+    /// The student's layer, from 0.
     pub student: usize,
-    /// The teacher's, from 0.
+    /// The teacher's layer, from 0.
     pub teacher: usize,
 }
 
-impl From<[usize; 2]> for Pair {
+impl From<[usize; 2]> for LayerPair {
     fn from([student, teacher]: [usize; 2]) -> Self {
         Self { student, teacher }
     }
 }
 
-impl From<Pair> for [usize; 2] {
-    fn from(pair: Pair) -> Self {
+impl From<LayerPair> for [usize; 2] {
+    fn from(pair: LayerPair) -> Self {
         [pair.student, pair.teacher]
     }
 }
 
-/// `layers` of a table.
+/// The value of a `layers` key.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "toml::Value", into = "toml::Value")]
-pub enum Layers {
-    /// Every layer of the student, the teacher's spread evenly, last onto last: of S and T
-    /// layers, student's i answers to teacher's ⌈(i + 1) T / S⌉ − 1.
+pub enum LayerMapping {
+    /// Every layer of the student: of S layers, layer i maps to the teacher's
+    /// ⌈(i + 1) T / S⌉ − 1 of T layers, so that the last maps to the last.
     #[default]
     Even,
-    /// These.
-    Pairs(Vec<Pair>),
+    /// These pairs.
+    Pairs(Vec<LayerPair>),
 }
 
-impl TryFrom<toml::Value> for Layers {
+impl TryFrom<toml::Value> for LayerMapping {
     type Error = String;
 
     fn try_from(value: toml::Value) -> std::result::Result<Self, String> {
@@ -49,33 +49,35 @@ impl TryFrom<toml::Value> for Layers {
             return Ok(Self::Even);
         }
         value.try_into().map(Self::Pairs).map_err(|_| {
-            "layers: must be \"even\" or a list of pairs [student, teacher] from 0, such as [[0, 2], [1, 5]]".into()
+            "layers: must be \"even\" or a list of pairs [student, teacher] from 0, such as \
+             [[0, 2], [1, 5]]"
+                .into()
         })
     }
 }
 
-impl From<Layers> for toml::Value {
-    fn from(layers: Layers) -> Self {
+impl From<LayerMapping> for toml::Value {
+    fn from(layers: LayerMapping) -> Self {
         match layers {
-            Layers::Even => "even".into(),
-            Layers::Pairs(pairs) => {
-                let pair = |p: Pair| vec![p.student as i64, p.teacher as i64].into();
+            LayerMapping::Even => "even".into(),
+            LayerMapping::Pairs(pairs) => {
+                let pair = |p: LayerPair| vec![p.student as i64, p.teacher as i64].into();
                 Self::Array(pairs.into_iter().map(pair).collect())
             }
         }
     }
 }
 
-impl Layers {
-    /// The pairs for a student of `student` layers and a teacher of `teacher`, in order.
-    /// `table` is what errors call it.
+impl LayerMapping {
+    /// The pairs of a student with `student` layers and a teacher with `teacher` layers, in order
+    /// of the student's. Errors name the `table`.
     ///
     /// # Errors
-    /// A layer that is not there, a pair that is there twice, or none at all.
-    pub fn pairs(&self, student: usize, teacher: usize, table: &str) -> Result<Vec<Pair>> {
+    /// A layer that does not exist, a pair given twice, or no pair.
+    pub fn pairs(&self, student: usize, teacher: usize, table: &str) -> Result<Vec<LayerPair>> {
         let pairs = match self {
             Self::Even => (0..student)
-                .map(|i| Pair {
+                .map(|i| LayerPair {
                     student: i,
                     teacher: ((i + 1) * teacher).div_ceil(student).max(1) - 1,
                 })
@@ -120,12 +122,12 @@ mod tests {
         teacher: usize,
     ) -> std::result::Result<Vec<[usize; 2]>, String> {
         let table: toml::Table = format!("layers = {text}").parse().unwrap();
-        let layers: Layers = table["layers"]
+        let layers: LayerMapping = table["layers"]
             .clone()
             .try_into()
             .map_err(|e: toml::de::Error| e.to_string())?;
         let written = toml::Value::from(layers.clone());
-        assert_eq!(written.try_into::<Layers>().unwrap(), layers);
+        assert_eq!(written.try_into::<LayerMapping>().unwrap(), layers);
         let pairs = layers
             .pairs(student, teacher, "hidden")
             .map_err(|e| e.to_string())?;
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn even_pairs_end_with_the_last_layers_and_never_go_back() {
+    fn even_mapping_is_monotone_and_maps_last_to_last() {
         assert_eq!(pairs("\"even\"", 2, 6).unwrap(), [[0, 2], [1, 5]]);
         assert_eq!(pairs("\"even\"", 3, 4).unwrap(), [[0, 1], [1, 2], [2, 3]]);
         assert_eq!(
@@ -152,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn pairs_are_sorted_and_bad_ones_are_named() {
+    fn listed_pairs_are_sorted_and_bad_ones_are_errors() {
         assert_eq!(pairs("[[1, 5], [0, 2]]", 2, 6).unwrap(), [[0, 2], [1, 5]]);
         for (text, expect) in [
             (

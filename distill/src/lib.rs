@@ -1,26 +1,48 @@
-//! Distillation: a student learns from a teacher's distributions, not from text alone.
+//! Distillation: a student is trained on a teacher's distributions.
 //!
-//! In: a recipe's `[teacher]` table ([`TeacherConfig`]) and the student's tokenizer. Out:
-//! a [`Distillation`] objective that `retort-train`'s loop runs; the loop itself is not
-//! known here. The teacher runs beside the student ([`teacher`]), or what it says was written
-//! down before ([`cache`]); what it starts with may be cut out of it ([`prune`]). The losses of
-//! outputs are `retort_model`'s, next to the head; those of what is computed on the way there
-//! are [`matching`]'s and [`blockwise`]'s. The text may be the student's own ([`on_policy`]).
+//! In: a recipe's `[teacher]` table ([`TeacherConfig`]) and the student's tokenizer. Out: a
+//! [`Distillation`], the objective that `retort-train`'s loop runs.
+//!
+//! * [`teacher`] runs a teacher beside the student; [`cache`] stores a teacher's logits once, for
+//!   many runs.
+//! * The losses between outputs are in `retort-model`, fused with the head; [`LossesConfig`] says
+//!   how they are weighted. [`matching`] and [`blockwise`] compare hidden states.
+//! * [`on_policy`] replaces the data's text by text that the student samples.
+//!
+//! ```
+//! use retort_distill::TeacherConfig;
+//!
+//! let table = r#"
+//!     path = "qwen-7b-q4_0.gguf"
+//!     temperature = 2.0
+//!     [losses]
+//!     forward_kl = 1.0
+//!     reverse_kl = { from = 0.0, to = 0.5, steps = 1000 }
+//! "#;
+//! let config = TeacherConfig::from_table(Some(&table.parse().unwrap()))?;
+//! assert_eq!(config.losses.reverse_kl.at(500), 0.25);
+//! # Ok::<(), retort_distill::Error>(())
+//! ```
 
 pub mod blockwise;
 pub mod cache;
 mod config;
+mod cost;
 mod error;
-pub mod layers;
+pub mod layer_mapping;
 mod losses;
 pub mod matching;
 mod objective;
 pub mod on_policy;
-pub mod prune;
+mod open_teacher;
+mod schedule;
 pub mod teacher;
 
 pub use config::TeacherConfig;
+pub use cost::teacher_cost;
 pub use error::{Error, Result};
-pub use losses::{Line, Losses, Weight};
+pub use losses::LossesConfig;
 pub use objective::Distillation;
-pub use teacher::Teach;
+pub use open_teacher::open_teacher;
+pub use schedule::{LinearSchedule, WeightSchedule};
+pub use teacher::Teacher;

@@ -27,19 +27,19 @@ use retort_train::{BatchTensors, Loss, layer_by_layer};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::layers::Layers;
-use crate::losses::Weight;
-use crate::teacher::{States, Wanted};
+use crate::layer_mapping::LayerMapping;
+use crate::schedule::WeightSchedule;
+use crate::teacher::{HiddenStates, RequestedStates};
 
 /// `[teacher.hidden]` or `[teacher.attention]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Match {
+pub struct MatchConfig {
     /// What it counts.
-    pub weight: Weight,
+    pub weight: WeightSchedule,
     /// Which layers are compared.
     #[serde(default)]
-    pub layers: Layers,
+    pub layers: LayerMapping,
     /// Whether the student's states go through a learned matrix first. Only models of one width
     /// can do without.
     #[serde(default = "yes")]
@@ -52,7 +52,7 @@ fn yes() -> bool {
 
 /// A pair of layers that is compared.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Place {
+struct MatchedPair {
     student: usize,
     teacher: usize,
     /// The matrix beside the student's model, if there is one.
@@ -62,8 +62,8 @@ struct Place {
 /// What is compared in one table's name.
 #[derive(Clone, Debug)]
 struct Compared {
-    weight: Weight,
-    places: Vec<Place>,
+    weight: WeightSchedule,
+    places: Vec<MatchedPair>,
 }
 
 /// Everything that is compared.
@@ -88,13 +88,15 @@ impl Matching {
     /// [`Error::Config`]: layers that are not there, widths that differ without a projection, a
     /// weight that is none.
     pub fn new(
-        hidden: Option<&Match>,
-        attention: Option<&Match>,
+        hidden: Option<&MatchConfig>,
+        attention: Option<&MatchConfig>,
         student: &ModelConfig,
         teacher: &ModelConfig,
     ) -> Result<Self> {
         let mut shapes = Vec::new();
-        let mut compared = |table: &str, config: Option<&Match>| -> Result<Option<Compared>> {
+        let mut compared = |table: &str,
+                            config: Option<&MatchConfig>|
+         -> Result<Option<Compared>> {
             let Some(config) = config else {
                 return Ok(None);
             };
@@ -109,7 +111,7 @@ impl Matching {
             }
             let layers = [student, teacher].map(|c| c.num_hidden_layers);
             let pairs = config.layers.pairs(layers[0], layers[1], table)?;
-            let place = |pair: crate::layers::Pair| Place {
+            let place = |pair: crate::layer_mapping::LayerPair| MatchedPair {
                 student: pair.student,
                 teacher: pair.teacher,
                 projection: config.projection.then(|| {
@@ -149,13 +151,13 @@ impl Matching {
     }
 
     /// What the teacher must show of itself. Depth d is what comes out of layer d − 1.
-    pub fn wanted(&self) -> Wanted {
+    pub fn wanted(&self) -> RequestedStates {
         let of = |c: Option<&Compared>, more: usize| {
             let places = c.iter().flat_map(|c| &c.places);
             places.map(|p| p.teacher + more).collect()
         };
         let [hidden, attention] = self.both();
-        Wanted {
+        RequestedStates {
             depths: of(hidden, 1),
             attention: of(attention, 0),
         }
@@ -164,18 +166,18 @@ impl Matching {
     /// What comes out of layer `i` if `x` goes in; what it is compared to is added to `sums`.
     fn layer(
         &self,
-        (model, pieces): (&Decoder, &LayerwiseForward<'_>),
+        (model, forward): (&Decoder, &LayerwiseForward<'_>),
         i: usize,
         x: Tensor<3>,
-        (states, weights): (&States, &Tensor<2>),
+        (states, weights): (&HiddenStates, &Tensor<2>),
         sums: &mut Sums,
     ) -> Tensor<3> {
         let here = |c: &Compared| c.places.iter().any(|p| p.student == i);
         let (attention, y) = if self.attention.as_ref().is_some_and(here) {
-            let [attention, y] = pieces.attention_and_layer(i, x);
+            let [attention, y] = forward.attention_and_layer(i, x);
             (Some(attention), y)
         } else {
-            (None, pieces.layer(i, x))
+            (None, forward.layer(i, x))
         };
         let ours = [Some(&y), attention.as_ref()];
         let theirs = [(&states.hidden, 1), (&states.attention, 0)];
@@ -230,7 +232,7 @@ impl Matching {
         &self,
         model: &Decoder,
         batch: &BatchTensors,
-        states: &States,
+        states: &HiddenStates,
         sparing: bool,
         outputs: &mut dyn FnMut(Tensor<3>) -> retort_train::Result<Loss>,
         take: &mut dyn FnMut(GradientsParams),
@@ -238,12 +240,12 @@ impl Matching {
         let teacher = (states, &batch.weights);
         let mut sums = Sums::default();
         if !sparing {
-            let pieces = model.layerwise(batch.inputs.clone(), batch.documents.as_ref());
-            let mut x = pieces.embedded();
+            let forward = model.layerwise(batch.inputs.clone(), batch.documents.as_ref());
+            let mut x = forward.embedded();
             for i in 0..model.layers.len() {
-                x = self.layer((model, &pieces), i, x, teacher, &mut sums);
+                x = self.layer((model, &forward), i, x, teacher, &mut sums);
             }
-            let mut loss = outputs(pieces.normed(x))?;
+            let mut loss = outputs(forward.normed(x))?;
             let (more, parts) = self.counted(&sums, batch.step);
             if let Some(more) = more {
                 loss.total = loss.total + more;
@@ -256,9 +258,9 @@ impl Matching {
             return Ok(loss);
         }
 
-        let mut layer = |pieces: &LayerwiseForward<'_>, i: usize, x: Tensor<3>| {
+        let mut layer = |forward: &LayerwiseForward<'_>, i: usize, x: Tensor<3>| {
             let mut here = Sums::default();
-            let y = self.layer((model, pieces), i, x, teacher, &mut here);
+            let y = self.layer((model, forward), i, x, teacher, &mut here);
             let (more, _) = self.counted(&here, batch.step);
             for (k, sum) in here.0.into_iter().enumerate() {
                 if let Some(sum) = sum {

@@ -8,16 +8,17 @@ use retort_model::{Decoder, TeacherLogits};
 use retort_train::{BatchTensors, Loss, ModelSection, Objective, Recipe, Turn};
 
 use crate::blockwise::Blockwise;
-use crate::cache::Rows;
+use crate::cache::RowFormat;
 use crate::config::TeacherConfig;
 use crate::error::Result;
 use crate::matching::Matching;
 use crate::on_policy::OnPolicy;
-use crate::teacher::{self, BurnTeacher, Teach};
+use crate::open_teacher::open_teacher;
+use crate::teacher::{BurnTeacher, Teacher};
 
 /// What `[teacher]` asks for; each loss that counts is a part with its own name.
 pub struct Distillation {
-    teacher: Teacher,
+    teacher: TeacherAccess,
     config: TeacherConfig,
     matching: Matching,
     blockwise: Option<Blockwise>,
@@ -26,12 +27,12 @@ pub struct Distillation {
     from_checkpoint: bool,
 }
 
-/// What of the teacher can be had.
-enum Teacher {
-    /// What it says.
-    Heard(Box<dyn Teach>),
-    /// And its states.
-    Seen(Box<BurnTeacher>),
+/// The opened teacher, by what it returns.
+enum TeacherAccess {
+    /// Logits.
+    LogitsOnly(Box<dyn Teacher>),
+    /// Logits and hidden states.
+    WithHiddenStates(Box<BurnTeacher>),
 }
 
 impl Distillation {
@@ -39,7 +40,7 @@ impl Distillation {
     /// trains on `device`.
     ///
     /// # Errors
-    /// Those of [`teacher::open`]; a table that this teacher or this student cannot have.
+    /// Those of [`open_teacher`]; a table that this teacher or this student cannot have.
     pub fn open(
         config: TeacherConfig,
         tokenizer: &Tokenizer,
@@ -48,11 +49,11 @@ impl Distillation {
     ) -> Result<Self> {
         let (mut matching, mut blockwise) = (Matching::default(), None);
         let teacher = match config.states_table() {
-            None => Teacher::Heard(teacher::open(
+            None => TeacherAccess::LogitsOnly(open_teacher(
                 &config,
                 tokenizer,
                 device,
-                &Rows::of(recipe),
+                &RowFormat::of(recipe),
             )?),
             Some(table) => {
                 let path = config.burn_path(table)?;
@@ -64,11 +65,11 @@ impl Distillation {
                 blockwise = phase
                     .map(|phase| Blockwise::new(phase, &ours, theirs))
                     .transpose()?;
-                Teacher::Seen(Box::new(teacher))
+                TeacherAccess::WithHiddenStates(Box::new(teacher))
             }
         };
         let on_policy = config.on_policy.map(|table| {
-            let vocabulary = teacher.as_teach().vocabulary();
+            let vocabulary = teacher.as_teacher().vocab_size();
             let t = &recipe.train;
             let shape = (t.batch_size * t.accumulate, recipe.data.seq_len);
             OnPolicy::new(table, recipe.seed, shape, tokenizer, vocabulary)
@@ -113,7 +114,7 @@ impl Distillation {
         if let Some(on_policy) = &self.on_policy {
             let first = self.first_ordinary();
             let count = match steps > first {
-                true => on_policy.until(first, steps - 1),
+                true => on_policy.count(first, steps - 1),
                 false => 0,
             };
             lines.push(format!(
@@ -131,17 +132,17 @@ impl Distillation {
 
     /// Whether the update after `step` of them is on the student's own text.
     fn is_on_policy(&self, step: u64) -> Option<&OnPolicy> {
-        let here = |o: &&OnPolicy| step >= self.first_ordinary() && o.at(step);
+        let here = |o: &&OnPolicy| step >= self.first_ordinary() && o.is_on_policy(step);
         self.on_policy.as_ref().filter(here)
     }
 
-    /// The loss of the student's last layer's output, where the teacher says `lesson`.
+    /// The loss of the student's last layer's output, where the teacher says `teacher_logits`.
     fn outputs(
         &self,
         model: &Decoder,
         hidden: Tensor<3>,
         batch: &BatchTensors,
-        lesson: TeacherLogits,
+        teacher_logits: TeacherLogits,
     ) -> Loss {
         let c = &self.config;
         let mut mixture = c.losses.at(batch.step, c.temperature, c.chunk);
@@ -150,7 +151,7 @@ impl Distillation {
             mixture.cross_entropy = 0.0;
         }
         let (targets, weights) = (batch.targets.clone(), batch.weights.clone());
-        let found = model.distillation(hidden, targets, weights, lesson, mixture);
+        let found = model.distillation(hidden, targets, weights, teacher_logits, mixture);
         let [forward, reverse, js, tv] = mixture.divergences();
         // What the text says is worth seeing even where it does not count.
         let counts = [1.0, forward, reverse, js, tv]
@@ -161,7 +162,7 @@ impl Distillation {
             .filter_map(|(p, counts)| counts.then_some(p))
             .collect();
         if let Some(on_policy) = &self.on_policy {
-            let count = on_policy.until(self.first_ordinary(), batch.step);
+            let count = on_policy.count(self.first_ordinary(), batch.step);
             let count = TensorData::new(vec![count as f32], [1]);
             let count = Tensor::from_data(count, &batch.weights.device());
             parts.push(("on_policy_steps", count));
@@ -173,11 +174,11 @@ impl Distillation {
     }
 }
 
-impl Teacher {
-    fn as_teach(&self) -> &dyn Teach {
+impl TeacherAccess {
+    fn as_teacher(&self) -> &dyn Teacher {
         match self {
-            Self::Heard(teacher) => &**teacher,
-            Self::Seen(teacher) => &**teacher,
+            Self::LogitsOnly(teacher) => &**teacher,
+            Self::WithHiddenStates(teacher) => &**teacher,
         }
     }
 }
@@ -208,9 +209,9 @@ impl Objective for Distillation {
         hidden: Tensor<3>,
         batch: &BatchTensors,
     ) -> retort_train::Result<Loss> {
-        let lesson = self.teacher.as_teach().lesson(batch);
-        let lesson = lesson.map_err(retort_train::Error::objective)?;
-        Ok(self.outputs(model, hidden, batch, lesson))
+        let teacher_logits = self.teacher.as_teacher().logits(batch);
+        let teacher_logits = teacher_logits.map_err(retort_train::Error::objective)?;
+        Ok(self.outputs(model, hidden, batch, teacher_logits))
     }
 
     fn batches(
@@ -232,7 +233,7 @@ impl Objective for Distillation {
         sparing: bool,
         take: &mut dyn FnMut(GradientsParams),
     ) -> retort_train::Result<Loss> {
-        let Teacher::Seen(teacher) = &self.teacher else {
+        let TeacherAccess::WithHiddenStates(teacher) = &self.teacher else {
             return retort_train::backward(self, model, batch, sparing, take);
         };
         if let Some(phase) = &self.blockwise
@@ -243,11 +244,11 @@ impl Objective for Distillation {
         if self.matching.is_empty() {
             return retort_train::backward(self, model, batch, sparing, take);
         }
-        let (lesson, states) = teacher.lesson_and_states(batch, &self.matching.wanted());
-        let mut lesson = Some(lesson);
+        let (teacher_logits, states) = teacher.logits_and_states(batch, &self.matching.wanted());
+        let mut teacher_logits = Some(teacher_logits);
         let mut outputs = |hidden| {
-            let lesson = lesson.take().expect("asked for once");
-            Ok(self.outputs(model, hidden, batch, lesson))
+            let teacher_logits = teacher_logits.take().expect("asked for once");
+            Ok(self.outputs(model, hidden, batch, teacher_logits))
         };
         self.matching
             .backward(model, batch, &states, sparing, &mut outputs, take)

@@ -1,17 +1,17 @@
-//! Steps on the student's own text (`[teacher.on_policy]`): it continues the beginnings of the
-//! data's rows as it is now, and the teacher says what should have come.
+//! Steps on the student's own text (`[teacher.on_policy]`, generalized knowledge distillation:
+//! Agarwal et al., arXiv 2306.13649, algorithm 1, whose λ is `fraction`).
 //!
-//! In: the student, a step's batches, and the step. Out: batches of the same rows whose first
-//! `prompt` ids are the data's and whose others the student drew; only the latter are targets,
-//! up to the end of a document. Each row is one document to both models.
+//! In: the student, the batches of a step, the step. Out: batches of the same rows, whose first
+//! `prompt` ids are the data's and whose other ids the student samples. Only sampled ids up to the
+//! end of a document are targets. Each row is one document to both models. The sampling is not
+//! differentiated.
 //!
-//! Whether a step is such a one, and what is drawn in it, depends on the seed, the step and the
-//! weights alone. Source: generalized knowledge distillation (Agarwal et al., arXiv 2306.13649,
-//! algorithm 1), whose λ is `fraction`; as there, nothing is differentiated through the drawing.
+//! Whether a step is on-policy, and what it samples, depends on the seed, the step and the
+//! weights alone.
 //!
-//! The rows are drawn in Burn, together, with a cache of keys and values: the student's weights
-//! are there, on whatever device it trains, while the edge engine would need them written out at
-//! every such step and runs one row at a time.
+//! The rows of a batch are sampled together, in Burn, with a KV cache: the student's weights are
+//! on its device, while the edge engine would need an export at every such step and runs one row
+//! at a time.
 
 use std::sync::Mutex;
 
@@ -24,22 +24,22 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, Result};
-use crate::losses::Weight;
+use crate::schedule::WeightSchedule;
 
 /// `[teacher.on_policy]`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OnPolicyConfig {
-    /// Of all steps, how many are on the student's own text: between 0 and 1.
-    pub fraction: Weight,
-    /// Ids of a row that it is given.
+    /// The share of steps on the student's own text, from 0 to 1.
+    pub fraction: WeightSchedule,
+    /// Ids of a row that the student continues.
     pub prompt: usize,
-    /// Ids that it draws.
+    /// Ids that it samples.
     pub new_tokens: usize,
-    /// At which temperature; 0 takes the likeliest.
+    /// The sampling temperature; 0 takes the most likely id.
     #[serde(default = "one")]
     pub temperature: f32,
-    /// It draws of the likeliest ids that together reach this probability; 1 is of all.
+    /// Samples from the most likely ids whose probabilities reach this sum; 1 is all ids.
     #[serde(default = "one")]
     pub top_p: f32,
 }
@@ -54,7 +54,7 @@ impl OnPolicyConfig {
     fn check(&self, seq_len: usize) -> Result<()> {
         let bad = |what: String| Err(Error::Config(format!("on_policy.{what}")));
         self.fraction.check("on_policy.fraction")?;
-        if self.fraction.ends().iter().any(|f| *f > 1.0) {
+        if self.fraction.range().iter().any(|f| *f > 1.0) {
             return bad("fraction: must be between 0 and 1".into());
         }
         if self.prompt == 0 || self.new_tokens == 0 {
@@ -82,9 +82,9 @@ impl OnPolicyConfig {
     }
 }
 
-/// How many steps from `from` on and before `next` were on the student's text.
+/// The number of on-policy steps in `from..next`.
 #[derive(Default)]
-struct Counted {
+struct StepCount {
     from: u64,
     next: u64,
     count: u64,
@@ -94,18 +94,18 @@ struct Counted {
 pub struct OnPolicy {
     config: OnPolicyConfig,
     seed: u64,
-    /// Rows of a step, of all ranks.
+    /// Rows of a step on all ranks.
     rows: u64,
-    /// Ids that may be drawn.
+    /// Ids below this may be sampled.
     vocabulary: usize,
-    /// Ends a document.
-    end: u32,
-    counted: Mutex<Counted>,
+    /// The id that ends a document.
+    eot: u32,
+    counted: Mutex<StepCount>,
 }
 
 impl OnPolicy {
-    /// The steps of `config` in a run with `seed`, steps of `rows` rows of `seq_len` ids and `tokenizer`, whose
-    /// teacher knows ids below `vocabulary`.
+    /// The steps of `config` in a run with `seed` and `tokenizer` whose steps have `rows` rows of
+    /// `seq_len` ids. The teacher has `vocabulary` ids.
     ///
     /// # Errors
     /// [`Error::Config`] names the key that is out of range.
@@ -122,37 +122,37 @@ impl OnPolicy {
             seed,
             rows: rows.max(1) as u64,
             vocabulary: tokenizer.vocab_size().min(vocabulary),
-            end: tokenizer.eot(),
+            eot: tokenizer.eot(),
             counted: Mutex::default(),
         })
     }
 
-    /// Whether the update after `step` of them is on the student's own text.
-    pub fn at(&self, step: u64) -> bool {
-        // 53 bits: a number below 1.
-        let share = (self.random(step, u64::MAX) >> 11) as f64 / (1u64 << 53) as f64;
+    /// Whether the step after `step` updates is on the student's own text.
+    pub fn is_on_policy(&self, step: u64) -> bool {
+        // 53 bits make a number below 1.
+        let share = (self.hash(step, u64::MAX) >> 11) as f64 / (1u64 << 53) as f64;
         share < f64::from(self.config.fraction.at(step))
     }
 
-    /// How many updates from number `from` to `step`, both included, are.
-    pub fn until(&self, from: u64, step: u64) -> u64 {
+    /// The number of on-policy steps from `from` to `step`, both included.
+    pub fn count(&self, from: u64, step: u64) -> u64 {
         let mut counted = self.counted.lock().unwrap_or_else(|e| e.into_inner());
         if counted.from != from || counted.next > step + 1 {
-            *counted = Counted {
+            *counted = StepCount {
                 from,
                 next: from,
                 count: 0,
             };
         }
         while counted.next <= step {
-            counted.count += u64::from(self.at(counted.next));
+            counted.count += u64::from(self.is_on_policy(counted.next));
             counted.next += 1;
         }
         counted.count
     }
 
-    /// A number that belongs to `step` and `row`.
-    fn random(&self, step: u64, row: u64) -> u64 {
+    /// A hash of the seed, `step` and `row`.
+    fn hash(&self, step: u64, row: u64) -> u64 {
         let mut bytes = [0; 24];
         for (i, x) in [self.seed, step, row].into_iter().enumerate() {
             bytes[8 * i..8 * i + 8].copy_from_slice(&x.to_le_bytes());
@@ -160,13 +160,13 @@ impl OnPolicy {
         xxh3_64(&bytes)
     }
 
-    /// The rows of `batches` as `model` goes on with them in the update after `step` others.
+    /// The rows of `batches` as `model` continues them in the step after `step` updates.
     pub fn batches(&self, model: &Decoder, batches: &[&Batch], step: u64) -> Vec<Batch> {
         let model = model.valid();
         let each = batches.iter().map(|batch| {
-            // A row's place in its step, whichever rank has it.
+            // A row's index in its step, on whichever rank.
             let first = batch.first_row.unwrap_or_default() % self.rows;
-            let seeds = (first..first + batch.rows as u64).map(|row| self.random(step, row));
+            let seeds = (first..first + batch.rows as u64).map(|row| self.hash(step, row));
             let samplers = seeds.map(|seed| Sampler::new(self.config.sampling(seed)));
             let samplers = samplers.collect();
             self.batch(&model, batch, samplers)
@@ -178,16 +178,16 @@ impl OnPolicy {
         let (rows, p, n) = (batch.rows, self.config.prompt, self.config.new_tokens);
         let prompts = batch.inputs.chunks(batch.seq_len).map(|row| &row[..p]);
         let prompts: Vec<&[i32]> = prompts.collect();
-        let drawn = self.continued(model, &prompts, samplers);
+        let sampled = self.sample(model, &prompts, samplers);
         let seq_len = p + n - 1;
         let (mut inputs, mut targets) = (Vec::new(), Vec::new());
-        for (prompt, drawn) in prompts.iter().zip(&drawn) {
-            let ids = prompt.iter().chain(drawn).copied();
-            let fill = self.end as i32;
+        for (prompt, sampled) in prompts.iter().zip(&sampled) {
+            let ids = prompt.iter().chain(sampled).copied();
+            let fill = self.eot as i32;
             inputs.extend(ids.chain(std::iter::repeat(fill)).take(seq_len));
             targets.extend(std::iter::repeat_n(Batch::IGNORE, p - 1));
             let more = std::iter::repeat(Batch::IGNORE);
-            targets.extend(drawn.iter().copied().chain(more).take(n));
+            targets.extend(sampled.iter().copied().chain(more).take(n));
         }
         Batch {
             rows,
@@ -200,53 +200,54 @@ impl OnPolicy {
         }
     }
 
-    /// What `model` draws after each of `prompts`, which are of one length: ids up to the end of
-    /// a document, that one included.
-    fn continued(
+    /// The ids that `model` samples after each of `prompts` (of one length), up to and including
+    /// the end of a document.
+    fn sample(
         &self,
         model: &Decoder,
         prompts: &[&[i32]],
         mut samplers: Vec<Sampler>,
     ) -> Vec<Vec<i32>> {
-        let (rows, device) = (prompts.len(), model.norm.gamma.val().device());
-        let mut rows_so_far: Vec<Vec<i32>> = prompts.iter().map(|p| p.to_vec()).collect();
-        let mut ended = vec![false; rows];
+        let (count, device) = (prompts.len(), model.norm.gamma.val().device());
+        let mut rows: Vec<Vec<i32>> = prompts.iter().map(|p| p.to_vec()).collect();
+        let mut ended = vec![false; count];
         let mut cache = Cache::default();
         for _ in 0..self.config.new_tokens {
-            if !cache.fits(model.config(), rows_so_far[0].len() - cache.len()) {
+            if !cache.fits(model.config(), rows[0].len() - cache.len()) {
                 cache = Cache::default();
             }
-            let fresh: Vec<i32> = rows_so_far
+            let new: Vec<i32> = rows
                 .iter()
                 .flat_map(|row| &row[cache.len()..])
                 .copied()
                 .collect();
-            let shape = [rows, fresh.len() / rows];
-            let ids = Tensor::<2, Int>::from_data(TensorData::new(fresh, shape), &device);
+            let shape = [count, new.len() / count];
+            let ids = Tensor::<2, Int>::from_data(TensorData::new(new, shape), &device);
             let hidden = model.hidden_cached(ids, &mut cache);
             let logits = model.logits(hidden.narrow(1, shape[1] - 1, 1));
             let v = logits.dims()[2];
             let logits = logits.into_data().convert::<f32>().try_into_vec::<f32>();
             let logits = logits.expect("numbers just converted");
             for (r, sampler) in samplers.iter_mut().enumerate() {
-                let id = match ended[r] {
-                    true => self.end,
-                    false => sampler.sample(&logits[r * v..r * v + self.vocabulary.min(v)]),
+                let id = if ended[r] {
+                    self.eot
+                } else {
+                    sampler.sample(&logits[r * v..r * v + self.vocabulary.min(v)])
                 };
-                rows_so_far[r].push(id as i32);
-                ended[r] |= id == self.end;
+                rows[r].push(id as i32);
+                ended[r] |= id == self.eot;
             }
             if ended.iter().all(|e| *e) {
                 break;
             }
         }
         let p = self.config.prompt;
-        let end = self.end as i32;
-        let drawn = rows_so_far.into_iter().map(|row| {
-            let drawn = &row[p..];
-            let count = drawn.iter().position(|&id| id == end);
-            drawn[..count.map_or(drawn.len(), |at| at + 1)].to_vec()
+        let end = self.eot as i32;
+        let sampled = rows.into_iter().map(|row| {
+            let sampled = &row[p..];
+            let count = sampled.iter().position(|&id| id == end);
+            sampled[..count.map_or(sampled.len(), |at| at + 1)].to_vec()
         });
-        drawn.collect()
+        sampled.collect()
     }
 }

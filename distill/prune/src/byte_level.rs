@@ -16,10 +16,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::error::{Error, Result};
+use crate::error::{Error, Result};
 
 /// See the module.
-pub(super) struct ByteLevel {
+pub(crate) struct ByteLevel {
     path: PathBuf,
     json: Value,
     /// Ids of the model's tokens, in the file's order.
@@ -34,14 +34,14 @@ pub(super) struct ByteLevel {
 const LARGEST_FILE: u64 = 256 << 20;
 
 /// New ids by old ones.
-pub(super) type Renumbered = BTreeMap<u32, u32>;
+pub(crate) type Renumbered = BTreeMap<u32, u32>;
 
 impl ByteLevel {
     /// Reads `path`.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] says why it cannot be cut.
-    pub(super) fn read(path: &Path) -> Result<Self> {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
         let json = read_json(path)?;
         let cannot = |why: &str| {
             let reason = format!("{why}: only the vocabulary of a byte-level BPE can be cut");
@@ -119,14 +119,14 @@ impl ByteLevel {
     }
 
     /// Every id it has, ascending.
-    pub(super) fn all(&self) -> BTreeSet<u32> {
+    pub(crate) fn all(&self) -> BTreeSet<u32> {
         let model = self.vocabulary.iter().map(|(_, id)| *id);
         model.chain(self.added.iter().copied()).collect()
     }
 
     /// What no vocabulary can be without: the bytes (those that it has: some lack ones that UTF-8
     /// has no use for), the tokens added to the model, and the unknown token.
-    pub(super) fn needed(&self) -> BTreeSet<u32> {
+    pub(crate) fn needed(&self) -> BTreeSet<u32> {
         let bytes = alphabet().filter_map(|c| self.byte(c));
         let unknown = self.json["model"]["unk_token"].as_str();
         let unknown = unknown.and_then(|token| self.ids.get(token));
@@ -136,7 +136,7 @@ impl ByteLevel {
 
     /// For each token of the model what BPE makes on the way to it, itself included; nothing
     /// but itself where BPE never arrives at it.
-    pub(super) fn parents(&self) -> HashMap<u32, Vec<u32>> {
+    pub(crate) fn parents(&self) -> HashMap<u32, Vec<u32>> {
         let parents = |(token, id): &(String, u32)| {
             let made = self.made(token);
             let parents = match made.last() {
@@ -174,7 +174,7 @@ impl ByteLevel {
     ///
     /// # Errors
     /// [`Error::Tokenizer`] if the post-processor names a token that is not kept.
-    pub(super) fn cut(&self, kept: &Renumbered) -> Result<Value> {
+    pub(crate) fn cut(&self, kept: &Renumbered) -> Result<Value> {
         let mut json = self.json.clone();
         let mut vocabulary: Vec<(u32, &String)> = self
             .vocabulary
@@ -222,7 +222,7 @@ impl ByteLevel {
 }
 
 /// Reads JSON of at most [`LARGEST_FILE`] bytes.
-pub(super) fn read_json(path: &Path) -> Result<Value> {
+pub(crate) fn read_json(path: &Path) -> Result<Value> {
     let size = std::fs::metadata(path).map_err(Error::io(path))?.len();
     if size > LARGEST_FILE {
         return Err(Error::tokenizer(path, "larger than 256 MiB"));
@@ -233,7 +233,7 @@ pub(super) fn read_json(path: &Path) -> Result<Value> {
 }
 
 /// Puts the new id in place of an old one, or null where there is none.
-pub(super) fn renumber(id: &mut Value, kept: &Renumbered) {
+pub(crate) fn renumber(id: &mut Value, kept: &Renumbered) {
     let old = id.as_u64().and_then(|id| u32::try_from(id).ok());
     *id = old
         .and_then(|old| kept.get(&old))

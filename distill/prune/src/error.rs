@@ -1,11 +1,11 @@
-//! What can go wrong when a student is cut out of a parent.
+//! Errors of pruning.
 
 use std::path::{Path, PathBuf};
 
-/// This module's result.
+/// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Errors of pruning; each names the option or file and the remedy.
+/// Errors of pruning; each names the option or the file, and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An option asks for what the parent cannot give.
@@ -29,22 +29,22 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// Where the student should go, something else is.
+    /// The directory to write is not empty.
     #[error("{path}: already exists and is not empty; name another directory with --out")]
     Exists {
         /// The directory.
         path: PathBuf,
     },
-    /// Somebody asked to stop.
+    /// The stop flag was set.
     #[error("stopped; nothing was written")]
     Stopped,
-    /// From the model crate.
+    /// A model that cannot be read or run.
     #[error(transparent)]
     Model(#[from] retort_format::Error),
-    /// From the data crate.
+    /// Text or a tokenizer that cannot be read.
     #[error(transparent)]
     Data(#[from] retort_data::Error),
 }

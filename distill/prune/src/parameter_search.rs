@@ -1,72 +1,76 @@
-//! Sizes for a number of parameters.
+//! Chooses sizes for a number of parameters.
 //!
-//! Depth and width shrink alike (Minitron, arXiv 2407.14679, searches around such shapes): of all
-//! shapes within 4 % below the number, or of the nearest, the one whose layers : width is closest
-//! to the parent's; heads and the feed-forward block shrink with the width. Sizes stay multiples
-//! of what the parent's are multiples of, up to 32, the block of the 4-bit formats.
+//! In: the parent's config, the sizes that are given, the number. Out: the other sizes.
+//!
+//! Depth and width shrink alike (Minitron, arXiv 2407.14679, searches around such shapes). Of
+//! the shapes whose parameters are 96 to 100 % of the number, or else nearest to it, the one is
+//! taken whose ratio of layers to width is closest to the parent's. Heads and the feed-forward
+//! block shrink with the width. A size stays a multiple of the largest power of two that divides
+//! the parent's, up to 32 (the block of the 4-bit formats).
 
 use retort_format::{Architecture, ModelConfig};
 
-use super::error::{Error, Result};
-use super::shape::{Fixed, Sizes, shaped};
+use crate::error::{Error, Result};
+use crate::sizes::{FixedSizes, Sizes};
 
-/// The sizes whose parameters are about `wanted`.
-pub(super) fn search(
-    base: &ModelConfig,
-    parent: Sizes,
-    fixed: &Fixed,
-    wanted: u64,
-) -> Result<Sizes> {
-    let whole_heads = base.model_type == Architecture::Qwen;
-    let step = match whole_heads {
-        true => base.head_dim,
-        false => multiple(parent.hidden),
+/// The sizes for about `wanted` parameters. `base` is the parent with the student's vocabulary.
+///
+/// # Errors
+/// [`Error::Option`] if no shape is within a factor of e^0.25 of `wanted`.
+pub(crate) fn search(base: &ModelConfig, fixed: &FixedSizes, wanted: u64) -> Result<Sizes> {
+    let parent = Sizes::of(base);
+    // The first Qwen's heads are together as wide as the model.
+    let heads_follow_width = base.model_type == Architecture::Qwen;
+    let step = if heads_follow_width {
+        base.head_dim
+    } else {
+        multiple(parent.hidden)
     };
-    let hidden = match fixed.hidden {
+    let widths = match fixed.hidden {
         Some(n) => vec![n],
         None => (step..=parent.hidden).step_by(step).collect(),
     };
-    let layers = match fixed.layers {
+    let depths = match fixed.layers {
         Some(n) => n..=n,
         None => parent.layers.min(2)..=parent.layers,
     };
-    let log = |a: usize, b: usize| (a as f64 / b as f64).ln();
-    // How far a shape is from the number, and from the parent's proportions.
+    let log_ratio = |a: usize, b: usize| (a as f64 / b as f64).ln();
+    // The best shape so far, with its distance from the number and from the parent's proportions.
     let mut best: Option<(f64, f64, Sizes)> = None;
-    for layers in layers {
-        for &hidden in &hidden {
-            let share = |n: usize, step: usize| {
+    for layers in depths {
+        for &hidden in &widths {
+            let scaled = |n: usize, step: usize| {
                 let exact = n as f64 * hidden as f64 / parent.hidden as f64;
                 ((exact / step as f64).round() as usize * step).clamp(step, n)
             };
             let sizes = Sizes {
                 layers,
                 hidden,
-                groups: match (fixed.groups, whole_heads) {
+                kv_heads: match (fixed.kv_heads, heads_follow_width) {
                     (Some(n), _) => n,
                     (None, true) => hidden / base.head_dim,
-                    (None, false) => share(parent.groups, 1),
+                    (None, false) => scaled(parent.kv_heads, 1),
                 },
-                inner: fixed
-                    .inner
-                    .unwrap_or_else(|| share(parent.inner, multiple(parent.inner))),
+                mlp: fixed
+                    .mlp
+                    .unwrap_or_else(|| scaled(parent.mlp, multiple(parent.mlp))),
             };
-            let parameters = shaped(base, sizes).parameters();
-            let off = parameters as f64 / wanted as f64;
-            let far = match (0.96..=1.0).contains(&off) {
-                true => 0.0,
-                false => off.ln().abs(),
+            let share = sizes.applied_to(base).parameters() as f64 / wanted as f64;
+            let miss = if (0.96..=1.0).contains(&share) {
+                0.0
+            } else {
+                share.ln().abs()
             };
-            let bent = (log(layers, parent.layers) - log(hidden, parent.hidden)).abs();
-            if best.is_none_or(|(f, b, _)| (far, bent) < (f, b)) {
-                best = Some((far, bent, sizes));
+            let skew = (log_ratio(layers, parent.layers) - log_ratio(hidden, parent.hidden)).abs();
+            if best.is_none_or(|(m, s, _)| (miss, skew) < (m, s)) {
+                best = Some((miss, skew, sizes));
             }
         }
     }
     match best {
-        Some((far, _, sizes)) if far < 0.25 => Ok(sizes),
+        Some((miss, _, sizes)) if miss < 0.25 => Ok(sizes),
         other => {
-            let nearest = other.map_or(0, |(_, _, sizes)| shaped(base, sizes).parameters());
+            let nearest = other.map_or(0, |(_, _, sizes)| sizes.applied_to(base).parameters());
             let reason = format!(
                 "{wanted} cannot be had: the nearest shape has {nearest}; ask for another number, \
                  or shrink the vocabulary, too (--vocab)"

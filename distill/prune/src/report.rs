@@ -1,33 +1,33 @@
-//! What pruning says of itself.
+//! The figures of a pruning, as `retort prune --json` prints them.
 
 use retort_format::ModelConfig;
 use serde::Serialize;
 
 /// The sizes of a model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Shape {
+pub struct ModelShape {
     /// Layers.
     pub layers: usize,
-    /// Width of the residual stream.
+    /// Channels of the residual stream.
     pub hidden: usize,
     /// Query heads.
     pub heads: usize,
     /// Key/value heads.
     pub kv_heads: usize,
-    /// Width of a head.
+    /// Channels of a head.
     pub head_dim: usize,
-    /// Channels within the feed-forward block.
+    /// Channels of the feed-forward block.
     pub mlp: usize,
     /// Rows of the embedding.
     pub vocabulary: usize,
-    /// Parameters, each counted once.
+    /// Parameters; those of a tied head count once.
     pub parameters: u64,
-    /// Without the embedding and the head.
+    /// Parameters without the embedding and the head.
     pub parameters_without_embeddings: u64,
 }
 
-impl Shape {
-    pub(super) fn of(config: &ModelConfig) -> Self {
+impl ModelShape {
+    fn of(config: &ModelConfig) -> Self {
         Self {
             layers: config.num_hidden_layers,
             hidden: config.hidden_size,
@@ -42,30 +42,39 @@ impl Shape {
     }
 }
 
-/// Both shapes.
+/// The shapes of parent and student.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Plan {
-    /// Before.
-    pub parent: Shape,
-    /// After.
-    pub student: Shape,
+pub struct PrunePlan {
+    /// The parent's.
+    pub parent: ModelShape,
+    /// The student's.
+    pub student: ModelShape,
 }
 
-/// What was done.
+impl PrunePlan {
+    pub(crate) fn new(parent: &ModelConfig, student: &ModelConfig) -> Self {
+        Self {
+            parent: ModelShape::of(parent),
+            student: ModelShape::of(student),
+        }
+    }
+}
+
+/// The outcome of a pruning.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Report {
-    /// Both shapes.
+pub struct PruneReport {
+    /// The shapes of parent and student.
     #[serde(flatten)]
-    pub plan: Plan,
-    /// The layers kept.
+    pub plan: PrunePlan,
+    /// The layers kept, from 0, ascending.
     pub layers: Vec<usize>,
-    /// How far the residual stream moves over each layer (1 − cos), or from each layer on over
-    /// as many as went (angle / π), where it was measured.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub moved: Option<Vec<f64>>,
-    /// Tokens of text that influence or activations were measured on.
+    /// The distances that layers were selected by, where these were measured: 1 − cos over each
+    /// layer, or the angle / π from each layer on over as many layers as were removed.
+    #[serde(rename = "moved", skip_serializing_if = "Option::is_none")]
+    pub layer_distances: Option<Vec<f64>>,
+    /// Tokens of the text that layers, channels or heads were scored on.
     pub calibration_tokens: usize,
-    /// The share of the tokens counted that were kept ones, where the vocabulary was cut.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub vocabulary_covers: Option<f64>,
+    /// The share of the counted tokens that are in the smaller vocabulary, if there is one.
+    #[serde(rename = "vocabulary_covers", skip_serializing_if = "Option::is_none")]
+    pub vocabulary_coverage: Option<f64>,
 }

@@ -1,85 +1,90 @@
-//! Which rows and columns of each of the parent's tensors a student has.
+//! The rows and columns of the parent's tensors that a student has.
 //!
-//! In: what is kept of each [`Axis`]. Out: for each tensor of the student the parent's
+//! In: the indices kept of each [`Axis`]. Out: for each tensor of the student the parent's
 //! tensor, its rows and columns, and a factor.
 //!
-//! Biases and the norms of heads are cut like the rows they belong to; `head_dim` stays, and
-//! so the rotary pairs within a head.
+//! Biases and the norms of heads are sliced like the rows they belong to. `head_dim` stays, and
+//! with it the rotary pairs within a head.
 //!
-//! An RMSNorm over D channels, all but D′ of which are zero, divides by √(Σx²/D + ε); over the
+//! An RMSNorm over D channels of which all but D′ are zero divides by √(Σx²/D + ε); over the
 //! D′ alone it would divide by √(Σx²/D′ + ε). The student's gains are the parent's times
-//! √(D/D′) and its ε the parent's times D/D′ (`shape.rs`), with which both are equal: to leave
-//! out channels that are zero changes nothing.
+//! √(D/D′) and its ε is the parent's times D/D′ (`sizes.rs`), which makes both equal: removing
+//! channels that are zero changes nothing.
 
 use retort_format::{Axes, Axis, Kind, ModelConfig, TensorSpec, tensors};
 
-/// What is kept of the parent, all indices ascending.
+/// The indices of the parent that are kept, all ascending.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Cut {
+pub(crate) struct KeptIndices {
     /// Layers.
     pub layers: Vec<usize>,
     /// Channels of the residual stream.
     pub hidden: Vec<usize>,
     /// Key/value heads of each kept layer.
-    pub groups: Vec<Vec<usize>>,
+    pub kv_heads: Vec<Vec<usize>>,
     /// Channels of the feed-forward block of each kept layer.
-    pub inner: Vec<Vec<usize>>,
+    pub mlp: Vec<Vec<usize>>,
     /// Token ids.
     pub vocabulary: Vec<usize>,
 }
 
-/// A tensor of the student.
-pub(super) struct Piece {
-    /// As the student has it.
+/// A tensor of the student as a part of one of the parent's.
+pub(crate) struct TensorSlice {
+    /// The student's tensor.
     pub student: TensorSpec,
-    /// The parent's that it is cut from.
+    /// The parent's tensor.
     pub parent: TensorSpec,
     /// Rows of the parent's tensor.
     pub rows: Vec<usize>,
-    /// Columns; one of a vector.
+    /// Columns of the parent's tensor; a vector has one.
     pub columns: Vec<usize>,
-    /// What its elements are multiplied by.
+    /// The factor of its elements.
     pub scale: f32,
 }
 
-impl Cut {
-    /// The tensors of `student`, cut from those of `parent`.
-    pub(super) fn pieces(&self, parent: &ModelConfig, student: &ModelConfig) -> Vec<Piece> {
+impl KeptIndices {
+    /// The tensors of `student`, each a slice of one of `parent`.
+    pub(crate) fn tensor_slices(
+        &self,
+        parent: &ModelConfig,
+        student: &ModelConfig,
+    ) -> Vec<TensorSlice> {
         let all = tensors(parent);
-        let first = all.iter().take_while(|spec| spec.layer().is_none());
+        let before = all.iter().take_while(|spec| spec.layer().is_none());
         let kept = self
             .layers
             .iter()
             .flat_map(|&kept| all.iter().filter(move |spec| spec.layer() == Some(kept)));
-        let last = all.iter().rev().take_while(|spec| spec.layer().is_none());
-        let last: Vec<_> = last.collect();
-        let parents = first.chain(kept).chain(last.into_iter().rev());
+        let after = all.iter().rev().take_while(|spec| spec.layer().is_none());
+        let after: Vec<_> = after.collect();
+        let parents = before.chain(kept).chain(after.into_iter().rev());
         tensors(student)
             .into_iter()
             .zip(parents)
-            .map(|(ours, theirs)| self.piece(parent, ours, theirs))
+            .map(|(ours, theirs)| self.slice(parent, ours, theirs))
             .collect()
     }
 
-    fn piece(&self, config: &ModelConfig, student: TensorSpec, parent: &TensorSpec) -> Piece {
+    fn slice(&self, config: &ModelConfig, student: TensorSpec, parent: &TensorSpec) -> TensorSlice {
         let layer = student.layer();
         let parts = parent.axes();
         let rows = |part: &Axes| {
             let first = part.rows.start;
-            let rows = self.indices(config, layer, part.output);
+            let rows = self.of_axis(config, layer, part.output);
             rows.into_iter().map(move |row| first + row)
         };
         let columns = match parts.first().and_then(|part| part.input) {
-            Some(dimension) => self.indices(config, layer, dimension),
+            Some(axis) => self.of_axis(config, layer, axis),
             None => vec![0],
         };
-        let over_hidden =
+        let is_hidden_norm =
             parent.kind == Kind::Norm && parts.iter().all(|part| part.output == Axis::Hidden);
-        let scale = match over_hidden {
-            true => (config.hidden_size as f64 / self.hidden.len() as f64).sqrt() as f32,
-            false => 1.0,
+        let scale = if is_hidden_norm {
+            (config.hidden_size as f64 / self.hidden.len() as f64).sqrt() as f32
+        } else {
+            1.0
         };
-        Piece {
+        TensorSlice {
             rows: parts.iter().flat_map(rows).collect(),
             columns,
             scale,
@@ -88,20 +93,20 @@ impl Cut {
         }
     }
 
-    /// What is kept of `dimension` in the student's `layer`.
-    fn indices(&self, config: &ModelConfig, layer: Option<usize>, dimension: Axis) -> Vec<usize> {
-        let of_groups = |width: usize| {
-            let groups = layer.map_or(&[][..], |layer| &self.groups[layer]);
-            let channels = |&group: &usize| group * width..(group + 1) * width;
-            groups.iter().flat_map(channels).collect()
+    /// The indices kept of `axis` in the student's `layer`.
+    fn of_axis(&self, config: &ModelConfig, layer: Option<usize>, axis: Axis) -> Vec<usize> {
+        let of_heads = |width: usize| {
+            let heads = layer.map_or(&[][..], |layer| &self.kv_heads[layer]);
+            let channels = |&head: &usize| head * width..(head + 1) * width;
+            heads.iter().flat_map(channels).collect()
         };
         let group = config.num_attention_heads / config.num_key_value_heads;
-        match dimension {
+        match axis {
             Axis::Vocabulary => self.vocabulary.clone(),
             Axis::Hidden => self.hidden.clone(),
-            Axis::Queries => of_groups(group * config.head_dim),
-            Axis::Keys => of_groups(config.head_dim),
-            Axis::Inner => layer.map_or(Vec::new(), |layer| self.inner[layer].clone()),
+            Axis::Queries => of_heads(group * config.head_dim),
+            Axis::Keys => of_heads(config.head_dim),
+            Axis::Inner => layer.map_or(Vec::new(), |layer| self.mlp[layer].clone()),
             Axis::Head => (0..config.head_dim).collect(),
         }
     }
@@ -112,10 +117,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::prune::shape::{Target, student};
+    use crate::student_config::{TargetSizes, student_config};
 
     #[test]
-    fn every_piece_has_the_students_shape() {
+    fn every_slice_has_the_shape_of_the_students_tensor() {
         for kind in ["llama", "qwen", "qwen2", "qwen3"] {
             for tied in [true, false] {
                 let mut config = json!({
@@ -132,42 +137,42 @@ mod tests {
                 }
                 let parent: ModelConfig = serde_json::from_value(config).unwrap();
                 let parent = parent.resolve().unwrap();
-                let target = Target {
+                let target = TargetSizes {
                     layers: Some(2),
                     hidden: Some(16),
                     heads: Some(4),
-                    inner: Some(5),
+                    mlp: Some(5),
                     vocabulary: Some(7),
-                    ..Target::default()
+                    ..TargetSizes::default()
                 };
-                let student = student(&parent, &target).unwrap();
-                let groups = student.num_key_value_heads;
-                let cut = Cut {
+                let student = student_config(&parent, &target).unwrap();
+                let heads = student.num_key_value_heads;
+                let kept = KeptIndices {
                     layers: vec![1, 3],
                     hidden: (3..19).collect(),
-                    groups: vec![(0..groups).collect(), (1..=groups).collect()],
-                    inner: vec![vec![0, 2, 4, 6, 8], vec![1, 3, 5, 7, 9]],
+                    kv_heads: vec![(0..heads).collect(), (1..=heads).collect()],
+                    mlp: vec![vec![0, 2, 4, 6, 8], vec![1, 3, 5, 7, 9]],
                     vocabulary: (9..16).collect(),
                 };
-                let pieces = cut.pieces(&parent, &student);
-                assert_eq!(pieces.len(), tensors(&student).len());
-                for p in pieces {
-                    assert_eq!(p.rows.len(), p.student.shape[0], "{}", p.student.name);
-                    let columns = p.student.shape.get(1).copied().unwrap_or(1);
-                    assert_eq!(p.columns.len(), columns, "{}", p.student.name);
-                    assert!(p.rows.iter().all(|&r| r < p.parent.shape[0]));
-                    assert_eq!(p.parent.layer(), p.student.layer().map(|l| 2 * l + 1));
-                    let renamed = match p.parent.layer() {
-                        Some(l) => p
+                let slices = kept.tensor_slices(&parent, &student);
+                assert_eq!(slices.len(), tensors(&student).len());
+                for s in slices {
+                    assert_eq!(s.rows.len(), s.student.shape[0], "{}", s.student.name);
+                    let columns = s.student.shape.get(1).copied().unwrap_or(1);
+                    assert_eq!(s.columns.len(), columns, "{}", s.student.name);
+                    assert!(s.rows.iter().all(|&r| r < s.parent.shape[0]));
+                    assert_eq!(s.parent.layer(), s.student.layer().map(|l| 2 * l + 1));
+                    let renamed = match s.parent.layer() {
+                        Some(l) => s
                             .parent
                             .name
                             .replace(&format!(".{l}."), &format!(".{}.", l / 2)),
-                        None => p.parent.name.clone(),
+                        None => s.parent.name.clone(),
                     };
-                    assert_eq!(renamed, p.student.name);
+                    assert_eq!(renamed, s.student.name);
                     assert_eq!(
-                        p.scale != 1.0,
-                        p.student.kind == Kind::Norm && p.rows.len() == 16
+                        s.scale != 1.0,
+                        s.student.kind == Kind::Norm && s.rows.len() == 16
                     );
                 }
             }

@@ -1,94 +1,81 @@
-//! The shape of a student: what was asked for, the rest as in the parent or, for a number of
-//! parameters, chosen (`budget.rs`).
+//! The student's config: the sizes that are asked for, the others as in the parent or, for a
+//! number of parameters, searched (`parameter_search.rs`).
 //!
-//! In: the parent's config and a [`Target`]. Out: the student's config, checked.
+//! In: the parent's config and [`TargetSizes`]. Out: the student's config, checked.
 
 use retort_format::{Architecture, ModelConfig};
 
-use super::budget::search;
-use super::error::{Error, Result};
+use crate::error::{Error, Result};
+use crate::parameter_search::search;
+use crate::sizes::{FixedSizes, Sizes};
 
-/// What is asked of the student; `None` stays as in the parent or, with `parameters`, is chosen.
+/// The sizes asked of the student. `None` stays as in the parent or, with `parameters`, is
+/// searched.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Target {
+pub struct TargetSizes {
     /// Layers.
     pub layers: Option<usize>,
-    /// Width of the residual stream.
+    /// Channels of the residual stream.
     pub hidden: Option<usize>,
     /// Query heads.
     pub heads: Option<usize>,
     /// Key/value heads, each with its query heads.
     pub kv_heads: Option<usize>,
-    /// Channels within the feed-forward block.
-    pub inner: Option<usize>,
-    /// Tokens.
+    /// Channels of the feed-forward block.
+    pub mlp: Option<usize>,
+    /// Tokens of the vocabulary.
     pub vocabulary: Option<usize>,
     /// Parameters in all.
     pub parameters: Option<u64>,
 }
 
-/// Sizes of a model.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Sizes {
-    pub layers: usize,
-    pub hidden: usize,
-    /// Key/value heads.
-    pub groups: usize,
-    pub inner: usize,
-}
-
 /// The config of the student of `parent` that `target` asks for.
 ///
 /// # Errors
-/// [`Error::Option`] names the option that cannot be.
-pub fn student(parent: &ModelConfig, target: &Target) -> Result<ModelConfig> {
-    let sizes = Sizes {
-        layers: parent.num_hidden_layers,
-        hidden: parent.hidden_size,
-        groups: parent.num_key_value_heads,
-        inner: parent.inner_size(),
-    };
-    within("layers", target.layers, sizes.layers)?;
-    within("hidden", target.hidden, sizes.hidden)?;
-    within("mlp", target.inner, sizes.inner)?;
-    let vocabulary = within("vocab", target.vocabulary, parent.vocab_size)?;
-    let fixed = Fixed {
+/// [`Error::Option`] names the option that asks for what the parent cannot give.
+pub(crate) fn student_config(parent: &ModelConfig, target: &TargetSizes) -> Result<ModelConfig> {
+    let sizes = Sizes::of(parent);
+    check_size("layers", target.layers, sizes.layers)?;
+    check_size("hidden", target.hidden, sizes.hidden)?;
+    check_size("mlp", target.mlp, sizes.mlp)?;
+    check_size("vocab", target.vocabulary, parent.vocab_size)?;
+    let fixed = FixedSizes {
         layers: target.layers,
         hidden: target.hidden,
-        groups: groups(parent, target)?,
-        inner: target.inner,
+        kv_heads: kv_heads(parent, target)?,
+        mlp: target.mlp,
     };
-    let fixed = fixed.with_whole_heads(parent)?;
+    let fixed = tie_heads_to_width(fixed, parent)?;
     let mut base = parent.clone();
-    base.vocab_size = vocabulary.unwrap_or(parent.vocab_size);
-    let chosen = match target.parameters {
-        Some(parameters) => search(&base, sizes, &fixed, parameters)?,
+    base.vocab_size = target.vocabulary.unwrap_or(parent.vocab_size);
+    let sizes = match target.parameters {
+        Some(parameters) => search(&base, &fixed, parameters)?,
         None => Sizes {
             layers: fixed.layers.unwrap_or(sizes.layers),
             hidden: fixed.hidden.unwrap_or(sizes.hidden),
-            groups: fixed.groups.unwrap_or(sizes.groups),
-            inner: fixed.inner.unwrap_or(sizes.inner),
+            kv_heads: fixed.kv_heads.unwrap_or(sizes.kv_heads),
+            mlp: fixed.mlp.unwrap_or(sizes.mlp),
         },
     };
-    Ok(shaped(&base, chosen).resolve()?)
+    Ok(sizes.applied_to(&base).resolve()?)
 }
 
-/// `asked`, if it is from 1 to what there is.
-fn within(option: &'static str, asked: Option<usize>, most: usize) -> Result<Option<usize>> {
+/// Refuses an `asked` size that is 0 or more than the parent's `most`.
+fn check_size(option: &'static str, asked: Option<usize>, most: usize) -> Result<()> {
     match asked {
         Some(n) if n == 0 || n > most => {
             let reason = format!("{n} of {most} in the parent: give 1 to {most}");
             Err(Error::option(option, reason))
         }
-        asked => Ok(asked),
+        _ => Ok(()),
     }
 }
 
 /// The key/value heads asked for, by their own number or that of the query heads.
-fn groups(parent: &ModelConfig, target: &Target) -> Result<Option<usize>> {
+fn kv_heads(parent: &ModelConfig, target: &TargetSizes) -> Result<Option<usize>> {
     let group = parent.num_attention_heads / parent.num_key_value_heads;
-    within("heads", target.heads, parent.num_attention_heads)?;
-    within("kv-heads", target.kv_heads, parent.num_key_value_heads)?;
+    check_size("heads", target.heads, parent.num_attention_heads)?;
+    check_size("kv-heads", target.kv_heads, parent.num_key_value_heads)?;
     match (target.heads, target.kv_heads) {
         (Some(heads), _) if !heads.is_multiple_of(group) => Err(Error::option(
             "heads",
@@ -103,54 +90,31 @@ fn groups(parent: &ModelConfig, target: &Target) -> Result<Option<usize>> {
     }
 }
 
-/// Sizes that are not to be chosen.
-pub(super) struct Fixed {
-    pub layers: Option<usize>,
-    pub hidden: Option<usize>,
-    pub groups: Option<usize>,
-    pub inner: Option<usize>,
-}
-
-impl Fixed {
-    /// The first Qwen's heads are together as wide as the model: of the two, one decides.
-    fn with_whole_heads(mut self, parent: &ModelConfig) -> Result<Self> {
-        if parent.model_type != Architecture::Qwen {
-            return Ok(self);
-        }
-        let head = parent.head_dim;
-        match (self.hidden, self.groups) {
-            (Some(hidden), _) if !hidden.is_multiple_of(head) => {
-                let reason = format!("must be a multiple of {head}, this model's width of a head");
-                return Err(Error::option("hidden", reason));
-            }
-            (Some(hidden), Some(groups)) if groups * head != hidden => {
-                let reason = format!(
-                    "{groups} are {} wide together, not {hidden}: this model must have both alike",
-                    groups * head
-                );
-                return Err(Error::option("heads", reason));
-            }
-            (hidden, groups) => {
-                self.groups = groups.or(hidden.map(|n| n / head));
-                self.hidden = hidden.or(groups.map(|n| n * head));
-            }
-        }
-        Ok(self)
+/// In the first Qwen all heads together are as wide as the model: either of the two sizes fixes
+/// the other.
+fn tie_heads_to_width(mut fixed: FixedSizes, parent: &ModelConfig) -> Result<FixedSizes> {
+    if parent.model_type != Architecture::Qwen {
+        return Ok(fixed);
     }
-}
-
-/// `base` with other sizes.
-pub(super) fn shaped(base: &ModelConfig, sizes: Sizes) -> ModelConfig {
-    let group = base.num_attention_heads / base.num_key_value_heads;
-    let mut config = base.clone();
-    config.num_hidden_layers = sizes.layers;
-    config.hidden_size = sizes.hidden;
-    config.num_key_value_heads = sizes.groups;
-    config.num_attention_heads = sizes.groups * group;
-    config.intermediate_size = sizes.inner * (base.intermediate_size / base.inner_size());
-    // With fewer channels to take the mean over, see `cut.rs`.
-    config.rms_norm_eps *= base.hidden_size as f64 / sizes.hidden as f64;
-    config
+    let head = parent.head_dim;
+    match (fixed.hidden, fixed.kv_heads) {
+        (Some(hidden), _) if !hidden.is_multiple_of(head) => {
+            let reason = format!("must be a multiple of {head}, this model's width of a head");
+            Err(Error::option("hidden", reason))
+        }
+        (Some(hidden), Some(heads)) if heads * head != hidden => {
+            let reason = format!(
+                "{heads} are {} wide together, not {hidden}: this model must have both alike",
+                heads * head
+            );
+            Err(Error::option("heads", reason))
+        }
+        (hidden, heads) => {
+            fixed.kv_heads = heads.or(hidden.map(|n| n / head));
+            fixed.hidden = hidden.or(heads.map(|n| n * head));
+            Ok(fixed)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -179,53 +143,53 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_asked_for_stays() {
-        let target = Target {
+    fn sizes_not_asked_for_stay_as_in_the_parent() {
+        let target = TargetSizes {
             layers: Some(10),
             heads: Some(6),
-            ..Target::default()
+            ..TargetSizes::default()
         };
-        let c = student(&smollm2(), &target).unwrap();
+        let c = student_config(&smollm2(), &target).unwrap();
         assert_eq!((c.num_hidden_layers, c.hidden_size), (10, 576));
         assert_eq!((c.num_attention_heads, c.num_key_value_heads), (6, 2));
         assert_eq!((c.head_dim, c.intermediate_size), (64, 1536));
         assert_eq!(c.rms_norm_eps, smollm2().rms_norm_eps);
-        let same = student(&smollm2(), &Target::default()).unwrap();
+        let same = student_config(&smollm2(), &TargetSizes::default()).unwrap();
         assert_eq!(same, smollm2());
     }
 
     #[test]
-    fn the_first_qwens_heads_follow_its_width() {
+    fn qwen_heads_and_width_fix_each_other() {
         for target in [
-            Target {
+            TargetSizes {
                 hidden: Some(2048),
-                inner: Some(5504),
-                ..Target::default()
+                mlp: Some(5504),
+                ..TargetSizes::default()
             },
-            Target {
+            TargetSizes {
                 heads: Some(16),
-                inner: Some(5504),
-                ..Target::default()
+                mlp: Some(5504),
+                ..TargetSizes::default()
             },
         ] {
-            let c = student(&qwen(), &target).unwrap();
+            let c = student_config(&qwen(), &target).unwrap();
             assert_eq!((c.hidden_size, c.num_attention_heads), (2048, 16));
             assert_eq!((c.intermediate_size, c.inner_size()), (11008, 5504));
         }
     }
 
     #[test]
-    fn a_number_of_parameters_is_met_from_below_in_the_parents_proportions() {
+    fn parameter_count_is_met_from_below_in_the_parents_proportions() {
         for (parent, wanted) in [
             (smollm2(), 35_000_000),
             (smollm2(), 90_000_000),
             (qwen(), 1_800_000_000),
         ] {
-            let target = Target {
+            let target = TargetSizes {
                 parameters: Some(wanted),
-                ..Target::default()
+                ..TargetSizes::default()
             };
-            let c = student(&parent, &target).unwrap();
+            let c = student_config(&parent, &target).unwrap();
             let share = c.parameters() as f64 / wanted as f64;
             assert!((0.96..=1.0).contains(&share), "{share}");
             let (deep, wide) = (
@@ -238,14 +202,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_fixed_is_not_chosen() {
-        let target = Target {
+    fn fixed_sizes_are_kept_by_the_parameter_search() {
+        let target = TargetSizes {
             parameters: Some(40_000_000),
             hidden: Some(384),
             vocabulary: Some(16384),
-            ..Target::default()
+            ..TargetSizes::default()
         };
-        let c = student(&smollm2(), &target).unwrap();
+        let c = student_config(&smollm2(), &target).unwrap();
         assert_eq!((c.hidden_size, c.vocab_size), (384, 16384));
         assert!(
             (0.96..=1.0).contains(&(c.parameters() as f64 / 4e7)),
@@ -254,12 +218,12 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_names_the_option() {
-        let t = Target::default();
+    fn impossible_size_is_an_error_naming_the_option() {
+        let t = TargetSizes::default();
         for (parent, target, option) in [
             (
                 smollm2(),
-                Target {
+                TargetSizes {
                     layers: Some(31),
                     ..t
                 },
@@ -267,7 +231,7 @@ mod tests {
             ),
             (
                 smollm2(),
-                Target {
+                TargetSizes {
                     layers: Some(0),
                     ..t
                 },
@@ -275,7 +239,7 @@ mod tests {
             ),
             (
                 smollm2(),
-                Target {
+                TargetSizes {
                     hidden: Some(577),
                     ..t
                 },
@@ -283,7 +247,7 @@ mod tests {
             ),
             (
                 smollm2(),
-                Target {
+                TargetSizes {
                     heads: Some(4),
                     ..t
                 },
@@ -291,7 +255,7 @@ mod tests {
             ),
             (
                 smollm2(),
-                Target {
+                TargetSizes {
                     kv_heads: Some(4),
                     ..t
                 },
@@ -299,7 +263,7 @@ mod tests {
             ),
             (
                 smollm2(),
-                Target {
+                TargetSizes {
                     heads: Some(6),
                     kv_heads: Some(1),
                     ..t
@@ -308,15 +272,15 @@ mod tests {
             ),
             (
                 smollm2(),
-                Target {
-                    inner: Some(2000),
+                TargetSizes {
+                    mlp: Some(2000),
                     ..t
                 },
                 "--mlp",
             ),
             (
                 smollm2(),
-                Target {
+                TargetSizes {
                     vocabulary: Some(50_000),
                     ..t
                 },
@@ -324,7 +288,7 @@ mod tests {
             ),
             (
                 smollm2(),
-                Target {
+                TargetSizes {
                     parameters: Some(10),
                     ..t
                 },
@@ -332,7 +296,7 @@ mod tests {
             ),
             (
                 smollm2(),
-                Target {
+                TargetSizes {
                     parameters: Some(1 << 40),
                     ..t
                 },
@@ -340,7 +304,7 @@ mod tests {
             ),
             (
                 qwen(),
-                Target {
+                TargetSizes {
                     hidden: Some(1000),
                     ..t
                 },
@@ -348,7 +312,7 @@ mod tests {
             ),
             (
                 qwen(),
-                Target {
+                TargetSizes {
                     hidden: Some(2048),
                     heads: Some(8),
                     ..t
@@ -356,7 +320,7 @@ mod tests {
                 "--heads",
             ),
         ] {
-            let message = student(&parent, &target).unwrap_err().to_string();
+            let message = student_config(&parent, &target).unwrap_err().to_string();
             assert!(message.starts_with(&format!("{option}:")), "{message}");
             assert_eq!(message.lines().count(), 1);
         }

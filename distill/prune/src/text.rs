@@ -1,36 +1,28 @@
-//! Text that a parent is watched on.
+//! Text that pruning counts tokens in or runs through the parent.
 //!
-//! In: a source, the parent's tokenizer, a number of tokens. Out: rows of ids of one length,
-//! documents one after another with an end-of-text id behind each, from the source's
-//! beginning; batches of them `[B, T]` on a device.
+//! In: a source, the parent's tokenizer, a number of tokens. Out: documents as ids, each with an
+//! end-of-text id behind it; or sequences of one length cut out of them, as batches `[B, T]`.
 
 use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use retort_data::{Shards, SourceOptions, Tokenizer};
 
-use super::error::{Error, Result};
+use crate::error::{Error, Result};
 
-/// See the module.
-#[derive(Clone, Debug)]
-pub struct Calibration {
-    ids: Vec<i32>,
-    length: usize,
-}
-
-/// Where text comes from and how much of it is read.
+/// A source of text and how much of it is read.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Text {
+pub struct TextSource {
     /// A source as `retort data inspect` takes it.
     pub source: String,
     /// Tokens at most.
     pub tokens: usize,
 }
 
-impl Text {
-    /// The ids of its documents, each with the end-of-text id behind it. The last is given
-    /// whole.
-    pub(super) fn documents(
+impl TextSource {
+    /// The ids of each document, with the end-of-text id behind them, until there are
+    /// `self.tokens` of them; the last document is not cut.
+    pub(crate) fn documents(
         &self,
         tokenizer: &Tokenizer,
     ) -> Result<impl Iterator<Item = Result<Vec<u32>>>> {
@@ -42,24 +34,31 @@ impl Text {
             Ok(ids)
         });
         Ok(ids.take_while(move |ids| {
-            let go = left > 0;
+            let wanted = left > 0;
             left = left.saturating_sub(ids.as_ref().map_or(0, Vec::len));
-            go
+            wanted
         }))
     }
 }
 
-impl Calibration {
-    /// Reads `text` into rows of `length` ids, all below `vocabulary`.
+/// Sequences of one length, from the beginning of a source.
+#[derive(Clone, Debug)]
+pub(crate) struct CalibrationText {
+    ids: Vec<i32>,
+    seq_len: usize,
+}
+
+impl CalibrationText {
+    /// Reads `text` into sequences of `seq_len` ids, all below `vocabulary`.
     ///
     /// # Errors
-    /// Anything wrong with the source; too little text for one row; ids that the model has no
-    /// row for.
-    pub fn read(
-        text: &Text,
+    /// Anything wrong with the source, too little text for one sequence, or an id that the model
+    /// has no row for.
+    pub(crate) fn read(
+        text: &TextSource,
         tokenizer: &Tokenizer,
         vocabulary: usize,
-        length: usize,
+        seq_len: usize,
     ) -> Result<Self> {
         let mut ids = Vec::new();
         for document in text.documents(tokenizer)? {
@@ -70,36 +69,36 @@ impl Calibration {
             return Err(Error::option("data", format!("the tokenizer {reason}")));
         }
         ids.truncate(text.tokens);
-        let rows = ids.len() / length;
+        let rows = ids.len() / seq_len;
         if rows == 0 {
             let reason = format!(
-                "{} tokens do not fill one row of {length}: give more text or tokens",
+                "{} tokens do not fill one row of {seq_len}: give more text or tokens",
                 ids.len()
             );
             return Err(Error::option("data", reason));
         }
-        ids.truncate(rows * length);
+        ids.truncate(rows * seq_len);
         Ok(Self {
             // Ids are below 2³¹: `Tokenizer` sees to it.
             ids: ids.into_iter().map(|id| id as i32).collect(),
-            length,
+            seq_len,
         })
     }
 
-    /// Tokens in all rows.
-    pub fn tokens(&self) -> usize {
+    /// Tokens in all sequences.
+    pub(crate) fn tokens(&self) -> usize {
         self.ids.len()
     }
 
-    /// Batches `[B, T]` of about `tokens` ids each, one row at least.
-    pub(super) fn batches(
+    /// Batches `[B, T]` of about `tokens` ids each and at least one sequence.
+    pub(crate) fn batches(
         &self,
         tokens: usize,
         device: &Device,
     ) -> impl Iterator<Item = Tensor<2, Int>> {
-        let rows = (tokens / self.length).max(1);
-        self.ids.chunks(rows * self.length).map(move |ids| {
-            let shape = [ids.len() / self.length, self.length];
+        let rows = (tokens / self.seq_len).max(1);
+        self.ids.chunks(rows * self.seq_len).map(move |ids| {
+            let shape = [ids.len() / self.seq_len, self.seq_len];
             Tensor::from_data(TensorData::new(ids.to_vec(), shape), device)
         })
     }

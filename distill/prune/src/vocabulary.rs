@@ -1,12 +1,12 @@
-//! Which tokens a student keeps, and its tokenizer.
+//! The smaller vocabulary of a student, and its tokenizer's files.
 //!
-//! In: the parent's tokenizer and text. Out: the ids that stay, ascending (an id's new number is
-//! its place among them), and the files of the student's tokenizer.
+//! In: the parent's tokenizer and text. Out: the ids that are kept, ascending (an id's index
+//! among them is its new id), and the files of the student's tokenizer.
 //!
-//! Always kept: the tokens of single bytes, so that any text can be encoded, and every token
-//! added to the model. Then the most frequent in the text, each with the tokens that it is
-//! merged from (`byte_level.rs`); those that do not occur follow in the order of their ids,
-//! which is that of the merges.
+//! Single bytes, so that any text can be encoded, and added tokens are always kept. The rest is
+//! filled with the most frequent tokens of the text, each with the tokens that it is merged from
+//! (`byte_level.rs`). Tokens that do not occur follow in the order of their ids, which is that of
+//! the merges.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,32 +15,32 @@ use std::path::Path;
 use retort_data::Tokenizer;
 use serde_json::Value;
 
-use super::byte_level::{ByteLevel, Renumbered, read_json, renumber};
-use super::calibration::Text;
-use super::error::{Error, Result};
+use crate::byte_level::{ByteLevel, Renumbered, read_json, renumber};
+use crate::error::{Error, Result};
+use crate::text::TextSource;
 
-/// The tokens that stay and the tokenizer that has them alone.
-pub(super) struct Vocabulary {
-    /// Old ids by new ones.
-    pub kept: Vec<usize>,
-    /// The share of the tokens counted that are kept.
-    pub covers: f64,
-    renumbered: Renumbered,
+/// The tokens that are kept, and the tokenizer with these alone.
+pub(crate) struct KeptVocabulary {
+    /// The parent's ids that are kept, ascending: old ids by new ones.
+    pub ids: Vec<usize>,
+    /// The share of the counted tokens that are kept.
+    pub coverage: f64,
+    new_ids: Renumbered,
     json: Value,
 }
 
-impl Vocabulary {
-    /// Chooses `size` tokens of the tokenizer in `parent`, whose model has `rows`, by their
-    /// number in `text`. `progress` is told tokens counted.
+impl KeptVocabulary {
+    /// Chooses `size` tokens of the tokenizer in `parent`, whose embedding has `rows` rows, by
+    /// how often they occur in `text`. `progress` is given the number of tokens counted.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] for one that cannot be cut, [`Error::Option`] for a size that cannot
-    /// be, and anything wrong with the text.
-    pub(super) fn choose(
+    /// [`Error::Tokenizer`] for a tokenizer that cannot be cut, [`Error::Option`] for a size out
+    /// of range, and anything wrong with the text.
+    pub(crate) fn choose(
         parent: &Path,
         rows: usize,
         size: usize,
-        text: &Text,
+        text: &TextSource,
         progress: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<Self> {
         let path = parent.join("tokenizer.json");
@@ -72,27 +72,27 @@ impl Vocabulary {
             progress(counted)?;
         }
         let kept = most_frequent(&bytes, &all, needed, &counts, size);
-        let renumbered: Renumbered = kept.iter().copied().zip(0..).collect();
+        let new_ids: Renumbered = kept.iter().copied().zip(0..).collect();
         let covered: u64 = kept.iter().map(|&id| counts[id as usize]).sum();
         Ok(Self {
-            json: bytes.cut(&renumbered)?,
-            covers: covered as f64 / counted.max(1) as f64,
-            kept: kept.into_iter().map(|id| id as usize).collect(),
-            renumbered,
+            json: bytes.cut(&new_ids)?,
+            coverage: covered as f64 / counted.max(1) as f64,
+            ids: kept.into_iter().map(|id| id as usize).collect(),
+            new_ids,
         })
     }
 
-    /// The new number of an id.
-    pub(super) fn new_id(&self, id: u32) -> Option<u32> {
-        self.renumbered.get(&id).copied()
+    /// The new id of one of the parent's; `None` if it is not kept.
+    pub(crate) fn new_id(&self, id: u32) -> Option<u32> {
+        self.new_ids.get(&id).copied()
     }
 
-    /// Writes the tokenizer into the student's directory, in place of what was copied there
-    /// from `parent`, and gives every id in the configs its new number.
+    /// Replaces the tokenizer files in the student's `directory`, copied there from `parent`,
+    /// and gives every id in its configs the new number.
     ///
     /// # Errors
     /// A file that cannot be read or written, or is not JSON.
-    pub(super) fn write(&self, parent: &Path, directory: &Path) -> Result<()> {
+    pub(crate) fn write(&self, parent: &Path, directory: &Path) -> Result<()> {
         for entry in fs::read_dir(directory).map_err(Error::io(directory))? {
             let path = entry.map_err(Error::io(directory))?.path();
             // Other forms of the same vocabulary.
@@ -114,36 +114,36 @@ impl Vocabulary {
         let path = directory.join("tokenizer_config.json");
         if path.exists() {
             let mut config = read_json(&path)?;
-            self.tokenizer_config(&mut config);
+            self.renumber_tokenizer_config(&mut config);
             write_json(&path, &config)?;
         }
         let path = parent.join("generation_config.json");
         if path.exists() {
             let mut config = read_json(&path)?;
-            self.ids_of(&mut config);
+            self.renumber_config(&mut config);
             write_json(&directory.join("generation_config.json"), &config)?;
         }
-        // A list of ids is more than the model's config knows of: taken from the parent's.
-        let mut theirs = read_json(&parent.join("config.json"))?;
-        self.ids_of(&mut theirs);
+        // The parent's file may list several ids where `ModelConfig` has one.
+        let mut parents = read_json(&parent.join("config.json"))?;
+        self.renumber_config(&mut parents);
         let path = directory.join("config.json");
-        let mut ours = read_json(&path)?;
-        for (key, value) in theirs.as_object().into_iter().flatten() {
-            if is_id(key) {
-                ours[key] = value.clone();
+        let mut students = read_json(&path)?;
+        for (key, value) in parents.as_object().into_iter().flatten() {
+            if names_ids(key) {
+                students[key] = value.clone();
             }
         }
-        write_json(&path, &ours)
+        write_json(&path, &students)
     }
 
-    /// Gives the ids in a config their new numbers; those that are gone become null, or are
-    /// left out of a list.
-    fn ids_of(&self, config: &mut Value) {
+    /// Gives the ids in a config their new numbers. An id that is not kept becomes null, or is
+    /// left out of its list.
+    fn renumber_config(&self, config: &mut Value) {
         for (key, value) in config.as_object_mut().into_iter().flatten() {
             match value {
-                Value::Number(_) if is_id(key) => renumber(value, &self.renumbered),
-                Value::Array(ids) if is_id(key) => {
-                    ids.iter_mut().for_each(|id| renumber(id, &self.renumbered));
+                Value::Number(_) if names_ids(key) => renumber(value, &self.new_ids),
+                Value::Array(ids) if names_ids(key) => {
+                    ids.iter_mut().for_each(|id| renumber(id, &self.new_ids));
                     ids.retain(|id| !id.is_null());
                 }
                 _ => {}
@@ -151,8 +151,8 @@ impl Vocabulary {
         }
     }
 
-    fn tokenizer_config(&self, config: &mut Value) {
-        self.ids_of(config);
+    fn renumber_tokenizer_config(&self, config: &mut Value) {
+        self.renumber_config(config);
         let Some(config) = config.as_object_mut() else {
             return;
         };
@@ -163,18 +163,18 @@ impl Vocabulary {
                 Some((new.to_string(), token))
             }));
         }
-        // The class that takes tokenizer.json as it is.
+        // The class that reads tokenizer.json alone.
         config.insert("tokenizer_class".into(), "PreTrainedTokenizerFast".into());
         config.remove("auto_map");
     }
 }
 
 /// Whether a config's key names ids: `eos_token_id`, `suppress_tokens` …
-fn is_id(key: &str) -> bool {
+fn names_ids(key: &str) -> bool {
     key.ends_with("_token_id") || key.ends_with("suppress_tokens")
 }
 
-/// `size` of the ids `all`: those `needed`, then the most frequent with their parents.
+/// `size` of the ids `all`: those `needed`, then the most frequent with what they are merged from.
 fn most_frequent(
     bytes: &ByteLevel,
     all: &BTreeSet<u32>,
@@ -199,7 +199,7 @@ fn most_frequent(
             kept.extend(missing);
         }
     }
-    // What was passed over for want of room may need no more than itself by now.
+    // A token that did not fit may by now need no other than itself.
     while kept.len() < size {
         let fits = |id: &&u32| missing(&kept, **id).len() == 1;
         let Some(&id) = order.iter().find(fits) else {

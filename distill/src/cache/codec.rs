@@ -1,32 +1,33 @@
-//! A row's positions as bits, most significant first:
+//! The bits of a row's sparse distributions, most significant first:
 //!
 //! ```text
-//! position  8 bits entries n, 16 bits rest (binary16: mass of the others, or entropy in nats),
-//!           then n times a gap and 9 bits of probability, ids rising
-//! gap       ids left out since the last entry: Rice code with ⌊log2(0.69 V / n)⌋ low bits
-//!           (Golomb 1966; Rice and Plaunt 1971), which is within 3 % of the entropy of n random ids
-//! 9 bits    c: the probability e^(1 − c/32), from e down to 3.2e-7
+//! position  8 bits   number of entries n
+//!           16 bits  rest, as binary16: mass of the other ids (top k) or entropy in nats (sampled)
+//!           n times  a gap, 9 bits of probability; ids ascend
+//! gap       ids between this entry and the one before: Rice code with ⌊log2(0.69 V / n)⌋ low bits
+//! 9 bits    code c stands for the probability e^(1 − c/32), from e down to 3.2e-7
 //! ```
 //!
-//! 50 of 151,936 ids take 142 bytes.
+//! The Rice code (Golomb 1966; Rice and Plaunt 1971) takes within 3 % of the entropy of n random
+//! ids. 50 of 151,936 ids take 142 bytes.
 
 use std::io;
 
 use bitstream_io::{BigEndian, BitRead, BitReader, BitWrite, BitWriter};
 use half::f16;
 
-/// What is kept of one position.
+/// The part of one position's distribution that is kept.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Position {
-    /// Ids, rising, and the codes of their probabilities.
+pub(super) struct SparseDistribution {
+    /// Ids, ascending, with the codes of their probabilities.
     pub entries: Vec<(u32, u16)>,
-    /// Mass of the others, or entropy.
+    /// Mass of the other ids, or the entropy.
     pub rest: f16,
 }
 
-/// Codes of probabilities.
+/// Number of codes.
 pub(super) const CODES: u16 = 512;
-/// Codes to a factor of e.
+/// Codes for a factor of e.
 const STEP: f32 = 32.0;
 
 /// The probability that `code` stands for.
@@ -34,8 +35,9 @@ pub(super) fn probability(code: u16) -> f32 {
     (1.0 - f32::from(code) / STEP).exp()
 }
 
-/// A code that stands for `p` on average, given `uniform` at random in 0..1; none for what is
-/// too small to be worth one this time.
+/// Rounds `p` to one of the two codes around it at random, so that the expectation is `p`.
+/// `uniform` is a random number in 0..1. `None` stands for 0: a `p` below the last code is rounded
+/// to that code or to 0.
 pub(super) fn code(p: f32, uniform: f32) -> Option<u16> {
     if p.is_nan() || p <= 0.0 {
         return None;
@@ -46,23 +48,21 @@ pub(super) fn code(p: f32, uniform: f32) -> Option<u16> {
     }
     let above = exact.floor() as u16;
     let (high, low) = (probability(above), probability(above + 1));
-    Some(match uniform * (high - low) < p - low {
-        true => above,
-        false => above + 1,
-    })
+    let round_up = uniform * (high - low) < p - low;
+    Some(if round_up { above } else { above + 1 })
 }
 
-/// Low bits of the gaps between `n` of `vocabulary` ids.
+/// The Rice parameter for `n` of `vocabulary` ids.
 fn low_bits(n: usize, vocabulary: usize) -> u32 {
     let gap = vocabulary as f64 / n.max(1) as f64;
     (0.69 * gap).log2().max(0.0) as u32
 }
 
-/// The positions as bytes.
+/// Encodes `positions`.
 ///
 /// # Panics
 /// A position has more than 255 entries.
-pub(super) fn encode(positions: &[Position], vocabulary: usize) -> Vec<u8> {
+pub(super) fn encode(positions: &[SparseDistribution], vocabulary: usize) -> Vec<u8> {
     let mut bits = BitWriter::endian(Vec::new(), BigEndian);
     let written = write(&mut bits, positions, vocabulary).and_then(|()| bits.byte_align());
     written.expect("a vector takes everything");
@@ -71,7 +71,7 @@ pub(super) fn encode(positions: &[Position], vocabulary: usize) -> Vec<u8> {
 
 fn write(
     bits: &mut BitWriter<Vec<u8>, BigEndian>,
-    positions: &[Position],
+    positions: &[SparseDistribution],
     vocabulary: usize,
 ) -> io::Result<()> {
     for position in positions {
@@ -91,11 +91,15 @@ fn write(
     Ok(())
 }
 
-/// `count` positions of `bytes`.
+/// Decodes `count` positions.
 ///
 /// # Errors
-/// The bytes end too soon, go on too long, or hold an id past the vocabulary.
-pub(super) fn decode(bytes: &[u8], count: usize, vocabulary: usize) -> io::Result<Vec<Position>> {
+/// Too few bytes, too many bytes, or an id past the vocabulary.
+pub(super) fn decode(
+    bytes: &[u8],
+    count: usize,
+    vocabulary: usize,
+) -> io::Result<Vec<SparseDistribution>> {
     let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
     let mut bits = BitReader::endian(bytes, BigEndian);
     // A position takes three bytes and more.
@@ -118,12 +122,13 @@ pub(super) fn decode(bytes: &[u8], count: usize, vocabulary: usize) -> io::Resul
             entries.push((id as u32, bits.read::<9, u16>()?));
             next = id + 1;
         }
-        positions.push(Position { entries, rest });
+        positions.push(SparseDistribution { entries, rest });
     }
     bits.byte_align();
-    match bits.into_reader().is_empty() {
-        true => Ok(positions),
-        false => Err(wrong("more bytes than its positions take")),
+    if bits.into_reader().is_empty() {
+        Ok(positions)
+    } else {
+        Err(wrong("more bytes than its positions take"))
     }
 }
 
@@ -143,12 +148,12 @@ mod tests {
                 .wrapping_add(1442695040888963407);
             ((state >> 33) % u64::from(below)) as u32
         };
-        let positions: Vec<Position> = (0..200)
+        let positions: Vec<SparseDistribution> = (0..200)
             .map(|_| {
                 let mut ids: Vec<u32> = (0..50).map(|_| random(vocabulary)).collect();
                 ids.sort_unstable();
                 ids.dedup();
-                Position {
+                SparseDistribution {
                     entries: ids.into_iter().map(|id| (id, random(512) as u16)).collect(),
                     rest: f16::from_f32(0.125),
                 }
@@ -160,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_are_right_on_average() {
+    fn code_has_the_probability_as_its_expectation() {
         for p in [2.5, 1.0, 0.7, 0.123, 1e-4, 4e-7, 1e-7] {
             let n = 10_000;
             let uniform = |i| (i as f32 + 0.5) / n as f32;
@@ -179,8 +184,8 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_an_error() {
-        let position = Position {
+    fn damaged_bytes_are_an_error() {
+        let position = SparseDistribution {
             entries: vec![(3, 1), (17, 500)],
             rest: f16::ONE,
         };
@@ -195,19 +200,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_positions_survive(ids in prop::collection::vec(prop::collection::btree_set(0u32..70_000, 0..255), 0..4), rest: u16) {
-            let position = |ids: std::collections::BTreeSet<u32>| Position {
+        fn any_positions_round_trip(ids in prop::collection::vec(prop::collection::btree_set(0u32..70_000, 0..255), 0..4), rest: u16) {
+            let position = |ids: std::collections::BTreeSet<u32>| SparseDistribution {
                 entries: ids.into_iter().map(|id| (id, (id % 512) as u16)).collect(),
                 rest: f16::from_bits(rest),
             };
-            let positions: Vec<Position> = ids.into_iter().map(position).collect();
+            let positions: Vec<SparseDistribution> = ids.into_iter().map(position).collect();
             let bytes = encode(&positions, 70_000);
             let again = decode(&bytes, positions.len(), 70_000).unwrap();
             prop_assert_eq!(encode(&again, 70_000), bytes);
         }
 
         #[test]
-        fn any_bytes_are_an_answer_or_an_error(bytes: Vec<u8>, count in 0usize..20) {
+        fn any_bytes_decode_or_are_an_error(bytes: Vec<u8>, count in 0usize..20) {
             let _ = decode(&bytes, count, 1000);
         }
     }

@@ -1,24 +1,24 @@
-//! What is kept of a distribution: from logits `[V]` to a [`Position`].
+//! Sparsifies a distribution: from logits `[V]` to a [`SparseDistribution`].
 
 use half::f16;
 use rand::{Rng, RngExt};
 
-use super::Choice;
-use super::codec::{Position, code};
+use super::codec::{SparseDistribution, code};
+use super::format::Sparsification;
 
-/// Keeps what `choice` says of softmax(`logits` / `temperature`), which takes their place.
-pub(super) fn select(
+/// Sparsifies softmax(`logits` / `temperature`). `logits` are overwritten by the probabilities.
+pub(super) fn sparsify(
     logits: &mut [f32],
-    choice: Choice,
+    sparsification: Sparsification,
     temperature: f32,
     random: &mut impl Rng,
-) -> Position {
-    let entropy = soften(logits, temperature);
-    match choice {
-        Choice::TopK { k } => top(logits, usize::from(k), random),
-        Choice::Sampled { draws, proposal } => {
+) -> SparseDistribution {
+    let entropy = softmax_in_place(logits, temperature);
+    match sparsification {
+        Sparsification::TopK { k } => top_k(logits, usize::from(k), random),
+        Sparsification::Sampled { draws, proposal } => {
             let entries = sample(logits, usize::from(draws), proposal, random);
-            Position {
+            SparseDistribution {
                 entries,
                 rest: f16::from_f64(entropy),
             }
@@ -26,8 +26,8 @@ pub(super) fn select(
     }
 }
 
-/// Logits to probabilities; answers their entropy in nats.
-fn soften(x: &mut [f32], temperature: f32) -> f64 {
+/// Replaces logits by their softmax; returns its entropy in nats.
+fn softmax_in_place(x: &mut [f32], temperature: f32) -> f64 {
     let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let mut total = 0.0;
     let mut weighted = 0.0;
@@ -43,12 +43,12 @@ fn soften(x: &mut [f32], temperature: f32) -> f64 {
     (total.ln() - weighted / total).max(0.0)
 }
 
-/// The `k` largest of `p`, the first of equals.
-fn top(p: &[f32], k: usize, random: &mut impl Rng) -> Position {
+/// The `k` largest of `p`, of equal ones the first; the rest is the mass of the others.
+fn top_k(p: &[f32], k: usize, random: &mut impl Rng) -> SparseDistribution {
     let k = k.min(p.len());
     let mut order: Vec<u32> = Vec::with_capacity(k);
     if k > 0 {
-        // The values alone, without their ids, are found in place.
+        // Selecting among the values alone is faster than among pairs.
         let mut values = p.to_vec();
         let (_, &mut least, _) = values.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
         let of = |keep: fn(f32, f32) -> bool| {
@@ -62,7 +62,7 @@ fn top(p: &[f32], k: usize, random: &mut impl Rng) -> Position {
     }
     let kept: f64 = order.iter().map(|&id| f64::from(p[id as usize])).sum();
     let entry = |id: u32| Some((id, code(p[id as usize], random.random())?));
-    Position {
+    SparseDistribution {
         entries: order.into_iter().filter_map(entry).collect(),
         rest: f16::from_f64((1.0 - kept).max(0.0)),
     }
@@ -123,7 +123,12 @@ mod tests {
     fn the_most_likely_ids_and_the_mass_of_the_others() {
         let p = softmax(2.0);
         let mut random = ChaCha8Rng::seed_from_u64(1);
-        let position = select(&mut logits(), Choice::TopK { k: 7 }, 2.0, &mut random);
+        let position = sparsify(
+            &mut logits(),
+            Sparsification::TopK { k: 7 },
+            2.0,
+            &mut random,
+        );
         let mut order: Vec<usize> = (0..40).collect();
         order.sort_by(|&a, &b| p[b].total_cmp(&p[a]).then(a.cmp(&b)));
         order.truncate(7);
@@ -142,14 +147,14 @@ mod tests {
         for proposal in [1.0, 0.7] {
             let p = softmax(1.0);
             let mut random = ChaCha8Rng::seed_from_u64(2);
-            let choice = Choice::Sampled {
+            let choice = Sparsification::Sampled {
                 draws: 20,
                 proposal,
             };
             let mut mean = vec![0.0; 40];
             let n = 20_000;
             for _ in 0..n {
-                let position = select(&mut logits(), choice, 1.0, &mut random);
+                let position = sparsify(&mut logits(), choice, 1.0, &mut random);
                 for (id, code) in position.entries {
                     mean[id as usize] += f64::from(probability(code)) / f64::from(n);
                 }

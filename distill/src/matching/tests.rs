@@ -78,10 +78,10 @@ fn model(layers: usize, width: usize, seed: u64, device: &Device) -> Decoder {
 }
 
 /// A student of two layers, its batch, what is compared, and the teacher's states.
-fn fixture() -> (Decoder, BatchTensors, Matching, States) {
+fn fixture() -> (Decoder, BatchTensors, Matching, HiddenStates) {
     let device = Device::flex().autodiff();
     let (student, teacher) = (model(2, 8, 1, &device), model(3, 16, 2, &Device::flex()));
-    let table = |text: &str| -> Match { toml::from_str(text).unwrap() };
+    let table = |text: &str| -> MatchConfig { toml::from_str(text).unwrap() };
     let hidden = table("weight = 0.7");
     let attention = table("weight = 0.4\nlayers = [[0, 1], [0, 2]]");
     let (ours, theirs) = (student.config(), teacher.config());
@@ -94,11 +94,11 @@ fn fixture() -> (Decoder, BatchTensors, Matching, States) {
     let batch = Batch::new([&row(1), &row(9)], 6);
     let tensors = BatchTensors::new(&batch, &device);
     let ids = Tensor::<2, Int>::from_data(TensorData::new(batch.inputs, [2, 6]), &Device::flex());
-    let pieces = teacher.layerwise(ids, None);
-    let mut states = States::default();
-    let mut x = pieces.embedded();
+    let forward = teacher.layerwise(ids, None);
+    let mut states = HiddenStates::default();
+    let mut x = forward.embedded();
     for i in 0..3 {
-        let [attention, y] = pieces.attention_and_layer(i, x);
+        let [attention, y] = forward.attention_and_layer(i, x);
         states.attention.insert(i, attention);
         states.hidden.insert(i + 1, y.clone());
         x = y;

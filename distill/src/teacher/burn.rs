@@ -1,5 +1,4 @@
-//! A teacher that runs in Burn beside the student: a Hugging Face directory. It alone shows what
-//! it computes on the way to its answer.
+//! A teacher in Burn: a Hugging Face directory. It is the only one that returns hidden states.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,17 +9,18 @@ use retort_format::ModelConfig;
 use retort_model::{Decoder, TeacherLogits};
 use retort_train::BatchTensors;
 
-use super::{Teach, check_vocabulary};
+use super::Teacher;
+use super::vocabulary::check_vocabulary;
 use crate::error::Result;
 
-/// A loaded teacher; its weights are constants.
+/// A loaded teacher. Its weights are constants.
 pub struct BurnTeacher {
     model: Decoder,
 }
 
 impl BurnTeacher {
     /// Loads the model in `path` onto `device` and checks that its tokenizer gives the same
-    /// ids as `student`'s.
+    /// ids as the `student`'s.
     ///
     /// # Errors
     /// Anything wrong with the directory; [`Error::Vocabulary`](crate::Error::Vocabulary)
@@ -34,83 +34,87 @@ impl BurnTeacher {
     }
 }
 
-/// Which states of a teacher are looked at.
+/// The hidden states that are asked of a teacher.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
-    /// The residual stream at these depths: 0 is what goes into the first layer, d what comes
-    /// out of the d-th.
+pub struct RequestedStates {
+    /// Depths of the residual stream: 0 is the input of the first layer, d the output of layer
+    /// d − 1.
     pub depths: BTreeSet<usize>,
-    /// What attention adds to it in these layers, from 0.
+    /// Layers, from 0, whose attention output is asked for: what attention adds to the residual
+    /// stream.
     pub attention: BTreeSet<usize>,
 }
 
-/// States of a teacher, `[B, T, E]` each, on its device without autodiff.
+/// Hidden states of a teacher, `[B, T, E]` each, on its device without autodiff.
 #[derive(Clone, Debug, Default)]
-pub struct States {
-    /// By depth.
+pub struct HiddenStates {
+    /// The residual stream by depth.
     pub hidden: BTreeMap<usize, Tensor<3>>,
-    /// By layer.
+    /// Attention outputs by layer.
     pub attention: BTreeMap<usize, Tensor<3>>,
 }
 
 impl BurnTeacher {
-    /// Its shape.
+    /// Its config.
     pub fn config(&self) -> &ModelConfig {
         self.model.config()
     }
 
-    /// The states of its layers that are `wanted`, up to the deepest of them, and what its last
-    /// layer gives, normed, where `whole`.
+    /// The `requested` states and, if `to_the_end`, the normed output of the last layer; otherwise
+    /// no layer after the deepest requested one is run.
     fn run(
         &self,
         batch: &BatchTensors,
-        wanted: &Wanted,
-        whole: bool,
-    ) -> (States, Option<Tensor<3>>) {
-        let pieces = self.model.layerwise(inner(batch), batch.documents.as_ref());
-        let mut states = States::default();
-        let mut x = pieces.embedded();
-        let deepest = wanted.depths.last().copied().unwrap_or(0);
-        let attended = wanted.attention.last().map_or(0, |i| i + 1);
-        let layers = match whole {
-            true => self.model.layers.len(),
-            false => deepest.max(attended),
+        requested: &RequestedStates,
+        to_the_end: bool,
+    ) -> (HiddenStates, Option<Tensor<3>>) {
+        let forward = self
+            .model
+            .layerwise(ids_without_autodiff(batch), batch.documents.as_ref());
+        let mut states = HiddenStates::default();
+        let mut x = forward.embedded();
+        let deepest = requested.depths.last().copied().unwrap_or(0);
+        let attended = requested.attention.last().map_or(0, |i| i + 1);
+        let layers = if to_the_end {
+            self.model.layers.len()
+        } else {
+            deepest.max(attended)
         };
         for depth in 0..=layers {
-            if wanted.depths.contains(&depth) {
+            if requested.depths.contains(&depth) {
                 states.hidden.insert(depth, x.clone());
             }
             if depth == layers {
                 break;
             }
-            if wanted.attention.contains(&depth) {
-                let [attention, y] = pieces.attention_and_layer(depth, x);
+            if requested.attention.contains(&depth) {
+                let [attention, y] = forward.attention_and_layer(depth, x);
                 states.attention.insert(depth, attention);
                 x = y;
             } else {
-                x = pieces.layer(depth, x);
+                x = forward.layer(depth, x);
             }
         }
-        (states, whole.then(|| pieces.normed(x)))
+        (states, to_the_end.then(|| forward.normed(x)))
     }
 
-    /// The states of its layers that are `wanted`.
-    pub fn states(&self, batch: &BatchTensors, wanted: &Wanted) -> States {
-        self.run(batch, wanted, false).0
+    /// The `requested` states.
+    pub fn states(&self, batch: &BatchTensors, requested: &RequestedStates) -> HiddenStates {
+        self.run(batch, requested, false).0
     }
 
-    /// What it says about `batch`, and the states of its layers that are `wanted`.
-    pub fn lesson_and_states(
+    /// The logits of `batch`, and the `requested` states.
+    pub fn logits_and_states(
         &self,
         batch: &BatchTensors,
-        wanted: &Wanted,
-    ) -> (TeacherLogits, States) {
-        let (states, hidden) = self.run(batch, wanted, true);
-        (self.say(hidden.expect("the whole was run")), states)
+        requested: &RequestedStates,
+    ) -> (TeacherLogits, HiddenStates) {
+        let (states, hidden) = self.run(batch, requested, true);
+        (self.logits_of(hidden.expect("run to the end")), states)
     }
 
-    /// What it says about the positions whose last layer gives `hidden` `[B, T, E]`, normed.
-    fn say(&self, hidden: Tensor<3>) -> TeacherLogits {
+    /// The logits of `hidden` `[B, T, E]`, the normed output of the last layer.
+    fn logits_of(&self, hidden: Tensor<3>) -> TeacherLogits {
         let model = self.model.clone();
         let [b, t, d] = hidden.dims();
         let hidden = hidden.reshape([1, b * t, d]);
@@ -126,21 +130,23 @@ impl BurnTeacher {
 }
 
 /// The ids of `batch` on a device without autodiff.
-fn inner(batch: &BatchTensors) -> Tensor<2, Int> {
-    match batch.inputs.device().is_autodiff() {
-        true => batch.inputs.clone().inner(),
-        false => batch.inputs.clone(),
+fn ids_without_autodiff(batch: &BatchTensors) -> Tensor<2, Int> {
+    let ids = batch.inputs.clone();
+    if ids.device().is_autodiff() {
+        ids.inner()
+    } else {
+        ids
     }
 }
 
-impl Teach for BurnTeacher {
-    fn lesson(&self, batch: &BatchTensors) -> Result<TeacherLogits> {
+impl Teacher for BurnTeacher {
+    fn logits(&self, batch: &BatchTensors) -> Result<TeacherLogits> {
         let mut constant = batch.clone();
-        constant.inputs = inner(batch);
-        Ok(self.say(constant.hidden(&self.model)))
+        constant.inputs = ids_without_autodiff(batch);
+        Ok(self.logits_of(constant.hidden(&self.model)))
     }
 
-    fn vocabulary(&self) -> usize {
+    fn vocab_size(&self) -> usize {
         self.model.config().vocab_size
     }
 }

@@ -1,8 +1,8 @@
-//! A teacher in int4 (or any format of GGUF), run by the edge engine: this is how a model of
-//! 7 billion weights teaches where memory is short.
+//! A teacher in the edge engine: a GGUF file in int4 or any other format, for models too large to
+//! run in f32.
 //!
-//! Each document of a row is a sequence of its own where the student keeps to documents,
-//! else each row.
+//! With document attention each document of a row is run as a sequence of its own, otherwise each
+//! row is.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,16 +14,17 @@ use retort_format::gguf::Gguf;
 use retort_model::TeacherLogits;
 use retort_train::BatchTensors;
 
-use super::{Teach, check_vocabulary};
+use super::Teacher;
+use super::vocabulary::check_vocabulary;
 use crate::error::{Error, Result};
 
-/// A mapped teacher.
+/// A memory-mapped teacher.
 pub struct EngineTeacher {
     engine: Arc<Engine>,
 }
 
 impl EngineTeacher {
-    /// Maps `path` and checks that its tokens are `student`'s.
+    /// Maps the file `path` and checks that its tokens are the `student`'s.
     ///
     /// # Errors
     /// Anything wrong with the file; [`Error::Vocabulary`] with the first differing id.
@@ -43,8 +44,8 @@ impl EngineTeacher {
     }
 }
 
-impl Teach for EngineTeacher {
-    fn lesson(&self, batch: &BatchTensors) -> Result<TeacherLogits> {
+impl Teacher for EngineTeacher {
+    fn logits(&self, batch: &BatchTensors) -> Result<TeacherLogits> {
         let engine = &self.engine;
         let [b, t] = batch.inputs.dims();
         let trained = engine.config().context_length;
@@ -79,7 +80,7 @@ impl Teach for EngineTeacher {
         })
     }
 
-    fn vocabulary(&self) -> usize {
+    fn vocab_size(&self) -> usize {
         self.engine.config().vocab_size
     }
 }

@@ -1,4 +1,4 @@
-//! Which teacher it was: a hash of its weights.
+//! A hash of a teacher's weights, by which a cache knows its teacher.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -8,8 +8,8 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::{Error, Result};
 
-/// A hash (XXH3, 64 bits) of the `.gguf` file, or of a directory's `config.json` and weights,
-/// in hexadecimal. It tells teachers apart; it proves nothing against an adversary.
+/// XXH3 (64 bits, hexadecimal) of a `.gguf` file, or of a directory's `config.json` and
+/// safetensors. It is not cryptographic.
 ///
 /// # Errors
 /// A file that cannot be read.
@@ -29,15 +29,15 @@ pub fn fingerprint(teacher: &Path) -> Result<String> {
         files.sort();
     }
     let mut hash = Xxh3::new();
-    let mut room = vec![0; 1 << 20];
+    let mut buffer = vec![0; 1 << 20];
     for path in &files {
         let mut file = File::open(path).map_err(Error::io(path))?;
         loop {
-            let n = file.read(&mut room).map_err(Error::io(path))?;
+            let n = file.read(&mut buffer).map_err(Error::io(path))?;
             if n == 0 {
                 break;
             }
-            hash.update(&room[..n]);
+            hash.update(&buffer[..n]);
         }
     }
     Ok(format!("{:016x}", hash.digest()))

@@ -1,9 +1,11 @@
-//! The phase block by block: it teaches each block, touches nothing else, and resumes.
+//! The blockwise phase: it trains the blocks, leaves everything else alone, and resumes.
 
 use burn::tensor::{Device, Tensor};
 use retort_model::Decoder;
 
-use super::{deep_teacher, go_until, metrics, objective, part, recipe, same_when_resumed};
+use crate::fixture::{
+    assert_resume_is_exact, deep_teacher, loss_part, metrics, objective, recipe, train_until,
+};
 
 fn changes(teacher: &std::path::Path, more: &[&str]) -> Vec<String> {
     let mut all = vec![
@@ -20,7 +22,7 @@ fn values<const D: usize>(x: Tensor<D>) -> Vec<f32> {
 }
 
 #[test]
-fn blocks_learn_by_themselves_before_the_whole_does() {
+fn blockwise_phase_comes_first_and_lowers_the_loss() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let (teacher, tokens) = deep_teacher(dir, 32);
@@ -37,14 +39,14 @@ fn blocks_learn_by_themselves_before_the_whole_does() {
     );
     assert!(plan[1].contains("`retort prune`"), "{plan:?}");
     // Within the phase, at its last step and after it.
-    same_when_resumed(&recipe, dir, &[5, 24, 30], &["model.safetensors"]);
+    assert_resume_is_exact(&recipe, dir, &[5, 24, 30], &["model.safetensors"]);
     let run = dir.join("whole");
-    let error = part(&run, "blockwise");
+    let error = loss_part(&run, "blockwise");
     assert_eq!(error.len(), 24);
     assert!(error[23] < 0.7 * error[0], "{error:?}");
     // The losses after it are of another kind, and none was taken for a spike.
     let all = metrics(&run);
-    let kl = part(&run, "forward_kl");
+    let kl = loss_part(&run, "forward_kl");
     assert_eq!((kl.len(), all[39]["skipped"].as_u64()), (16, Some(0)));
     assert!(kl[0] > 1.5 * error[23], "{kl:?}");
     assert!(kl[15] < 0.8 * kl[0], "{kl:?}");
@@ -53,7 +55,7 @@ fn blocks_learn_by_themselves_before_the_whole_does() {
 }
 
 #[test]
-fn what_is_no_block_is_left_alone() {
+fn blockwise_phase_leaves_embedding_norm_and_head_alone() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let (teacher, tokens) = deep_teacher(dir, 32);
@@ -73,7 +75,7 @@ fn what_is_no_block_is_left_alone() {
     ];
     let recipe = recipe(dir, &tokens, &changes(&teacher, &short));
     let run = dir.join("run");
-    let one = load(&go_until(&recipe, &run, 1).checkpoint);
+    let one = load(&train_until(&recipe, &run, 1).checkpoint);
     let start = retort_train::initial_model(&recipe, &Device::flex())
         .unwrap()
         .1;
@@ -83,12 +85,12 @@ fn what_is_no_block_is_left_alone() {
         assert_ne!(of(&one), of(&start));
     }
     // The next step is an ordinary one.
-    let two = load(&go_until(&recipe, &run, u64::MAX).checkpoint);
+    let two = load(&train_until(&recipe, &run, u64::MAX).checkpoint);
     assert_ne!(outside(&two).0, outside(&one).0);
 }
 
 #[test]
-fn the_teachers_own_blocks_have_nothing_to_learn() {
+fn blockwise_loss_of_the_teachers_own_blocks_is_zero() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let (teacher, tokens) = deep_teacher(dir, 32);
@@ -100,7 +102,7 @@ fn the_teachers_own_blocks_have_nothing_to_learn() {
         "teacher.blockwise.steps=1".into(),
     ];
     let recipe = recipe(dir, &tokens, &set);
-    go_until(&recipe, &dir.join("run"), u64::MAX);
-    let error = part(&dir.join("run"), "blockwise");
+    train_until(&recipe, &dir.join("run"), u64::MAX);
+    let error = loss_part(&dir.join("run"), "blockwise");
     assert!(error.len() == 1 && error[0] < 1e-9, "{error:?}");
 }

@@ -1,29 +1,34 @@
-//! A cache stands for its teacher, goes on where it was left, and serves no other run.
+//! A logit cache replaces its teacher, resumes writing, and is refused by other runs.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use retort_data::{Data, Rank, Tokenizer};
-use retort_distill::Teach;
-use retort_distill::cache::{Cache, Choice, Options, Written, write};
+use retort_distill::Teacher;
+use retort_distill::cache::{
+    LogitCache, Sparsification, WriteOptions, WriteProgress, WriteSummary, write,
+};
 use retort_model::{Sparse, Tail, TeacherLogits};
 use retort_train::{BatchTensors, Recipe, World};
 
-use super::{distil, go, objective, recipe, teacher};
+use crate::fixture::{distil_recipe, objective, recipe, teacher, train_recipe};
 
-const TOP: Choice = Choice::TopK { k: 50 };
+const TOP: Sparsification = Sparsification::TopK { k: 50 };
 
-fn cached(recipe: &Recipe, dir: &Path, choice: Choice, until: u64) -> Written {
+fn cached(recipe: &Recipe, dir: &Path, choice: Sparsification, until: u64) -> WriteSummary {
     let device = retort_train::device("cpu").unwrap();
-    let options = Options { choice, rows: None };
+    let options = WriteOptions {
+        sparsification: choice,
+        rows: None,
+    };
     let stop = AtomicBool::new(false);
-    let show = |p: retort_distill::cache::Progress| stop.store(p.rows >= until, Ordering::Relaxed);
+    let show = |p: WriteProgress| stop.store(p.rows >= until, Ordering::Relaxed);
     write(&World::alone(), recipe, dir, options, &device, &stop, &show).unwrap()
 }
 
-/// What the cache in `dir` says about the first `n` rows of the recipe's data.
-fn lesson(recipe: &Recipe, dir: &Path, n: usize) -> retort_distill::Result<Sparse> {
+/// The logits in the cache in `dir` of the first `n` rows of the recipe's data.
+fn sparse_logits(recipe: &Recipe, dir: &Path, n: usize) -> retort_distill::Result<Sparse> {
     let tokenizer = Arc::new(Tokenizer::from_file(&recipe.data.tokenizer, None).unwrap());
     let device = retort_train::device("cpu").unwrap();
     let data = Data::open(&recipe.data, &tokenizer, None, None, &|_| {}).unwrap();
@@ -32,25 +37,25 @@ fn lesson(recipe: &Recipe, dir: &Path, n: usize) -> retort_distill::Result<Spars
         .unwrap()
         .next_batch()
         .unwrap();
-    match Cache::open(dir)?.lesson(&BatchTensors::new(&batch, &device))? {
+    match LogitCache::open(dir)?.logits(&BatchTensors::new(&batch, &device))? {
         TeacherLogits::Sparse(sparse) => Ok(sparse),
         TeacherLogits::Dense { .. } => panic!("a cache is sparse"),
     }
 }
 
 #[test]
-fn a_student_learns_from_a_cache_as_from_its_teacher() {
+fn cache_distils_like_its_teacher() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let (teacher, tokens) = teacher(dir);
     let path = format!("teacher.path={teacher:?}");
     let changes = [path, "seed=9".into()];
-    let (first, last) = distil(recipe(dir, &tokens, &changes), &dir.join("beside"));
+    let (first, last) = distil_recipe(recipe(dir, &tokens, &changes), &dir.join("beside"));
     for (name, choice) in [
         ("top", TOP),
         (
             "sampled",
-            Choice::Sampled {
+            Sparsification::Sampled {
                 draws: 64,
                 proposal: 1.0,
             },
@@ -58,7 +63,7 @@ fn a_student_learns_from_a_cache_as_from_its_teacher() {
     ] {
         let cache = dir.join(name);
         let written = cached(&recipe(dir, &tokens, &changes), &cache, choice, u64::MAX);
-        assert_eq!((written.rows, written.of), (160, 160));
+        assert_eq!((written.rows, written.total_rows), (160, 160));
         // The file's ends alone are some bytes a position here.
         assert!(
             written.bytes_per_token < 150.0,
@@ -67,7 +72,7 @@ fn a_student_learns_from_a_cache_as_from_its_teacher() {
         );
         let from = format!("teacher.cache={cache:?}");
         let student = recipe(dir, &tokens, &[&changes[..], &[from]].concat());
-        let (cached_first, cached_last) = distil(student, &dir.join(format!("from-{name}")));
+        let (cached_first, cached_last) = distil_recipe(student, &dir.join(format!("from-{name}")));
         // Of the likeliest ids alone, with one outcome for the others, less can be told apart.
         let least = if choice == TOP { 0.5 } else { 0.85 };
         let share = cached_first / first;
@@ -80,12 +85,12 @@ fn a_student_learns_from_a_cache_as_from_its_teacher() {
 }
 
 #[test]
-fn writing_goes_on_where_it_was_left() {
+fn cache_writing_resumes_to_the_same_rows() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let (teacher, tokens) = teacher(dir);
     let recipe = recipe(dir, &tokens, &[format!("teacher.path={teacher:?}")]);
-    let sampled = Choice::Sampled {
+    let sampled = Sparsification::Sampled {
         draws: 20,
         proposal: 0.8,
     };
@@ -101,12 +106,12 @@ fn writing_goes_on_where_it_was_left() {
         }
         assert_eq!(cached(&recipe, &parts, choice, u64::MAX).rows, 160);
         assert!(parts.join("logits-00003.parquet").exists());
-        let of = |dir: &Path| lesson(&recipe, dir, 160).unwrap();
+        let of = |dir: &Path| sparse_logits(&recipe, dir, 160).unwrap();
         assert_eq!(of(&whole), of(&parts));
         let again = cached(&recipe, &parts, choice, u64::MAX);
         assert_eq!((again.rows, again.positions), (160, 0));
     }
-    let mass = lesson(&recipe, &dir.join("top-whole"), 160).unwrap();
+    let mass = sparse_logits(&recipe, &dir.join("top-whole"), 160).unwrap();
     let Tail::Mass(rest) = &mass.tail else {
         panic!("not a sample")
     };
@@ -119,7 +124,7 @@ fn writing_goes_on_where_it_was_left() {
 }
 
 #[test]
-fn a_cache_serves_no_other_run() {
+fn cache_of_another_run_is_an_error_naming_the_setting() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let (teacher, tokens) = teacher(dir);
@@ -135,7 +140,7 @@ fn a_cache_serves_no_other_run() {
     cached(
         &recipe(&short),
         &cache,
-        Choice::Sampled {
+        Sparsification::Sampled {
             draws: 8,
             proposal: 1.0,
         },
@@ -167,7 +172,7 @@ fn a_cache_serves_no_other_run() {
     }
     // Other text is noticed at the first row.
     let other = recipe(&[&short[..], &["data.seed=5", &from]].concat());
-    let message = lesson(&other, &cache, 1).unwrap_err().to_string();
+    let message = sparse_logits(&other, &cache, 1).unwrap_err().to_string();
     assert!(message.contains("row 0: is of other text"), "{message}");
     let objective_of_other = objective(&other).unwrap();
     let device = retort_train::device("cpu").unwrap();
@@ -184,15 +189,15 @@ fn a_cache_serves_no_other_run() {
         "train.steps=5".into(),
         "train.warmup_steps=0".into(),
     ];
-    let another = super::recipe(dir, &tokens, &changes);
-    let (another, _) = go(another, &dir.join("another"), &retort_train::CrossEntropy);
+    let another = crate::fixture::recipe(dir, &tokens, &changes);
+    let (another, _) = train_recipe(another, &dir.join("another"), &retort_train::CrossEntropy);
     let named = format!("teacher.path={:?}", another.checkpoint);
     let recipe = recipe(&[&short[..], &[&named, &from]].concat());
     let message = objective(&recipe).map(drop).unwrap_err().to_string();
     assert!(message.contains("is of a teacher with hash"), "{message}");
     let device = retort_train::device("cpu").unwrap();
-    let options = Options {
-        choice: TOP,
+    let options = WriteOptions {
+        sparsification: TOP,
         rows: None,
     };
     let message = write(
@@ -212,16 +217,16 @@ fn a_cache_serves_no_other_run() {
 }
 
 #[test]
-fn padding_of_the_teachers_table_has_no_part_in_a_cache() {
+fn cache_leaves_out_padding_of_the_teachers_vocabulary() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let tokens = super::tokenizer(dir, 300);
+    let tokens = crate::fixture::tokenizer(dir, 300);
     let short = [
         "train.steps=2".to_owned(),
         "train.warmup_steps=0".to_owned(),
     ];
     let padded = [&short[..], &["model.vocab_size=333".to_owned()]].concat();
-    let (teacher, _) = go(
+    let (teacher, _) = train_recipe(
         recipe(dir, &tokens, &padded),
         &dir.join("padded"),
         &retort_train::CrossEntropy,
@@ -233,20 +238,20 @@ fn padding_of_the_teachers_table_has_no_part_in_a_cache() {
         &tokens,
         &[&short[..], std::slice::from_ref(&path)].concat(),
     );
-    cached(&written, &cache, Choice::TopK { k: 255 }, u64::MAX);
-    let found = lesson(&written, &cache, 8).unwrap();
+    cached(&written, &cache, Sparsification::TopK { k: 255 }, u64::MAX);
+    let found = sparse_logits(&written, &cache, 8).unwrap();
     assert_eq!(found.vocabulary, 300);
     assert!(found.ids.iter().all(|&id| id < 300) && found.ids.contains(&299));
     // A student without those rows learns from it.
     let from = format!("teacher.cache={cache:?}");
     let student = recipe(dir, &tokens, &[&short[..], &[path, from]].concat());
     let objective = objective(&student).unwrap();
-    let (outcome, _) = go(student, &dir.join("student"), &objective);
+    let (outcome, _) = train_recipe(student, &dir.join("student"), &objective);
     assert_eq!(outcome.step, 2);
 }
 
 #[test]
-fn a_damaged_cache_is_an_error() {
+fn damaged_cache_is_an_error_naming_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let (teacher, tokens) = teacher(dir);
@@ -260,26 +265,26 @@ fn a_damaged_cache_is_an_error() {
     cached(&recipe, &cache, TOP, u64::MAX);
     let shard = cache.join("logits-00000.parquet");
     let whole = std::fs::read(&shard).unwrap();
-    let sound = lesson(&recipe, &cache, 8).unwrap();
+    let sound = sparse_logits(&recipe, &cache, 8).unwrap();
     let mut failed = 0;
     for at in (0..whole.len()).step_by(101) {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x55;
         std::fs::write(&shard, &bytes).unwrap();
         // What nobody reads may change (statistics, paddings): everything else is an error.
-        match lesson(&recipe, &cache, 8) {
+        match sparse_logits(&recipe, &cache, 8) {
             Ok(read) => assert_eq!(read, sound, "byte {at}"),
             Err(_) => failed += 1,
         }
     }
     assert!(failed > 100, "{failed}");
     std::fs::write(&shard, &whole[..whole.len() / 2]).unwrap();
-    let message = Cache::open(&cache).map(drop).unwrap_err().to_string();
+    let message = LogitCache::open(&cache).map(drop).unwrap_err().to_string();
     assert!(message.contains("logits-00000.parquet"), "{message}");
     std::fs::write(cache.join("cache.json"), "{}").unwrap();
-    let message = Cache::open(&cache).map(drop).unwrap_err().to_string();
+    let message = LogitCache::open(&cache).map(drop).unwrap_err().to_string();
     assert!(message.contains("cache.json"), "{message}");
-    let message = Cache::open(&dir.join("none"))
+    let message = LogitCache::open(&dir.join("none"))
         .map(drop)
         .unwrap_err()
         .to_string();

@@ -1,11 +1,10 @@
-//! States held to the teacher's come nearer to them, resume bit for bit, and leave nothing in the
-//! model.
+//! Matching hidden states: the error falls, runs resume exactly, the model has no projections.
 
 use std::fs;
 
 use retort_format::GgmlType;
 
-use super::{as_gguf, deep_teacher, objective, part, recipe, same_when_resumed};
+use crate::fixture::{as_gguf, assert_resume_is_exact, deep_teacher, loss_part, objective, recipe};
 
 fn changes(teacher: &std::path::Path, more: &[&str]) -> Vec<String> {
     let mut all = vec![
@@ -18,7 +17,7 @@ fn changes(teacher: &std::path::Path, more: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn states_come_nearer_and_a_resumed_run_ends_the_same() {
+fn hidden_state_matching_lowers_the_error_and_resumes_exactly() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let (teacher, tokens) = deep_teacher(dir, 48);
@@ -45,9 +44,9 @@ fn states_come_nearer_and_a_resumed_run_ends_the_same() {
         let recipe = recipe(dir, &tokens, &changes(&teacher, &more));
         let runs = dir.join(name);
         let files = ["model.safetensors", "projections.safetensors"];
-        let end = same_when_resumed(&recipe, &runs, &[3, 20], &files);
+        let end = assert_resume_is_exact(&recipe, &runs, &[3, 20], &files);
         for part_name in ["hidden", "attention"] {
-            let error = part(&runs.join("whole"), part_name);
+            let error = loss_part(&runs.join("whole"), part_name);
             assert_eq!(error.len(), 40, "{part_name}");
             let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
             let (first, last) = (mean(&error[..3]), mean(&error[37..]));
@@ -57,8 +56,8 @@ fn states_come_nearer_and_a_resumed_run_ends_the_same() {
             );
         }
         // Two matrices of 32 × 48 for either table, and none of them in the model.
-        let beside = fs::metadata(end.checkpoint.join("projections.safetensors")).unwrap();
-        assert!(beside.len() > 4 * 4 * 32 * 48);
+        let projections = fs::metadata(end.checkpoint.join("projections.safetensors")).unwrap();
+        assert!(projections.len() > 4 * 4 * 32 * 48);
         let (config, _) =
             retort_model::load(&end.checkpoint, &burn::tensor::Device::flex()).unwrap();
         assert_eq!((config.hidden_size, config.num_hidden_layers), (32, 2));
@@ -66,7 +65,7 @@ fn states_come_nearer_and_a_resumed_run_ends_the_same() {
 }
 
 #[test]
-fn a_resumed_run_needs_its_projections() {
+fn missing_projections_are_an_error_naming_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let (teacher, tokens) = deep_teacher(dir, 48);
@@ -76,7 +75,7 @@ fn a_resumed_run_needs_its_projections() {
         &changes(&teacher, &["teacher.hidden.weight=1.0"]),
     );
     let run = dir.join("run");
-    let stopped = super::go_until(&recipe, &run, 2);
+    let stopped = crate::fixture::train_until(&recipe, &run, 2);
     fs::remove_file(stopped.checkpoint.join("projections.safetensors")).unwrap();
     let device = retort_train::device("cpu").unwrap();
     let prepared = retort_train::prepare(recipe.clone(), &run, &device, true, &|_| {}).unwrap();
@@ -88,15 +87,15 @@ fn a_resumed_run_needs_its_projections() {
 }
 
 #[test]
-fn models_of_one_width_can_do_without_projections() {
+fn models_of_one_width_match_without_projections() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let (teacher, tokens) = deep_teacher(dir, 32);
     let without = "teacher.hidden={ weight = 1.0, projection = false }";
     let student = recipe(dir, &tokens, &changes(&teacher, &[without]));
-    let end = super::go_until(&student, &dir.join("run"), u64::MAX);
+    let end = crate::fixture::train_until(&student, &dir.join("run"), u64::MAX);
     assert!(!end.checkpoint.join("projections.safetensors").exists());
-    let error = part(&dir.join("run"), "hidden");
+    let error = loss_part(&dir.join("run"), "hidden");
     assert!(error[39] < 0.75 * error[0], "{error:?}");
 
     // The teacher itself is at no distance.
@@ -112,13 +111,13 @@ fn models_of_one_width_can_do_without_projections() {
         .filter(|c| !c.starts_with("model.num"))
         .collect();
     let same = recipe(dir, &tokens, &changes);
-    super::go_until(&same, &dir.join("same"), u64::MAX);
-    let error = part(&dir.join("same"), "hidden");
+    crate::fixture::train_until(&same, &dir.join("same"), u64::MAX);
+    let error = loss_part(&dir.join("same"), "hidden");
     assert!(error[0] < 1e-9, "{error:?}");
 }
 
 #[test]
-fn what_cannot_be_compared_is_refused() {
+fn impossible_matching_table_is_an_error_naming_it() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let (teacher, tokens) = deep_teacher(dir, 48);

@@ -1,20 +1,21 @@
-//! Steps on the student's own text: what is drawn is what the student says, it alone counts, and
-//! a run repeats itself.
+//! Steps on the student's own text: what is sampled, what counts, and that runs repeat.
 
 use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use retort_data::{Batch, Data, Rank, Tokenizer};
-use retort_distill::Weight;
+use retort_distill::WeightSchedule;
 use retort_distill::on_policy::{OnPolicy, OnPolicyConfig};
 use retort_model::Decoder;
 
-use super::{go_until, losses, metrics, objective, part, recipe, same_when_resumed, teacher};
+use crate::fixture::{
+    assert_resume_is_exact, loss_lines, loss_part, metrics, objective, recipe, teacher, train_until,
+};
 
 const TABLE: &str = "teacher.on_policy={ fraction = 0.5, prompt = 8, new_tokens = 12, temperature = 0.9, top_p = 0.95 }";
 
 #[test]
-fn a_run_with_its_own_text_repeats_itself_and_resumes() {
+fn on_policy_run_is_repeatable_and_resumes_exactly() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let (teacher, tokens) = teacher(dir);
@@ -34,9 +35,9 @@ fn a_run_with_its_own_text_repeats_itself_and_resumes() {
         )
     };
     let own = with(&[TABLE]);
-    same_when_resumed(&own, dir, &[4, 11, 12], &["model.safetensors"]);
+    assert_resume_is_exact(&own, dir, &[4, 11, 12], &["model.safetensors"]);
     let whole = dir.join("whole");
-    let count = part(&whole, "on_policy_steps");
+    let count = loss_part(&whole, "on_policy_steps");
     assert_eq!(count.len(), 30);
     assert!((8.0..22.0).contains(&count[29]), "{count:?}");
     // A step on the student's text counts 12 targets a row at most, others 32.
@@ -55,18 +56,21 @@ fn a_run_with_its_own_text_repeats_itself_and_resumes() {
 
     // Never is the same as without.
     let never = with(&["teacher.on_policy={ fraction = 0, prompt = 8, new_tokens = 12 }"]);
-    let never_end = go_until(&never, &dir.join("never"), u64::MAX);
-    let without_end = go_until(&with(&[]), &dir.join("without"), u64::MAX);
-    assert_eq!(losses(&dir.join("never")), losses(&dir.join("without")));
+    let never_end = train_until(&never, &dir.join("never"), u64::MAX);
+    let without_end = train_until(&with(&[]), &dir.join("without"), u64::MAX);
+    assert_eq!(
+        loss_lines(&dir.join("never")),
+        loss_lines(&dir.join("without"))
+    );
     let weights =
         |o: &retort_train::Outcome| std::fs::read(o.checkpoint.join("model.safetensors")).unwrap();
     assert!(weights(&never_end) == weights(&without_end));
-    assert_ne!(losses(&dir.join("never")), losses(&whole));
+    assert_ne!(loss_lines(&dir.join("never")), loss_lines(&whole));
 }
 
 /// A batch of the recipe's data, and a small model of its shape.
 fn fixture(dir: &std::path::Path) -> (Batch, Decoder, Arc<Tokenizer>) {
-    let tokens = super::tokenizer(dir, 300);
+    let tokens = crate::fixture::tokenizer(dir, 300);
     let recipe = recipe(dir, &tokens, &["seed=3".into()]);
     let tokenizer = Arc::new(Tokenizer::from_file(&tokens, None).unwrap());
     let data = Data::open(&recipe.data, &tokenizer, None, None, &|_| {}).unwrap();
@@ -78,7 +82,7 @@ fn fixture(dir: &std::path::Path) -> (Batch, Decoder, Arc<Tokenizer>) {
 
 fn config(temperature: f32) -> OnPolicyConfig {
     OnPolicyConfig {
-        fraction: Weight::Constant(1.0),
+        fraction: WeightSchedule::Constant(1.0),
         prompt: 5,
         new_tokens: 9,
         temperature,
@@ -87,7 +91,7 @@ fn config(temperature: f32) -> OnPolicyConfig {
 }
 
 #[test]
-fn only_what_was_drawn_counts_and_it_is_what_the_student_says() {
+fn on_policy_targets_are_the_ids_the_student_samples() {
     let dir = tempfile::tempdir().unwrap();
     let (batch, model, tokenizer) = fixture(dir.path());
     let greedy = OnPolicy::new(config(0.0), 1, (8, 32), &tokenizer, 300).unwrap();
@@ -131,7 +135,7 @@ fn only_what_was_drawn_counts_and_it_is_what_the_student_says() {
 }
 
 #[test]
-fn what_is_drawn_depends_on_seed_step_and_row_alone() {
+fn on_policy_samples_depend_on_seed_step_and_row_alone() {
     let dir = tempfile::tempdir().unwrap();
     let (batch, model, tokenizer) = fixture(dir.path());
     let drawn = |seed: u64, step: u64, batches: &[&Batch]| -> Vec<i32> {
@@ -158,26 +162,26 @@ fn what_is_drawn_depends_on_seed_step_and_row_alone() {
         };
         OnPolicy::new(config, 1, (8, 32), &tokenizer, 300).unwrap()
     };
-    let steps = half(Weight::Constant(0.3));
+    let steps = half(WeightSchedule::Constant(0.3));
     assert!(
-        (240..360).contains(&steps.until(0, 999)),
+        (240..360).contains(&steps.count(0, 999)),
         "{}",
-        steps.until(0, 999)
+        steps.count(0, 999)
     );
     assert_eq!(
-        steps.until(0, 99),
-        (0..100).filter(|&s| steps.at(s)).count() as u64
+        steps.count(0, 99),
+        (0..100).filter(|&s| steps.is_on_policy(s)).count() as u64
     );
     assert_eq!(
-        steps.until(50, 99),
-        (50..100).filter(|&s| steps.at(s)).count() as u64
+        steps.count(50, 99),
+        (50..100).filter(|&s| steps.is_on_policy(s)).count() as u64
     );
-    assert_eq!(half(Weight::Constant(0.0)).until(0, 999), 0);
-    assert_eq!(half(Weight::Constant(1.0)).until(0, 999), 1000);
+    assert_eq!(half(WeightSchedule::Constant(0.0)).count(0, 999), 0);
+    assert_eq!(half(WeightSchedule::Constant(1.0)).count(0, 999), 1000);
 }
 
 #[test]
-fn tables_out_of_range_are_refused() {
+fn on_policy_table_out_of_range_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let (teacher, tokens) = teacher(dir);

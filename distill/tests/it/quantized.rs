@@ -1,5 +1,5 @@
-//! A student that rounds its weights as the file will: it learns, resumes, and what the engine runs
-//! of its export is what was trained.
+//! Fake quantization in distillation: runs resume, and the exported file computes what was
+//! trained.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use retort_format::quant::{dequantize_row, quantize_row};
 use retort_model::{ActivationFormat, FakeQuantization, KvFormat, Scales, WeightFormat};
 use retort_train::{CrossEntropy, Recipe};
 
-use super::{as_gguf, go, part, same_when_resumed, tokenizer};
+use crate::fixture::{as_gguf, assert_resume_is_exact, loss_part, tokenizer, train_recipe};
 
 fn recipe(dir: &Path, tokens: &Path, parent: &Path) -> Recipe {
     let text = r#"
@@ -57,7 +57,7 @@ fn tensors(file: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn a_float_teacher_brings_its_own_rounded_self_back_and_the_export_is_what_was_trained() {
+fn fake_quantized_student_recovers_and_its_export_is_bit_for_bit_what_was_trained() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let tokens = tokenizer(dir, 300);
@@ -66,14 +66,16 @@ fn a_float_teacher_brings_its_own_rounded_self_back_and_the_export_is_what_was_t
         "model.initializer_range=0.3".to_owned(),
         "train.lr=3e-3".to_owned(),
     ];
-    let parent = super::recipe(dir, &tokens, &wild);
-    let parent = go(parent, &dir.join("parent"), &CrossEntropy).0.checkpoint;
+    let parent = crate::fixture::recipe(dir, &tokens, &wild);
+    let parent = train_recipe(parent, &dir.join("parent"), &CrossEntropy)
+        .0
+        .checkpoint;
     let recipe = recipe(dir, &tokens, &parent);
     let files = ["model.safetensors", "latent.safetensors"];
-    let end = same_when_resumed(&recipe, dir, &[11], &files).checkpoint;
+    let end = assert_resume_is_exact(&recipe, dir, &[11], &files).checkpoint;
 
     // The first step has what plain rounding costs.
-    let kl = part(&dir.join("whole"), "forward_kl");
+    let kl = loss_part(&dir.join("whole"), "forward_kl");
     let last = kl[25..].iter().sum::<f64>() / 5.0;
     assert!(last < 0.8 * kl[0], "{} -> {last}", kl[0]);
 
@@ -146,7 +148,7 @@ fn a_float_teacher_brings_its_own_rounded_self_back_and_the_export_is_what_was_t
 
 /// The rounding is written twice, as neither crate may know the other: here both are held together.
 #[test]
-fn rounded_weights_are_the_engines_to_the_last_bit() {
+fn fake_quantized_weights_are_the_engines_bit_for_bit() {
     let device = retort_train::device("cpu").unwrap();
     let width = 64;
     let config: retort_format::ModelConfig = serde_json::from_value(serde_json::json!({
