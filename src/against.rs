@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use retort_convert::export;
+use retort_convert::{Progress, export};
 use retort_engine::Model;
 use retort_engine::decoder::Settings;
 use retort_engine::divergence::{Divergence, divergence};
@@ -73,7 +73,7 @@ impl Exported {
             is_aside: true,
         };
         let told = |told| {
-            if let export::Progress::Notice(text) = told {
+            if let Progress::Notice(text) = told {
                 eprintln!("note: {text}");
             }
         };

@@ -1,12 +1,11 @@
 //! `retort export`: a checkpoint becomes one GGUF file.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::bail;
 use clap::ValueEnum;
-use retort_convert::export::{Progress, export_as};
-use retort_convert::quantize::{self, Texts, quantize};
+use retort_convert::Progress;
+use retort_convert::quantize::{Texts, quantize};
 use retort_data::{Shards, SourceOptions};
 use retort_edge::QuantizeOptions;
 use retort_engine::decoder::{KvType, Settings};
@@ -40,13 +39,6 @@ pub struct Args {
     calibrate: Option<String>,
     #[command(flatten)]
     options: QuantizeOptions,
-}
-
-impl Args {
-    /// Whether tensors are looked at one by one, not all rounded alike.
-    fn has_recipe(&self) -> bool {
-        self.options.has_recipe() || self.calibrate.is_some()
-    }
 }
 
 /// The layouts `retort export` writes.
@@ -99,37 +91,8 @@ impl From<Quant> for GgmlType {
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let checkpoint = retort_train::latest(&args.checkpoint)?.unwrap_or(args.checkpoint.clone());
-    if args.has_recipe() {
-        return by_recipe(args, &checkpoint);
-    }
-    let bar = progress::bar("export", 0);
-    let show = |progress| match progress {
-        Progress::Notice(text) => bar.suspend(|| eprintln!("note: {text}")),
-        Progress::Weights { done, total } => {
-            bar.set_length(total);
-            bar.set_position(done);
-        }
-    };
-    let (quant, layout) = (args.quant.into(), args.layout.into());
-    let exported = export_as(&checkpoint, &args.out, quant, layout, show)?;
-    bar.finish_and_clear();
-    eprintln!(
-        "{} parameters in {} tensors, {} bytes",
-        exported.parameters, exported.tensors, exported.bytes
-    );
-    println!("{}", args.out.display());
-    Ok(())
-}
-
-/// Export with types tensor by tensor, or calibrated.
-fn by_recipe(args: &Args, checkpoint: &Path) -> anyhow::Result<()> {
-    if matches!(args.layout, Layout::Rows16) {
-        bail!(
-            "--layout rows16 does not go with --tensor, --bits-per-weight, --rotate, --search-scales and --calibrate: \
-             leave it out and run `retort-edge pack` on the file"
-        );
-    }
     let recipe = args.options.recipe(args.quant.into())?;
+    let recipe = recipe.with_layout(args.layout.into());
     let mut documents = match &args.calibrate {
         Some(source) => {
             let shards = Arc::new(Shards::resolve(source, &SourceOptions::default())?);
@@ -145,18 +108,18 @@ fn by_recipe(args: &Args, checkpoint: &Path) -> anyhow::Result<()> {
     });
     let bar = progress::bar("export", 0);
     let show = |progress| match progress {
-        quantize::Progress::Notice(text) => bar.suspend(|| eprintln!("note: {text}")),
-        quantize::Progress::Weights(done, total) => {
+        Progress::Notice(text) => bar.suspend(|| eprintln!("note: {text}")),
+        Progress::Weights { done, total } => {
             bar.set_length(total);
             bar.set_position(done);
         }
     };
     let settings = Settings::new(None, false, KvType::F32)?;
-    let written = quantize(checkpoint, &args.out, &recipe, texts, settings, show)?;
+    let written = quantize(&checkpoint, &args.out, &recipe, texts, settings, show)?;
     bar.finish_and_clear();
     eprintln!(
-        "{} parameters, {} bytes, {:.3} bits a weight",
-        written.parameters, written.bytes, written.bits_per_weight
+        "{} parameters in {} tensors, {} bytes, {:.3} bits a weight",
+        written.parameters, written.tensors, written.bytes, written.bits_per_weight
     );
     println!("{}", args.out.display());
     Ok(())

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use retort_convert::export::Progress;
+use retort_convert::Progress;
 use retort_convert::import::Settings;
 use retort_format::GgmlType;
 

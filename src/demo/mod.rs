@@ -52,7 +52,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
     let results = serde_json::json!({ "entropy": floor, "models": rows });
     let path = out.join("results.json");
-    fs::write(&path, serde_json::to_string_pretty(&results)?)
+    retort_files::write(&path, serde_json::to_string_pretty(&results)?.as_bytes())
         .with_context(|| path.display().to_string())?;
     println!("{}", table::render(&rows, floor));
     let int4 = file(out, &student.name, GgmlType::Q4_0);

@@ -21,6 +21,17 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.commit()
 }
 
+/// Gives the complete file `from` the name `to`, replacing what is there: for files that are
+/// written over several runs, under a name of their own.
+///
+/// # Errors
+/// The system's.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    File::open(from)?.sync_all()?;
+    fs::rename(from, to)?;
+    sync_directory(parent(to))
+}
+
 /// A file being written.
 #[derive(Debug)]
 pub struct AtomicFile {

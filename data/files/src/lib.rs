@@ -10,4 +10,4 @@
 mod atomic_file;
 pub mod memory;
 
-pub use atomic_file::{AtomicDirectory, AtomicFile, sync_all, write};
+pub use atomic_file::{AtomicDirectory, AtomicFile, rename, sync_all, write};

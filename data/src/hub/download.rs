@@ -49,7 +49,7 @@ pub(crate) fn download(
     }
     match tried {
         Ok(()) => {
-            std::fs::rename(&part, &blob).map_err(|e| Error::io(&blob, "write it", e))?;
+            retort_files::rename(&part, &blob).map_err(|e| Error::io(&blob, "write it", e))?;
             cache.link(commit, file)?;
             Ok(true)
         }
@@ -96,9 +96,6 @@ fn transfer(
             Err(trouble) => patience.wait(trouble, name)?,
         }
     }
-    part.file
-        .sync_all()
-        .map_err(|e| Error::io(path, "write it", e))?;
     let found = part.hasher.hex();
     if found != file.digest.hex() {
         return Err(Trouble::Wrong {

@@ -5,7 +5,8 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use retort_convert::export::{Progress, export};
+use retort_convert::Progress;
+use retort_convert::export::export;
 use retort_format::GgmlType;
 
 fn main() -> Result<()> {

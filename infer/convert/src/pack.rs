@@ -1,16 +1,18 @@
 //! Packs a GGUF file for retort-edge: every matrix that has panels is reordered into them.
 //!
 //! In: any file that the engine runs. Out: the same metadata, tensors and bytes with matrices in panels of sixteen
-//! rows ([`retort_format::gguf::panels`]). One panel is in memory at a time; export writes the same layout directly.
+//! rows ([`retort_format::gguf::panels`]). A part of a tensor is in memory at a time; export writes the same layout directly.
 
 use std::path::Path;
 
 use retort_format::gguf::panels::{
-    LAYOUT, NOTHING_TO_PACK, ROWS16, can_be_packed, name_of, refuse_packed,
+    Layout, LayoutWriter, NOTHING_TO_PACK, can_be_packed, refuse_packed,
 };
-use retort_format::gguf::{Gguf, TensorView, Writer};
-use retort_format::quant::rows16;
+use retort_format::gguf::{Gguf, TensorView};
 use retort_format::{Error, Result};
+
+/// About how many bytes are copied at once.
+const PART: usize = 1 << 20;
 
 /// What [`pack`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +28,7 @@ pub struct Packed {
 /// # Errors
 ///
 /// [`Error::Unsupported`] if no tensor can be packed or all are already; errors of reading and
-/// writing as [`Gguf`] and [`Writer`] give them. Nothing is left at `out` then.
+/// writing as [`Gguf`] and [`LayoutWriter`] give them. Nothing is left at `out` then.
 pub fn pack(file: &Path, out: &Path, mut progress: impl FnMut(u64, u64)) -> Result<Packed> {
     let gguf = Gguf::open(file)?;
     refuse_packed(&gguf)?;
@@ -35,35 +37,15 @@ pub fn pack(file: &Path, out: &Path, mut progress: impl FnMut(u64, u64)) -> Resu
     if matrices == 0 {
         return Err(Error::unsupported(file, NOTHING_TO_PACK));
     }
-    let mut writer = Writer::new(out);
-    for (key, value) in gguf.metadata() {
-        if key != "general.alignment" {
-            writer.set(key, value.clone())?;
-        }
-    }
-    writer.set(LAYOUT, ROWS16)?;
+    let mut writer = LayoutWriter::new(out, gguf.metadata(), Layout::Rows16)?;
     for tensor in gguf.tensors() {
-        let name = name_of(tensor.name, packs(&tensor));
-        writer.declare(&name, tensor.dims, tensor.ty)?;
+        writer.declare(tensor.name, tensor.dims, tensor.ty)?;
     }
     let total = gguf.tensors().map(|tensor| tensor.data.len() as u64).sum();
     let mut done = 0;
-    let mut panel = Vec::new();
     for tensor in gguf.tensors() {
-        let packs = packs(&tensor);
-        let name = name_of(tensor.name, packs);
-        let bytes = match tensor.shape() {
-            (_, rows) if packs => tensor.data.len() / rows * rows16::ROWS,
-            _ => 1 << 20,
-        };
-        for part in tensor.data.chunks(bytes) {
-            if packs {
-                panel.clear();
-                rows16::pack(tensor.ty, part, &mut panel)?;
-                writer.write(&name, &panel)?;
-            } else {
-                writer.write(&name, part)?;
-            }
+        for part in tensor.data.chunks(PART) {
+            writer.write(tensor.name, part)?;
             done += part.len() as u64;
             progress(done, total);
         }

@@ -30,7 +30,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let gguf = Gguf::open(&args.file)?;
     let mut text = String::new();
-    for (key, value) in gguf.metadata() {
+    for (key, value) in gguf.metadata().iter() {
         writeln!(text, "{key} = {value}")?;
     }
     let mut types: BTreeMap<String, (usize, u64, u64)> = BTreeMap::new();

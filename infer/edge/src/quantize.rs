@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use retort_convert::quantize::{Progress, TYPES, Texts, quantize};
+use retort_convert::Progress;
+use retort_convert::quantize::{TYPES, Texts, quantize};
 use retort_format::{Error, GgmlType};
 
 use crate::output;
@@ -63,7 +64,7 @@ pub fn run(args: Args) -> Result<()> {
     let bar = output::progress_bar("quantize");
     let show = |progress| match progress {
         Progress::Notice(text) => bar.suspend(|| eprintln!("note: {text}")),
-        Progress::Weights(done, total) => {
+        Progress::Weights { done, total } => {
             bar.set_length(total);
             bar.set_position(done);
         }

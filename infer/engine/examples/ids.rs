@@ -16,7 +16,7 @@ fn main() -> Result<()> {
     let mut next = || args.next().context("usage: ids FILE.gguf TEXTS SEPARATOR");
     let (file, texts, separator) = (next()?, next()?, next()?);
     let special = next().is_ok_and(|word| word == "special");
-    let tokenizer = Tokenizer::from_gguf(&Gguf::open(Path::new(&file))?)?;
+    let tokenizer = Tokenizer::from_gguf(Gguf::open(Path::new(&file))?.metadata())?;
     let texts = std::fs::read_to_string(&texts).context(texts)?;
     let separator = format!("\n{separator}\n");
     let texts = texts.strip_suffix(&separator).unwrap_or(&texts);

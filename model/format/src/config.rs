@@ -82,8 +82,12 @@ pub struct ModelConfig {
     pub rope_scaling: Option<RopeScaling>,
     /// The `config.json` it was read from: keys that mean nothing here are written back.
     #[serde(skip)]
-    pub(crate) source: Option<Arc<Map<String, Value>>>,
+    pub source: ConfigSource,
 }
+
+/// The keys of a `config.json` that was read; none for a config made otherwise.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ConfigSource(pub(crate) Option<Arc<Map<String, Value>>>);
 
 fn is_false(flag: &bool) -> bool {
     !flag

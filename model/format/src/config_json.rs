@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::architecture::Architecture;
-use crate::config::ModelConfig;
+use crate::config::{ConfigSource, ModelConfig};
 use crate::error::{Error, Result};
 use crate::precision::Precision;
 use crate::rope::RopeScaling;
@@ -30,7 +30,7 @@ impl ModelConfig {
             return Err(Error::format(path, "not a JSON object"));
         };
         let mut config = Self::from_map(&map, path)?;
-        config.source = Some(Arc::new(map));
+        config.source = ConfigSource(Some(Arc::new(map)));
         Ok(config)
     }
 
@@ -57,7 +57,7 @@ impl ModelConfig {
     pub fn to_json(&self, precision: Precision) -> Value {
         let mut own = self.own_keys();
         own.insert("torch_dtype".into(), precision.torch_name().into());
-        let Some(source) = &self.source else {
+        let Some(source) = &self.source.0 else {
             return Value::Object(own);
         };
         let mut map = (**source).clone();
@@ -324,9 +324,9 @@ mod tests {
         ] {
             let first = read(with(kind, changes)).unwrap();
             let mut bare = first.clone();
-            bare.source = None;
+            bare.source = ConfigSource::default();
             let mut again = read(bare.to_json(Precision::F32)).unwrap();
-            again.source = None;
+            again.source = ConfigSource::default();
             assert_eq!(again, bare);
         }
     }

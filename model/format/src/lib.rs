@@ -26,7 +26,7 @@ mod tensors;
 
 pub use architecture::{Architecture, RopePairs};
 pub use axes::{Axes, Axis};
-pub use config::ModelConfig;
+pub use config::{ConfigSource, ModelConfig};
 pub use error::{Error, Result};
 pub use param_key::{LayerLinear, ParamKey};
 pub use precision::Precision;

@@ -167,6 +167,11 @@ pub fn encode<T: Element>(
     }
 }
 
+/// The shortest decimal that is `x` in single precision: 1e-5 and not 9.999999747378752e-6.
+pub fn shortest_decimal(x: f32) -> f64 {
+    x.to_string().parse().unwrap_or(f64::from(x))
+}
+
 /// The values `get(i)` for `i` over a row-major `[rows, columns]`, in that order or, with
 /// `transpose`, column by column.
 fn gather<T: Copy + Default>(

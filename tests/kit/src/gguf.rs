@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 use retort_engine::tokenizer::{Pre, TokenType, Vocabulary};
 use retort_format::GgmlType;
-use retort_format::gguf::Writer;
+use retort_format::gguf::{Metadata, Writer};
 use retort_format::quant::quantize_row;
 
 /// A tiny model.
@@ -234,7 +234,9 @@ fn encode(ty: GgmlType, name: &str, values: &[f32], cols: usize) -> Vec<u8> {
 fn write(path: &Path, shape: &Shape, keep: impl Fn(&str) -> bool, change: impl Fn(&mut Writer)) {
     let mut writer = Writer::new(path);
     write_metadata(&mut writer, shape);
-    vocabulary().write(&mut writer).unwrap();
+    let mut tables = Metadata::new(path);
+    vocabulary().write(&mut tables);
+    writer.set_all(&tables).unwrap();
     change(&mut writer);
     let tensors: Vec<_> = tensors(shape)
         .into_iter()

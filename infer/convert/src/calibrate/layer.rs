@@ -7,10 +7,9 @@
 
 use std::ops::Range;
 
-use retort_engine::decoder::{Cache, Config, Engine, KvType, Rope};
+use crate::source::{DIVISORS, SourceTensor, WeightSource};
+use retort_engine::decoder::{Cache, Config, KvType, Rope};
 use retort_format::Result;
-use retort_format::gguf::Gguf;
-use retort_format::quant::dequantize_row;
 use retort_kernels::dense::add_product;
 use retort_kernels::ops;
 use retort_kernels::pool::Pool;
@@ -30,16 +29,13 @@ pub(super) struct Site {
 }
 
 impl Site {
-    fn read(gguf: &Gguf, names: &[String]) -> Result<Self> {
+    fn read(source: &dyn WeightSource, names: &[String]) -> Result<Self> {
         let (mut parts, mut weights, mut columns) = (Vec::new(), Vec::new(), 0);
         for name in names {
-            let tensor = gguf.tensor(name)?;
+            weights.extend(source.whole(name)?);
+            let tensor = source.find(name).map(|at| &source.tensors()[at]);
             let rows;
-            (columns, rows) = tensor.shape();
-            let start = weights.len();
-            weights.resize(start + tensor.n_elements() as usize, 0.0);
-            dequantize_row(tensor.ty, tensor.data, &mut weights[start..])?;
-            gguf.forget(&tensor);
+            (columns, rows) = tensor.map_or((0, 0), SourceTensor::shape);
             parts.push((name.clone(), rows));
         }
         Ok(Self {
@@ -70,20 +66,21 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    /// Reads layer `index`, whose tensors the engine has checked.
-    pub(super) fn read(gguf: &Gguf, config: &Config, index: usize) -> Result<Self> {
+    /// Reads layer `index`.
+    pub(super) fn read(source: &dyn WeightSource, index: usize) -> Result<Self> {
+        let config = source.config();
         let name = |part: &str| format!("blk.{index}.{part}");
         let site = |parts: &[&str]| {
             let names: Vec<_> = (parts.iter())
                 .map(|part| name(&format!("{part}.weight")))
                 .collect();
-            Site::read(gguf, &names)
+            Site::read(source, &names)
         };
-        let vector = |part: &str| gguf.tensor(&name(part))?.to_f32();
+        let vector = |part: &str| source.whole(&name(part));
         let (qkv, bias) = match config.architecture.fused_qkv() {
             true => (site(&["attn_qkv"])?, Some(vector("attn_qkv.bias")?)),
             false => {
-                let bias = match gguf.has_tensor(&name("attn_q.bias")) {
+                let bias = match source.find(&name("attn_q.bias")).is_some() {
                     true => Some(
                         [
                             vector("attn_q.bias")?,
@@ -144,20 +141,22 @@ pub(super) struct Shape<'e> {
 }
 
 impl<'e> Shape<'e> {
-    pub(super) fn new(engine: &'e Engine, context: usize) -> Self {
-        let rope = engine.rope(context);
+    pub(super) fn new(source: &dyn WeightSource, pool: &'e Pool, context: usize) -> Result<Self> {
+        let divisors = source.find(DIVISORS).map(|_| source.whole(DIVISORS));
+        let divisors = divisors.transpose()?;
+        let rope = Rope::new(source.config(), divisors.as_deref(), context);
         // the cache of one layer's attention
         let config = Config {
             n_layers: 1,
-            ..engine.config().clone()
+            ..source.config().clone()
         };
-        Self {
-            pool: engine.pool(),
+        Ok(Self {
+            pool,
             config,
             turns: (0..context).map(|position| rope.turns(position)).collect(),
             rope,
             context,
-        }
+        })
     }
 
     /// Tokens that are computed together, whole windows.

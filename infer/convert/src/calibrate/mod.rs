@@ -16,12 +16,13 @@ mod gptq;
 mod layer;
 mod ldl;
 
+use crate::source::WeightSource;
 use layer::{Input, Layer, Shape, Site, Stream};
 use ldl::Factor;
-use retort_engine::decoder::Engine;
 use retort_format::quant::search::is_searched;
 use retort_format::{Error, GgmlType, Result};
 use retort_kernels::dense::{add_squares, mirror};
+use retort_kernels::pool::Pool;
 
 /// How a model is calibrated.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,11 +81,13 @@ pub fn windows(
     Ok(ids)
 }
 
-/// What calibration writes of a layer, in its order: the norms and biases that it may change, and the matrices.
-pub(crate) fn tensors(engine: &Engine, layer: usize) -> Vec<String> {
-    let qkv: &[&str] = match engine.config().architecture.fused_qkv() {
-        true => &["attn_qkv.weight"],
-        false => &["attn_q.weight", "attn_k.weight", "attn_v.weight"],
+/// The tensors that calibration writes of a layer, by number, in its order: the norms and biases that it may change, and
+/// the matrices.
+pub(crate) fn tensors(source: &dyn WeightSource, layer: usize) -> Vec<usize> {
+    let qkv: &[&str] = if source.config().architecture.fused_qkv() {
+        &["attn_qkv.weight"]
+    } else {
+        &["attn_q.weight", "attn_k.weight", "attn_v.weight"]
     };
     let vectors = [
         "attn_norm.weight",
@@ -99,15 +102,14 @@ pub(crate) fn tensors(engine: &Engine, layer: usize) -> Vec<String> {
         "ffn_down.weight",
     ];
     let parts = vectors.iter().chain(qkv).chain(&rest);
-    let names = parts.map(|part| format!("blk.{layer}.{part}"));
-    names
-        .filter(|name| engine.gguf().has_tensor(name))
+    parts
+        .filter_map(|part| source.find(&format!("blk.{layer}.{part}")))
         .collect()
 }
 
 /// A parent that is being rounded, layer by layer.
 pub struct Calibration<'e> {
-    engine: &'e Engine,
+    source: &'e dyn WeightSource,
     shape: Shape<'e>,
     settings: Settings,
     n_tokens: usize,
@@ -126,13 +128,14 @@ impl<'e> Calibration<'e> {
     ///
     /// [`Error::Argument`] for ids outside the vocabulary or settings out of range.
     pub fn new(
-        engine: &'e Engine,
+        source: &'e dyn WeightSource,
+        pool: &'e Pool,
         settings: &Settings,
         tokens: &[u32],
         rounded_row: impl Fn(u32, &mut [f32]) -> Result<()>,
     ) -> Result<Self> {
-        engine.check_tokens(tokens)?;
-        let config = engine.config();
+        let config = source.config();
+        config.check_tokens(tokens)?;
         if settings.context < 2 || settings.context > config.context_length {
             let problem = format!(
                 "calibration in windows of {}; between 2 and the model's context of {} is possible",
@@ -156,8 +159,8 @@ impl<'e> Calibration<'e> {
             return Err(Error::Argument(problem));
         }
         Ok(Self {
-            engine,
-            shape: Shape::new(engine, settings.context),
+            source,
+            shape: Shape::new(source, pool, settings.context)?,
             settings: settings.clone(),
             n_tokens: tokens.len(),
             stream: Stream::new(config.hidden_size, tokens, rounded_row)?,
@@ -172,7 +175,7 @@ impl<'e> Calibration<'e> {
     /// [`Error::Argument`] if that cannot be: too many layers, or other sizes.
     pub(crate) fn go_on(&mut self, layers: usize, states: Vec<f32>) -> Result<()> {
         let fits =
-            layers <= self.engine.config().n_layers && states.len() == self.stream.hidden.len();
+            layers <= self.source.config().n_layers && states.len() == self.stream.hidden.len();
         if !fits {
             let problem = "what an earlier calibration kept does not fit; remove its directory";
             return Err(Error::Argument(problem.into()));
@@ -193,10 +196,10 @@ impl<'e> Calibration<'e> {
     /// [`Error::Argument`] when all layers are done, for a type that is not written, and for inputs or weights that are
     /// no finite numbers.
     pub fn next_layer(&mut self, ty: impl Fn(&str) -> GgmlType) -> Result<Vec<Encoded>> {
-        if self.next == self.engine.config().n_layers {
+        if self.next == self.source.config().n_layers {
             return Err(Error::Argument("all layers are rounded already".into()));
         }
-        let mut layer = Layer::read(self.engine.gguf(), self.engine.config(), self.next)?;
+        let mut layer = Layer::read(self.source, self.next)?;
         if self.settings.balance {
             awq::balance(&self.shape, &self.stream, &mut layer, &ty)?;
         }

@@ -10,24 +10,20 @@
 //! backwards.
 
 mod config;
-mod directory;
 mod plan;
-mod shard;
 mod tokenizer;
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use crate::export::Progress;
-use directory::Directory;
+use crate::Progress;
 use plan::{Plan, Planned};
 use retort_engine::decoder::Config;
 use retort_engine::tokenizer::{Tokenizer, Vocabulary};
-use retort_format::gguf::Gguf;
+use retort_files::AtomicDirectory;
+use retort_format::checkpoint::{MAX_SHARD_BYTES, TensorSink, write_json, write_weights};
 use retort_format::gguf::panels::refuse_packed;
+use retort_format::gguf::{Gguf, TensorView};
 use retort_format::{Error, GgmlType, Result, quant};
-use shard::Shard;
 
 /// About how many weights are converted at once.
 const BLOCK_WEIGHTS: usize = 1 << 18;
@@ -46,7 +42,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             dtype: None,
-            max_shard_bytes: 5_000_000_000,
+            max_shard_bytes: MAX_SHARD_BYTES,
         }
     }
 }
@@ -72,117 +68,95 @@ pub fn import(
     settings: &Settings,
     mut progress: impl FnMut(Progress),
 ) -> Result<Imported> {
-    let target = Directory::new(out)?;
+    AtomicDirectory::check(out).map_err(Error::io(out))?;
     let gguf = Gguf::open(file)?;
     refuse_packed(&gguf)?;
     let config = Config::from_gguf(&gguf)?;
     let vocabulary = Vocabulary::from_gguf(&gguf)?;
-    let plan = Plan::new(&gguf, &config, settings)?;
-    let model = config::Model {
-        gguf: &gguf,
-        config: &config,
-        vocabulary: &vocabulary,
-        plan: &plan,
-    };
-    let config_json = model.config()?;
-    let generation_json = model.generation();
+    let model = config::model_config(&gguf, &config, &vocabulary)?;
+    let plan = Plan::new(&gguf, &model, settings)?;
+    let config_json = config::config_json(&model, plan.main_precision(), &vocabulary);
+    let generation_json = config::generation_json(&vocabulary);
     let (tokenizer_json, tokenizer_config_json) = tokenizer::files(&gguf, &config, &vocabulary)?;
     // What the engine could not tokenize with, the directory's readers could not either.
     Tokenizer::new(vocabulary).map_err(|problem| Error::tokenizer(file, problem))?;
 
-    let directory = target.create()?;
-    directory.write_json("config.json", &config_json)?;
-    directory.write_json("generation_config.json", &generation_json)?;
-    directory.write_json("tokenizer.json", &tokenizer_json)?;
-    directory.write_json("tokenizer_config.json", &tokenizer_config_json)?;
+    let directory = AtomicDirectory::create(out).map_err(Error::io(out))?;
+    for (name, json) in [
+        ("config.json", &config_json),
+        ("generation_config.json", &generation_json),
+        ("tokenizer.json", &tokenizer_json),
+        ("tokenizer_config.json", &tokenizer_config_json),
+    ] {
+        write_json(&directory.path().join(name), json)?;
+    }
+    let headers = plan.headers();
     let total = plan.parameters();
     let mut done = 0;
-    let mut source = Source::open(file)?;
-    for (index, tensors) in plan.shards().enumerate() {
-        let mut shard = Shard::create(&directory.path(&plan.shard_name(index)), tensors)?;
-        for planned in shard::in_file_order(tensors) {
-            copy_tensor(planned, &mut source, &mut shard, |weights| {
+    let shards = write_weights(
+        directory.path(),
+        &headers,
+        settings.max_shard_bytes,
+        |i, sink| {
+            copy_tensor(&plan.tensors[i], &gguf, sink, |weights| {
                 done += weights;
                 progress(Progress::Weights { done, total });
-            })?;
-        }
-        shard.finish()?;
-    }
-    if let Some(index) = plan.index() {
-        directory.write_json("model.safetensors.index.json", &index)?;
-    }
-    directory.finish()?;
+            })
+        },
+    )?;
+    directory.commit().map_err(Error::io(out))?;
     Ok(Imported {
         parameters: total,
-        tensors: plan.n_tensors(),
-        shards: plan.shards().len(),
-        bytes: plan.bytes(),
+        tensors: headers.len(),
+        shards,
+        bytes: headers.iter().map(|tensor| tensor.bytes()).sum(),
     })
-}
-
-/// The GGUF file, read where it lies: the pages of a mapped file would count as resident memory.
-struct Source<'p> {
-    path: &'p Path,
-    file: File,
-}
-
-impl<'p> Source<'p> {
-    fn open(path: &'p Path) -> Result<Self> {
-        let file = File::open(path).map_err(Error::io(path))?;
-        Ok(Self { path, file })
-    }
-
-    fn read(&mut self, offset: u64, bytes: &mut [u8]) -> Result<()> {
-        self.file
-            .seek(SeekFrom::Start(offset))
-            .and_then(|_| self.file.read_exact(bytes))
-            .map_err(Error::io(self.path))
-    }
 }
 
 /// Converts one tensor, block by block, calling `written` with the weights of each block.
 fn copy_tensor(
     planned: &Planned,
-    source: &mut Source<'_>,
-    shard: &mut Shard,
+    gguf: &Gguf,
+    sink: &mut TensorSink<'_>,
     mut written: impl FnMut(u64),
 ) -> Result<()> {
-    let entry = &planned.entry;
-    let step = match entry.interleaved {
-        Some(head_dim) => head_dim,
-        None => (BLOCK_WEIGHTS / entry.cols).max(1),
+    let view = gguf.tensor(&planned.gguf_name)?;
+    let (cols, all) = match planned.interleaved {
+        // A bias has a row for each of its numbers.
+        Some(_) if view.dims.len() == 1 => (1, view.n_elements() as usize),
+        _ => view.shape(),
     };
-    let (mut encoded, mut weights, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
-    let mut first = 0;
-    while first < entry.rows {
-        let rows = step.min(entry.rows - first);
-        encoded.resize(rows * planned.source_row_bytes, 0);
-        weights.resize(rows * entry.cols, 0.0);
-        source.read(
-            planned.offset + (first * planned.source_row_bytes) as u64,
-            &mut encoded,
-        )?;
-        quant::dequantize_row(planned.source_ty, &encoded, &mut weights)?;
+    let row_bytes = view.data.len() / all;
+    let step = match planned.interleaved {
+        Some(head_dim) => head_dim,
+        None => (BLOCK_WEIGHTS / cols).max(1),
+    };
+    let (mut weights, mut bytes) = (Vec::new(), Vec::new());
+    for data in view.data.chunks(step * row_bytes) {
+        let rows = data.len() / row_bytes;
+        weights.resize(rows * cols, 0.0);
+        quant::dequantize_row(view.ty, data, &mut weights)?;
+        // The pages of a mapped file count as resident memory.
+        gguf.forget(&TensorView { data, ..view });
         if weights.iter().any(|weight| !weight.is_finite()) {
             let problem = "it holds NaN or infinite weights; the file is damaged or not usable";
-            return Err(Error::tensor(source.path, &entry.gguf, problem));
+            return Err(Error::tensor(gguf.path(), view.name, problem));
         }
         if !quant::fits(planned.ty, &weights) {
             let problem = format!("it holds weights that {} cannot; choose f32", planned.ty);
-            return Err(Error::tensor(source.path, &entry.gguf, problem));
+            return Err(Error::tensor(gguf.path(), view.name, problem));
         }
         bytes.clear();
         for row in 0..rows {
-            let from = match entry.interleaved {
+            let from = match planned.interleaved {
                 Some(head_dim) => row % (head_dim / 2) * 2 + row / (head_dim / 2),
                 None => row,
             };
-            let row = &weights[from * entry.cols..][..entry.cols];
+            let row = &weights[from * cols..][..cols];
             quant::quantize_row(planned.ty, row, &mut bytes)?;
         }
-        shard.write(&bytes)?;
-        written((rows * entry.cols) as u64);
-        first += rows;
+        sink.write(&bytes)?;
+        written((rows * cols) as u64);
     }
     Ok(())
 }

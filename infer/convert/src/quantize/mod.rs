@@ -1,28 +1,26 @@
-//! From one GGUF file, or a Hugging Face directory, to another GGUF file in fewer bits.
+//! From a GGUF file or a Hugging Face directory to a GGUF file, in the types that a recipe gives its tensors.
 //!
 //! In: a model in any type that is read, best a float one; out: the same metadata and tensors, each in the type that
-//! the [`Recipe`] gives it: rounded as llama.cpp rounds or with scales searched or, calibrated, errors passed on as well
-//! ([`crate::calibrate`]); before that the model may be turned ([`Rotation`]). Tensors stream; the file appears under its name when it is complete.
+//! the [`Recipe`] gives it: rounded as llama.cpp rounds or with scales searched or, calibrated, with errors passed on
+//! ([`crate::calibrate`]); before that the model may be rotated ([`Rotation`]). Weights are read as they lie
+//! ([`crate::source`]); the file appears under its name when it is complete.
 
 mod budget;
 mod calibrated;
-mod hadamard;
 mod recipe;
 mod resume;
-mod rotate;
 
+pub use crate::source::Rotation;
 pub use recipe::{Recipe, TYPES};
-pub use rotate::Rotation;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::{calibrate, export};
+use crate::source::{self, DIVISORS, HEAD, RotatedSource, SourceTensor, WeightSource};
+use crate::{Converted, Progress, calibrate};
 use budget::Choice;
-use recipe::{Rounding, is_matrix};
-use retort_engine::decoder::{Engine, Settings};
-use retort_engine::tokenizer::Tokenizer;
-use retort_format::gguf::panels::refuse_packed;
-use retort_format::gguf::{Gguf, TensorView, Writer};
+use recipe::Rounding;
+use retort_engine::decoder::Settings;
+use retort_format::gguf::panels::{Layout, LayoutWriter, NOTHING_TO_PACK};
 use retort_format::{Error, GgmlType, Result, quant};
 use retort_kernels::pool::Pool;
 
@@ -39,148 +37,99 @@ pub struct Texts<'t> {
     pub settings: calibrate::Settings,
 }
 
-/// What quantization tells its caller on the way.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Progress {
-    /// Something the user should know.
-    Notice(String),
-    /// Weights done and weights in all.
-    Weights(u64, u64),
-}
-
-/// What has been written.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Quantized {
-    /// Weights in the file.
-    pub parameters: u64,
-    /// The file's size in bytes.
-    pub bytes: u64,
-    /// Bits of all tensors over their weights.
-    pub bits_per_weight: f64,
-}
-
 /// Writes the model at `parent` to `out` as `recipe` says, calibrated on `texts` where they are given.
 ///
 /// # Errors
 ///
-/// [`Error::Unsupported`] for a model that the engine does not run, that is packed or that cannot be turned, [`Error::Argument`] for a recipe
-/// that does not fit the model and texts that are too short; errors of reading and writing. Nothing is left at `out`
-/// then.
+/// [`Error::Unsupported`] for a model that the engine does not run, that is packed or that cannot be rotated,
+/// [`Error::Argument`] for a recipe that does not fit the model and texts that are too short; errors of reading and
+/// writing. Nothing is left at `out` then.
 pub fn quantize(
     parent: &Path,
     out: &Path,
     recipe: &Recipe,
     texts: Option<Texts>,
     settings: Settings,
+    progress: impl FnMut(Progress),
+) -> Result<Converted> {
+    let source = source::open(parent, &settings)?;
+    convert(source, out, recipe, texts, settings, progress)
+}
+
+/// [`quantize`] of an open model.
+///
+/// # Errors
+///
+/// As of [`quantize`].
+pub fn convert(
+    mut source: Box<dyn WeightSource>,
+    out: &Path,
+    recipe: &Recipe,
+    texts: Option<Texts>,
+    settings: Settings,
     mut progress: impl FnMut(Progress),
-) -> Result<Quantized> {
-    let float = parent.is_dir().then(|| Aside::new(out, "float"));
-    if let Some(float) = &float {
-        export::export_exactly(parent, &float.0, |told| {
-            if let export::Progress::Notice(notice) = told {
-                progress(Progress::Notice(notice));
-            }
-        })?;
+) -> Result<Converted> {
+    let pool = &settings.pool;
+    if let Some(rotation) = recipe.rotation() {
+        let rotated = RotatedSource::new(source, rotation, pool.clone())?;
+        if rotated.unties() {
+            progress(Progress::Notice(format!(
+                "the head is tied to the embedding table; rotated, it is a matrix of its own, {HEAD}, and the file \
+                 larger by it"
+            )));
+        }
+        source = Box::new(rotated);
     }
-    let gguf = Gguf::open(float.as_ref().map_or(parent, |float| &float.0))?;
-    refuse_packed(&gguf)?;
-    let tokenizer = match texts {
-        Some(_) => Some(Tokenizer::from_gguf(&gguf)?),
-        None => None,
-    };
-    let mut engine = Engine::with(gguf, settings)?;
-    let rotated = recipe.rotation().map(|_| Aside::new(out, "rotated"));
-    if let (Some(rotation), Some(rotated)) = (recipe.rotation(), &rotated) {
-        engine = rotate(engine, rotation, rotated, &mut progress)?;
-        drop(float);
-    }
-    let gguf = engine.gguf();
-    recipe.check(gguf.tensors())?;
-    let types = types(gguf, recipe, engine.pool())?;
-    let mut writer = Writer::new(out);
-    for (key, value) in gguf.metadata() {
-        if key != "general.alignment" {
-            writer.set(key, value.clone())?;
+    let source = &*source;
+    recipe.check(source.tensors())?;
+    let types = types(source, recipe, pool)?;
+    for (tensor, ty) in source.tensors().iter().zip(&types) {
+        if *ty == GgmlType::F16 && recipe.wanted(tensor) != GgmlType::F16 {
+            progress(Progress::Notice(format!(
+                "{}: its rows are no multiple of 32 weights; stored as F16",
+                tensor.name
+            )));
         }
     }
-    writer.set("general.file_type", file_type(recipe.quant()))?;
-    writer.set("general.quantization_version", 2u32)?;
+    let mut metadata = source.metadata().clone();
+    metadata.set("general.file_type", file_type(recipe.quant()));
+    metadata.set("general.quantization_version", 2u32);
+    let weights = source
+        .tensors()
+        .iter()
+        .filter(|tensor| tensor.name != DIVISORS);
+    let parameters: u64 = weights.map(SourceTensor::elements).sum();
     let mut file = File {
+        source,
+        pool,
         types: &types,
         rounding: recipe.rounding(),
-        writer,
+        layout: recipe.layout(),
+        writer: LayoutWriter::new(out, &metadata, recipe.layout())?,
         done: 0,
-        total: gguf.tensors().map(|tensor| tensor.n_elements()).sum(),
+        total: source.tensors().iter().map(SourceTensor::elements).sum(),
         progress: &mut progress,
     };
-    let kept = match (texts, tokenizer) {
-        (Some(texts), Some(tokenizer)) => Some(file.calibrated(&engine, &tokenizer, texts, out)?),
-        _ => {
-            file.alone(gguf, engine.pool())?;
+    let kept = match texts {
+        Some(texts) => Some(file.calibrated(texts, out)?),
+        None => {
+            file.alone()?;
             None
         }
     };
-    let parameters = file.total;
     file.writer.finish()?;
     if let Some(kept) = kept {
         kept.remove()?;
     }
     let bytes = std::fs::metadata(out).map_err(Error::io(out))?;
-    let stored: u64 = gguf
-        .tensors()
-        .zip(&types)
-        .map(|(tensor, ty)| size(&tensor, *ty))
-        .sum();
-    Ok(Quantized {
+    let stored = source.tensors().iter().zip(&types);
+    let stored: u64 = stored.map(|(tensor, ty)| size(tensor, *ty)).sum();
+    Ok(Converted {
         parameters,
+        tensors: types.len(),
         bytes: bytes.len(),
-        bits_per_weight: stored as f64 * 8.0 / parameters as f64,
+        bits_per_weight: stored as f64 * 8.0 / file.total as f64,
     })
-}
-
-/// The model of `engine`, turned, in a file that stands beside the one being written.
-fn rotate(
-    engine: Engine,
-    rotation: Rotation,
-    file: &Aside,
-    progress: &mut impl FnMut(Progress),
-) -> Result<Engine> {
-    let unties = rotate::unties(&engine, rotation);
-    let gguf = engine.gguf();
-    let mut numbers: u64 = gguf.tensors().map(|tensor| tensor.n_elements()).sum();
-    if unties {
-        numbers += gguf.tensor(rotate::TABLE)?.n_elements();
-        progress(Progress::Notice(
-            "the head is tied to the embedding table; rotated, it is a matrix of its own, \
-             output.weight, and the file larger by it"
-                .into(),
-        ));
-    }
-    progress(Progress::Notice(format!(
-        "the rotated model stands in {} meanwhile: {} bytes in F32",
-        file.0.display(),
-        4 * numbers
-    )));
-    rotate::rotate(&engine, rotation, &file.0)?;
-    Engine::with(Gguf::open(&file.0)?, engine.settings().clone())
-}
-
-/// A file beside another that goes when this does.
-struct Aside(PathBuf);
-
-impl Aside {
-    /// One for what is written to `out`; nothing is created yet.
-    fn new(out: &Path, what: &str) -> Self {
-        let mut name = out.as_os_str().to_owned();
-        name.push(format!(".{}.{what}", std::process::id()));
-        Self(name.into())
-    }
-}
-
-impl Drop for Aside {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
 }
 
 /// llama.cpp's number for a file of mostly this type.
@@ -196,21 +145,22 @@ fn file_type(ty: GgmlType) -> u32 {
 }
 
 /// Bytes of a tensor in `ty`, which its rows divide into.
-fn size(tensor: &TensorView, ty: GgmlType) -> u64 {
-    tensor.n_elements() / ty.block_size() as u64 * ty.bytes_per_block() as u64
+fn size(tensor: &SourceTensor, ty: GgmlType) -> u64 {
+    tensor.elements() / ty.block_size() as u64 * ty.bytes_per_block() as u64
 }
 
-/// The type of every tensor, in the file's order.
-fn types(gguf: &Gguf, recipe: &Recipe, pool: &Pool) -> Result<Vec<GgmlType>> {
-    let mut types: Vec<_> = gguf.tensors().map(|tensor| recipe.ty(&tensor)).collect();
+/// The type of every tensor, in the source's order.
+fn types(source: &dyn WeightSource, recipe: &Recipe, pool: &Pool) -> Result<Vec<GgmlType>> {
+    let tensors = source.tensors();
+    let mut types: Vec<_> = tensors.iter().map(|tensor| recipe.ty(tensor)).collect();
     let Some(bits) = recipe.budget() else {
         return Ok(types);
     };
-    let all: u64 = gguf.tensors().map(|tensor| tensor.n_elements()).sum();
-    let least: u64 = gguf
-        .tensors()
+    let all: u64 = tensors.iter().map(SourceTensor::elements).sum();
+    let least: u64 = tensors
+        .iter()
         .zip(&types)
-        .map(|(tensor, ty)| size(&tensor, *ty))
+        .map(|(tensor, ty)| size(tensor, *ty))
         .sum();
     let budget = (bits * all as f64 / 8.0) as u64;
     if least > budget {
@@ -221,22 +171,21 @@ fn types(gguf: &Gguf, recipe: &Recipe, pool: &Pool) -> Result<Vec<GgmlType>> {
         )));
     }
     let mut choices = Vec::new();
-    for (tensor, &ty) in gguf.tensors().zip(&types) {
-        let mut options = vec![(ty, size(&tensor, ty), 0.0)];
-        if is_matrix(&tensor) && !recipe.names(tensor.name) {
+    for (index, (tensor, &ty)) in tensors.iter().zip(&types).enumerate() {
+        let mut options = vec![(ty, size(tensor, ty), 0.0)];
+        if tensor.is_matrix() && !recipe.names(&tensor.name) {
             let larger = [GgmlType::Q4_1, GgmlType::Q8_0, GgmlType::F16];
             let fits = |ty: &GgmlType| tensor.dims[0].is_multiple_of(ty.block_size() as u64);
             options.extend(
                 (larger.into_iter().filter(fits))
-                    .map(|ty| (ty, size(&tensor, ty), 0.0))
-                    .filter(|(_, bytes, _)| *bytes > size(&tensor, types[choices.len()])),
+                    .map(|larger| (larger, size(tensor, larger), 0.0))
+                    .filter(|(_, bytes, _)| *bytes > size(tensor, ty)),
             );
         }
         if options.len() > 1 {
             for (ty, _, error) in &mut options {
-                *error = lost(pool, &tensor, *ty, recipe.rounding())?;
+                *error = lost(source, index, *ty, recipe.rounding(), pool)?;
             }
-            gguf.forget(&tensor);
         }
         choices.push(Choice { options, chosen: 0 });
     }
@@ -247,10 +196,16 @@ fn types(gguf: &Gguf, recipe: &Recipe, pool: &Pool) -> Result<Vec<GgmlType>> {
     Ok(types)
 }
 
-/// The squared error of `tensor` in `ty` over its weights' mean square.
-fn lost(pool: &Pool, tensor: &TensorView, ty: GgmlType, rounding: Rounding) -> Result<f64> {
+/// The squared error of tensor number `tensor` in `ty` over its weights' mean square.
+fn lost(
+    source: &dyn WeightSource,
+    tensor: usize,
+    ty: GgmlType,
+    rounding: Rounding,
+    pool: &Pool,
+) -> Result<f64> {
     let (mut error, mut square, mut n) = (0.0, 0.0, 0u64);
-    each_block(pool, tensor, ty, rounding, |weights, bytes| {
+    each_block(source, tensor, ty, rounding, pool, |weights, bytes| {
         let mut decoded = vec![0.0; weights.len()];
         quant::dequantize_row(ty, bytes, &mut decoded)?;
         for (w, d) in weights.iter().zip(decoded) {
@@ -267,26 +222,26 @@ fn lost(pool: &Pool, tensor: &TensorView, ty: GgmlType, rounding: Rounding) -> R
     })
 }
 
-/// Encodes `tensor` a few rows at a time, handing on the weights and their bytes.
+/// Encodes tensor number `tensor` a few rows at a time, handing on the weights and their bytes.
 fn each_block(
-    pool: &Pool,
-    tensor: &TensorView,
+    source: &dyn WeightSource,
+    tensor: usize,
     ty: GgmlType,
     rounding: Rounding,
+    pool: &Pool,
     mut visit: impl FnMut(&[f32], &[u8]) -> Result<()>,
 ) -> Result<()> {
-    let (cols, rows) = tensor.shape();
-    let row_bytes = tensor.data.len() / rows.max(1);
+    let (cols, rows) = source.tensors()[tensor].shape();
     let step = (BLOCK_WEIGHTS / cols).max(1);
-    for data in tensor.data.chunks(step * row_bytes) {
-        let mut weights = vec![0.0; data.len() / row_bytes * cols];
-        quant::dequantize_row(tensor.ty, data, &mut weights)?;
+    let mut weights = Vec::new();
+    for first in (0..rows).step_by(step) {
+        source.rows(tensor, first..(first + step).min(rows), &mut weights)?;
         if weights.iter().any(|weight| !weight.is_finite()) || !quant::fits(ty, &weights) {
-            return Err(Error::Argument(format!(
-                "tensor {} holds weights that {ty} cannot; choose another type with --tensor, \
-                 or check the file",
-                tensor.name
-            )));
+            let problem = format!(
+                "it holds weights that {ty} cannot; choose bf16 or f32, with --tensor for it alone, or check the file"
+            );
+            let path = source.metadata().path();
+            return Err(Error::tensor(path, source.label(tensor), problem));
         }
         let mut encoded: Vec<_> = weights
             .chunks(cols)
@@ -307,41 +262,57 @@ fn each_block(
 
 /// The file being written.
 struct File<'a> {
-    /// In the order of the parent's tensors.
+    source: &'a dyn WeightSource,
+    pool: &'a Pool,
+    /// In the order of the source's tensors.
     types: &'a [GgmlType],
     /// Of what is not calibrated.
     rounding: Rounding,
-    writer: Writer,
+    layout: Layout,
+    writer: LayoutWriter,
     done: u64,
     total: u64,
     progress: &'a mut dyn FnMut(Progress),
 }
 
 impl File<'_> {
-    /// Every tensor by itself.
-    fn alone(&mut self, gguf: &Gguf, pool: &Pool) -> Result<()> {
-        for (tensor, ty) in gguf.tensors().zip(self.types) {
-            self.writer.declare(tensor.name, tensor.dims, *ty)?;
+    /// Declares the tensors, by number, in the order in which they will be written.
+    fn declare(&mut self, order: impl Iterator<Item = usize>) -> Result<()> {
+        for tensor in order {
+            let SourceTensor { name, dims } = &self.source.tensors()[tensor];
+            self.writer.declare(name, dims, self.types[tensor])?;
         }
-        for (tensor, ty) in gguf.tensors().zip(self.types) {
-            self.write_alone(gguf, &tensor, *ty, pool)?;
+        if self.layout == Layout::Rows16 && self.writer.packed() == 0 {
+            let problem = format!("in the types asked for it {NOTHING_TO_PACK}");
+            return Err(Error::unsupported(self.source.metadata().path(), problem));
         }
         Ok(())
     }
 
-    fn write_alone(
-        &mut self,
-        gguf: &Gguf,
-        tensor: &TensorView,
-        ty: GgmlType,
-        pool: &Pool,
-    ) -> Result<()> {
-        each_block(pool, tensor, ty, self.rounding, |weights, bytes| {
-            self.done += weights.len() as u64;
-            self.writer.write(tensor.name, bytes)
-        })?;
-        gguf.forget(tensor);
-        (self.progress)(Progress::Weights(self.done, self.total));
+    /// Every tensor by itself.
+    fn alone(&mut self) -> Result<()> {
+        let all = 0..self.types.len();
+        self.declare(all.clone())?;
+        for tensor in all {
+            self.write_alone(tensor)?;
+        }
         Ok(())
+    }
+
+    fn write_alone(&mut self, tensor: usize) -> Result<()> {
+        let (source, pool, ty) = (self.source, self.pool, self.types[tensor]);
+        let name = &source.tensors()[tensor].name;
+        each_block(source, tensor, ty, self.rounding, pool, |weights, bytes| {
+            self.writer.write(name, bytes)?;
+            self.told(weights.len() as u64);
+            Ok(())
+        })
+    }
+
+    /// So many weights are written.
+    fn told(&mut self, weights: u64) {
+        self.done += weights;
+        let (done, total) = (self.done, self.total);
+        (self.progress)(Progress::Weights { done, total });
     }
 }

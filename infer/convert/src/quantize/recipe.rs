@@ -1,14 +1,14 @@
 //! Which tensor is stored in which type.
 //!
 //! A recipe is a base type, patterns over tensors' names that say otherwise (the last that matches counts), and
-//! perhaps a budget of bits (see [`super::budget`]); [`super::rotate`] may turn them before. Norms and biases stay F32; in a 4-bit file the embedding table
+//! perhaps a budget of bits (see [`super::budget`]); [`Rotation`] may rotate them before. Norms and biases stay F32; in a 4-bit file the embedding table
 //! and the output projection are Q8_0 unless a pattern names them; a matrix whose rows do not divide into blocks of
 //! 32 is F16.
 
 use glob::Pattern;
 
-use super::rotate::Rotation;
-use retort_format::gguf::TensorView;
+use crate::source::{HEAD, Rotation, SourceTensor, TABLE};
+use retort_format::gguf::panels::Layout;
 use retort_format::quant::search::quantize_row_searched;
 use retort_format::{Error, GgmlType, Result, quant};
 
@@ -33,6 +33,7 @@ pub struct Recipe {
     bits_per_weight: Option<f64>,
     rotation: Option<Rotation>,
     searched: bool,
+    layout: Layout,
 }
 
 impl Recipe {
@@ -49,6 +50,7 @@ impl Recipe {
             bits_per_weight: None,
             rotation: None,
             searched: false,
+            layout: Layout::Plain,
         })
     }
 
@@ -87,7 +89,7 @@ impl Recipe {
         Ok(self)
     }
 
-    /// Turns the model's coordinates before it is rounded.
+    /// Rotates the model's coordinates before it is rounded.
     pub fn rotate(mut self, rotation: Rotation) -> Self {
         self.rotation = Some(rotation);
         self
@@ -97,6 +99,17 @@ impl Recipe {
     pub fn search_scales(mut self) -> Self {
         self.searched = true;
         self
+    }
+
+    /// How matrices lie in the file.
+    pub fn with_layout(mut self, layout: Layout) -> Self {
+        self.layout = layout;
+        self
+    }
+
+    /// How matrices lie in the file.
+    pub(super) fn layout(&self) -> Layout {
+        self.layout
     }
 
     /// The type of most matrices.
@@ -109,7 +122,7 @@ impl Recipe {
         self.bits_per_weight
     }
 
-    /// What is turned.
+    /// What is rotated.
     pub(super) fn rotation(&self) -> Option<Rotation> {
         self.rotation
     }
@@ -129,36 +142,38 @@ impl Recipe {
             .any(|(pattern, _)| pattern.matches(tensor))
     }
 
-    /// The type of `tensor`.
-    pub(super) fn ty(&self, tensor: &TensorView) -> GgmlType {
-        if !is_matrix(tensor) {
+    /// The type of `tensor`: F16 where rows do not divide into the blocks of the one it should have.
+    pub(super) fn ty(&self, tensor: &SourceTensor) -> GgmlType {
+        let ty = self.wanted(tensor);
+        if tensor.dims[0].is_multiple_of(ty.block_size() as u64) {
+            ty
+        } else {
+            GgmlType::F16
+        }
+    }
+
+    /// The type that `tensor` should have.
+    pub(super) fn wanted(&self, tensor: &SourceTensor) -> GgmlType {
+        if !tensor.is_matrix() {
             return GgmlType::F32;
         }
-        let named = self.patterns.iter().rev();
-        let named = named
-            .filter(|(pattern, _)| pattern.matches(tensor.name))
-            .map(|(_, ty)| *ty)
-            .next();
-        let vocabulary = matches!(tensor.name, "token_embd.weight" | "output.weight");
-        let four_bits = matches!(self.quant, GgmlType::Q4_0 | GgmlType::Q4_1);
-        let ty = named.unwrap_or(match vocabulary && four_bits {
-            true => GgmlType::Q8_0,
-            false => self.quant,
-        });
-        match tensor.dims[0].is_multiple_of(ty.block_size() as u64) {
-            true => ty,
-            false => GgmlType::F16,
+        let mut named = self.patterns.iter().rev();
+        if let Some((_, ty)) = named.find(|(pattern, _)| pattern.matches(&tensor.name)) {
+            return *ty;
+        }
+        let vocabulary = [TABLE, HEAD].contains(&tensor.name.as_str());
+        if vocabulary && matches!(self.quant, GgmlType::Q4_0 | GgmlType::Q4_1) {
+            GgmlType::Q8_0
+        } else {
+            self.quant
         }
     }
 
     /// Refuses patterns that match no matrix.
-    pub(super) fn check<'a>(&self, tensors: impl Iterator<Item = TensorView<'a>>) -> Result<()> {
-        let names: Vec<_> = tensors
-            .filter(is_matrix)
-            .map(|tensor| tensor.name)
-            .collect();
+    pub(super) fn check(&self, tensors: &[SourceTensor]) -> Result<()> {
         for (pattern, _) in &self.patterns {
-            if !names.iter().any(|name| pattern.matches(name)) {
+            let mut matrices = tensors.iter().filter(|tensor| tensor.is_matrix());
+            if !matrices.any(|tensor| pattern.matches(&tensor.name)) {
                 return Err(Error::Argument(format!(
                     "--tensor {pattern}: no matrix of the model has such a name; \
                      they are like blk.0.ffn_down.weight"
@@ -167,11 +182,6 @@ impl Recipe {
         }
         Ok(())
     }
-}
-
-/// Two dimensions: what is quantized.
-pub(super) fn is_matrix(tensor: &TensorView) -> bool {
-    tensor.dims.len() == 2
 }
 
 /// The names of [`TYPES`].

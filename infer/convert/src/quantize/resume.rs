@@ -12,11 +12,11 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::calibrate;
 use crate::calibrate::Encoded;
-use retort_engine::decoder::Engine;
+use crate::source::WeightSource;
 use retort_format::{Error, GgmlType, Result};
 
 /// The directory beside a file being written.
-pub(super) struct Kept {
+pub(super) struct CalibrationCheckpoint {
     dir: PathBuf,
     /// Layers that are there.
     layers: usize,
@@ -28,17 +28,21 @@ pub(super) struct Done {
     pub(super) states: Vec<f32>,
 }
 
-impl Kept {
-    /// What is kept for `out` of a calibration of this `print`, with `values` numbers in the residual stream; anything
+impl CalibrationCheckpoint {
+    /// What is kept for `out` of a calibration of this `fingerprint`, with `values` numbers in the residual stream; anything
     /// else that was there is removed.
-    pub(super) fn open(out: &Path, print: u64, values: usize) -> Result<(Self, Option<Done>)> {
+    pub(super) fn open(
+        out: &Path,
+        fingerprint: u64,
+        values: usize,
+    ) -> Result<(Self, Option<Done>)> {
         let mut name = out.as_os_str().to_owned();
         name.push(".calibration");
         let mut kept = Self {
             dir: name.into(),
             layers: 0,
         };
-        let of = format!("{print:016x}\n");
+        let of = format!("{fingerprint:016x}\n");
         if fs::read_to_string(kept.dir.join("of")).is_ok_and(|there| there == of)
             && let Some(done) = kept.read(values)
         {
@@ -117,26 +121,28 @@ fn parse(mut bytes: &[u8]) -> Option<Vec<Encoded>> {
     Some(tensors)
 }
 
-/// A number that is another for another parent, rotated or not (as far as samples of its tensors tell), types, settings or tokens.
-pub(super) fn print(
-    engine: &Engine,
+/// A number that differs for another parent, rotated or not (as far as samples of its tensors tell), other types,
+/// settings or tokens.
+pub(super) fn fingerprint(
+    source: &dyn WeightSource,
     types: &[GgmlType],
     settings: &calibrate::Settings,
     tokens: &[u32],
-) -> u64 {
-    const SAMPLE: usize = 4096;
-    let mut print = Xxh3::new();
-    print.update(env!("CARGO_PKG_VERSION").as_bytes());
-    print.update(format!("{settings:?}{:?}", engine.config()).as_bytes());
-    for (tensor, ty) in engine.gguf().tensors().zip(types) {
-        print.update(format!("{}{:?}{}{ty}", tensor.name, tensor.dims, tensor.ty).as_bytes());
-        let step = (tensor.data.len() / 3).max(SAMPLE);
-        for part in tensor.data.chunks(step) {
-            print.update(&part[..part.len().min(SAMPLE)]);
+) -> Result<u64> {
+    let mut hash = Xxh3::new();
+    hash.update(env!("CARGO_PKG_VERSION").as_bytes());
+    hash.update(format!("{settings:?}{:?}", source.config()).as_bytes());
+    let mut row = Vec::new();
+    for (index, (tensor, ty)) in source.tensors().iter().zip(types).enumerate() {
+        hash.update(format!("{}{:?}{ty}", tensor.name, tensor.dims).as_bytes());
+        let rows = tensor.shape().1;
+        for at in [0, rows / 2, rows - 1] {
+            source.rows(index, at..at + 1, &mut row)?;
+            hash.update(bytemuck::cast_slice(&row));
         }
     }
     tokens
         .iter()
-        .for_each(|token| print.update(&token.to_le_bytes()));
-    print.digest()
+        .for_each(|token| hash.update(&token.to_le_bytes()));
+    Ok(hash.digest())
 }

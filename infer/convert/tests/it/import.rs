@@ -1,13 +1,14 @@
 //! Import: a GGUF file becomes the Hugging Face directory that it was exported from, or one error.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use retort_convert::export::export;
 use retort_convert::import::{Imported, Settings, import};
 use retort_engine::decoder::Config;
 use retort_engine::tokenizer::{Pre, TokenType, Tokenizer, Vocabulary};
 use retort_format::GgmlType::*;
+use retort_format::gguf::Metadata;
 use retort_format::gguf::{Gguf, Writer};
 use retort_format::{GgmlType, Result};
 use retort_test_kit::{Shape, hf, vocabulary, write_gguf, write_gguf_changed, write_gguf_where};
@@ -338,7 +339,9 @@ fn ids_are_the_engines() {
             table
                 .merges
                 .retain(|(left, right)| !["in", "Ġand"].contains(&&*format!("{left}{right}")));
-            table.write(writer).unwrap();
+            let mut tables = Metadata::new(Path::new(""));
+            table.write(&mut tables);
+            writer.set_all(&tables).unwrap();
         });
         place.import();
         let engine = Tokenizer::from_gguf(&place.gguf()).unwrap();
@@ -362,7 +365,9 @@ fn special_tokens_and_template_go_into_the_side_files() {
         table.bos = Some(271);
         table.add_bos = true;
         table.eot = Some(256);
-        table.write(writer).unwrap();
+        let mut tables = Metadata::new(Path::new(""));
+        table.write(&mut tables);
+        writer.set_all(&tables).unwrap();
         writer
             .set("tokenizer.chat_template", "{{ messages }}")
             .unwrap();
@@ -458,7 +463,9 @@ fn what_cannot_be_imported_is_refused() {
         let mut table = vocabulary();
         table.tokens[256] = "a".into();
         table.merges.clear();
-        table.write(writer).unwrap();
+        let mut tables = Metadata::new(Path::new(""));
+        table.write(&mut tables);
+        writer.set_all(&tables).unwrap();
     };
     let message = Place::changed(&Shape::default(), twice).refused();
     assert!(message.contains("\"a\" is both"), "{message}");

@@ -6,12 +6,15 @@ use retort_convert::calibrate;
 use retort_convert::calibrate::Calibration;
 use retort_convert::export::export;
 use retort_convert::pack::pack;
-use retort_convert::quantize::{Progress, Quantized, Recipe, Rotation, Texts, quantize};
+use retort_convert::quantize::{Recipe, Rotation, Texts, quantize};
+use retort_convert::source::GgufSource;
+use retort_convert::{Converted, Progress};
 use retort_engine::Model;
 use retort_engine::decoder::{Engine, KvType, Settings};
 use retort_engine::divergence::divergence;
 use retort_format::GgmlType::*;
 use retort_format::gguf::Gguf;
+use retort_format::gguf::panels::Layout;
 use retort_format::{GgmlType, Result};
 use retort_test_kit::{Shape, hf, text, write_gguf};
 use tempfile::TempDir;
@@ -38,7 +41,7 @@ impl Place {
         &self,
         recipe: &Recipe,
         calibrated: Option<calibrate::Settings>,
-    ) -> Result<Quantized> {
+    ) -> Result<Converted> {
         quantize_from(&self.parent, &self.out(), recipe, calibrated)
     }
 }
@@ -52,7 +55,7 @@ fn quantize_from(
     out: &Path,
     recipe: &Recipe,
     calibrated: Option<calibrate::Settings>,
-) -> Result<Quantized> {
+) -> Result<Converted> {
     let mut documents = (0..).map(|i| Ok(text(i)));
     let texts = calibrated.map(|settings| Texts {
         documents: &mut documents,
@@ -181,7 +184,11 @@ fn calibration_computes_what_the_engine_does() {
             out.copy_from_slice(&table[token as usize * 64..][..64]);
             Ok(())
         };
-        let mut calibration = Calibration::new(&engine, &small(), &tokens, row).unwrap();
+        let (source, pool) = (
+            GgufSource::open(&place.parent, &settings()).unwrap(),
+            settings().pool,
+        );
+        let mut calibration = Calibration::new(&source, &pool, &small(), &tokens, row).unwrap();
         for _ in 0..shape.layers {
             calibration.next_layer(|_| F32).unwrap();
         }
@@ -292,7 +299,7 @@ fn a_calibration_that_was_stopped_goes_on_to_the_same_bytes() {
         let threads = Settings::new(None, false, KvType::F32).unwrap();
         let progress = |progress| match progress {
             Progress::Notice(text) => went_on |= text.contains("going on after the 1 layers"),
-            Progress::Weights(..) => {
+            Progress::Weights { .. } => {
                 if let Some(also) = also {
                     copy_kept(out, also);
                 }
@@ -353,7 +360,7 @@ fn calibration_is_the_same_for_any_number_of_threads() {
 #[test]
 fn what_cannot_be_done_is_said() {
     let place = Place::new(&Shape::default());
-    let message = |result: Result<Quantized>| {
+    let message = |result: Result<Converted>| {
         let message = result.unwrap_err().to_string();
         assert!(!message.contains('\n'), "{message}");
         assert_eq!(
@@ -405,4 +412,49 @@ fn what_cannot_be_done_is_said() {
     let refused = quantize_from(&panels, &packed.out(), &recipe(Q8_0), None);
     assert!(refused.unwrap_err().to_string().contains("packed"));
     assert!(!packed.out().exists());
+}
+
+/// A checkpoint gives the file that its exact export gives, whatever is asked for, and no other file stands beside it.
+#[test]
+fn a_checkpoint_quantizes_to_the_bytes_of_its_exact_export() {
+    let tied = Shape {
+        tied: true,
+        ..Shape::default()
+    };
+    for shape in [Shape::default(), tied, Shape::qwen()] {
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoint = dir.path().join("checkpoint");
+        std::fs::create_dir(&checkpoint).unwrap();
+        hf::write_directory(&checkpoint, &shape);
+        let [exact, ours, theirs] = ["exact", "ours", "theirs"].map(|name| dir.path().join(name));
+        export(&checkpoint, &exact, F32, |_| {}).unwrap();
+        let budget = || recipe(Q4_0).bits_per_weight(7.0).unwrap();
+        for (recipe, calibrated) in [
+            (recipe(Q8_0), None),
+            (budget(), None),
+            (recipe(Q4_0).search_scales(), None),
+            (recipe(Q4_0), Some(small())),
+            (recipe(Q4_0).rotate(Rotation::Both), Some(small())),
+        ] {
+            quantize_from(&checkpoint, &ours, &recipe, calibrated.clone()).unwrap();
+            quantize_from(&exact, &theirs, &recipe, calibrated).unwrap();
+            let same = std::fs::read(&ours).unwrap() == std::fs::read(&theirs).unwrap();
+            assert!(same, "{shape:?} {recipe:?}");
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 4);
+        }
+    }
+}
+
+#[test]
+fn rows16_layout_goes_with_calibration_and_rotation() {
+    let place = Place::new(&Shape::default());
+    let recipe = || recipe(Q4_0).rotate(Rotation::Values);
+    let [plain, packed, direct] =
+        ["plain", "packed", "direct"].map(|name| place.dir.path().join(name));
+    quantize_from(&place.parent, &plain, &recipe(), Some(small())).unwrap();
+    pack(&plain, &packed, |_, _| {}).unwrap();
+    let in_panels = recipe().with_layout(Layout::Rows16);
+    quantize_from(&place.parent, &direct, &in_panels, Some(small())).unwrap();
+    let same = std::fs::read(&packed).unwrap() == std::fs::read(&direct).unwrap();
+    assert!(same);
 }

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use retort_convert::calibrate;
-use retort_convert::quantize::{Progress, Quantized, Recipe, Rotation, Texts, quantize};
+use retort_convert::quantize::{Recipe, Rotation, Texts, quantize};
+use retort_convert::{Converted, Progress};
 use retort_engine::Model;
 use retort_engine::decoder::{Engine, KvType, Settings};
 use retort_engine::divergence::divergence;
@@ -33,7 +34,7 @@ fn rotate(
     quant: GgmlType,
     rotation: Rotation,
     calibrated: bool,
-) -> Result<(Quantized, String)> {
+) -> Result<(Converted, String)> {
     let recipe = Recipe::new(quant)?.rotate(rotation);
     let mut documents = (0..).map(|i| Ok(text(i)));
     let texts = calibrated.then_some(Texts {

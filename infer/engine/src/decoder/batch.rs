@@ -43,7 +43,7 @@ impl<'e> Batch<'e> {
     /// [`Error::Argument`] if there are no tokens or one is outside the vocabulary; the sequences are as before.
     pub fn forward(&mut self, work: &mut [(&mut Sequence, &[u32])]) -> Result<()> {
         for (_, tokens) in work.iter() {
-            self.engine.check_tokens(tokens)?;
+            self.engine.config.check_tokens(tokens)?;
         }
         if work.iter().all(|(_, tokens)| tokens.is_empty()) {
             return Err(Error::Argument("there are no tokens to take in".into()));

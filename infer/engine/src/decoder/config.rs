@@ -5,8 +5,10 @@
 //! by the file.
 
 use super::kv_block::{BLOCK, KvType};
-use retort_format::Architecture;
-use retort_format::gguf::Gguf;
+use retort_format::gguf::{Gguf, Metadata};
+use retort_format::precision::shortest_decimal;
+use retort_format::rope;
+use retort_format::{Architecture, ConfigSource, ModelConfig};
 use retort_format::{Error, Result};
 
 /// A decoder's shapes and constants.
@@ -61,26 +63,44 @@ impl PastTrained {
     /// The factor of Qwen's NTK-aware scaling for a sequence that begins with a prompt of
     /// `length`: 1 up to the trained length, then 3, 7, 15 at each doubling.
     pub fn ntk_alpha(&self, length: usize) -> f64 {
-        if !self.dynamic_ntk || length <= self.trained_length {
-            return 1.0;
+        if self.dynamic_ntk {
+            rope::ntk_alpha(length, self.trained_length)
+        } else {
+            1.0
         }
-        let doublings = (length as f64 / self.trained_length as f64).log2();
-        (doublings + 1.0).ceil().exp2() - 1.0
     }
 
     /// The factor of a query at `position`, counted from 0.
     pub fn query_scale(&self, position: usize) -> f32 {
-        let seen = position + 1;
-        if !self.logn || seen <= self.trained_length || self.trained_length < 2 {
-            return 1.0;
+        if self.logn {
+            rope::logn_factor(position, self.trained_length) as f32
+        } else {
+            1.0
         }
-        ((seen as f64).ln() / (self.trained_length as f64).ln()) as f32
     }
 }
 
 impl Config {
     /// Reads the metadata of `gguf`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] for another architecture, [`Error::Metadata`] for a key that is missing or does not fit.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
+        let rows = match gguf.tensor("token_embd.weight").map(|table| table.dims) {
+            Ok(&[_, rows]) => Some(rows as usize),
+            // What is wrong with the table will be said together with all other tensors.
+            _ => None,
+        };
+        Self::from_metadata(gguf, rows)
+    }
+
+    /// Reads metadata, the embedding table having `rows` rows, or as many as there are tokens.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_gguf`](Self::from_gguf).
+    pub fn from_metadata(gguf: &Metadata, rows: Option<usize>) -> Result<Self> {
         let name = gguf.str("general.architecture")?;
         let Some(architecture) = Architecture::from_name(name) else {
             let problem = format!(
@@ -106,11 +126,7 @@ impl Config {
             return Err(keys.error("rope.dimension_count", "it must be even and fit a head"));
         }
         let n_tokens = || gguf.str_array("tokenizer.ggml.tokens").map(<[String]>::len);
-        let vocab_size = match gguf.tensor("token_embd.weight").map(|table| table.dims) {
-            Ok(&[_, rows]) => rows as usize,
-            // What is wrong with the table will be said together with all other tensors.
-            _ => n_tokens().unwrap_or(0),
-        };
+        let vocab_size = rows.unwrap_or_else(|| n_tokens().unwrap_or(0));
         let feed_forward = "feed_forward_length";
         let mut intermediate_size = keys.size(feed_forward)?;
         let context_length = keys.size("context_length")?;
@@ -155,6 +171,41 @@ impl Config {
         Ok(config)
     }
 
+    /// The shape as a checkpoint's configuration has it, without special ids and rotary scaling; `tied` says whether the
+    /// head is the embedding table.
+    pub fn model_config(&self, tied: bool) -> ModelConfig {
+        let qwen = self.architecture == Architecture::Qwen;
+        ModelConfig {
+            model_type: self.architecture,
+            vocab_size: self.vocab_size,
+            hidden_size: self.hidden_size,
+            // The first Qwen counts both branches.
+            intermediate_size: self.intermediate_size * if qwen { 2 } else { 1 },
+            num_hidden_layers: self.n_layers,
+            num_attention_heads: self.n_heads,
+            num_key_value_heads: self.n_kv_heads,
+            head_dim: self.head_dim,
+            max_position_embeddings: self.context_length,
+            rope_theta: shortest_decimal(self.rope_theta),
+            rms_norm_eps: shortest_decimal(self.rms_norm_eps),
+            tie_word_embeddings: tied,
+            initializer_range: 0.02,
+            eos_token_id: None,
+            bos_token_id: None,
+            attention_bias: false,
+            mlp_bias: false,
+            seq_length: if qwen {
+                self.past_trained.trained_length
+            } else {
+                0
+            },
+            use_dynamic_ntk: self.past_trained.dynamic_ntk,
+            use_logn_attn: self.past_trained.logn,
+            rope_scaling: None,
+            source: ConfigSource::default(),
+        }
+    }
+
     /// Weights in a row of q: all query heads together.
     pub fn q_size(&self) -> usize {
         self.n_heads * self.head_dim
@@ -163,6 +214,21 @@ impl Config {
     /// Weights in a row of k or v: all key heads together.
     pub fn kv_size(&self) -> usize {
         self.n_kv_heads * self.head_dim
+    }
+
+    /// Checks that every id is one of the vocabulary's.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Argument`] with the first that is not.
+    pub fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
+        let vocab_size = self.vocab_size;
+        match tokens.iter().find(|&&id| id as usize >= vocab_size) {
+            Some(id) => Err(Error::Argument(format!(
+                "token {id} is outside the vocabulary of {vocab_size}"
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Bytes that the keys and values of `context` positions take; none if that overflows.
@@ -183,7 +249,7 @@ pub const LOGN: &str = "attention.logn_scaling";
 
 /// The metadata under one architecture's prefix.
 struct Keys<'g> {
-    gguf: &'g Gguf,
+    gguf: &'g Metadata,
     name: &'g str,
 }
 

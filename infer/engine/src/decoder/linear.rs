@@ -2,7 +2,7 @@
 
 use super::Engine;
 use super::weights::Weight;
-use retort_format::{Error, Result};
+use retort_format::Result;
 use retort_kernels::pool::Pool;
 use retort_kernels::{Activations, Matrix, ops};
 
@@ -23,17 +23,6 @@ impl Engine {
     ) -> Result<()> {
         self.normed(x, &self.weights.output_norm, input)?;
         self.project(input, [(&self.weights.output, logits)])
-    }
-
-    /// Checks that every id is one of the vocabulary's.
-    pub fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
-        let vocab_size = self.config.vocab_size;
-        match tokens.iter().find(|&&id| id as usize >= vocab_size) {
-            Some(id) => Err(Error::Argument(format!(
-                "token {id} is outside the vocabulary of {vocab_size}"
-            ))),
-            None => Ok(()),
-        }
     }
 
     /// Multiplies `input` [n, cols] by each weight [rows, cols] into its y [n, rows].

@@ -133,8 +133,7 @@ impl Engine {
 
     /// The rotary frequencies for a sequence that begins with a prompt of `length`.
     pub fn rope(&self, length: usize) -> rope::Rope {
-        let alpha = self.config.past_trained.ntk_alpha(length);
-        rope::Rope::new(&self.config, self.weights.rope_freqs.as_deref(), alpha)
+        rope::Rope::new(&self.config, self.weights.rope_freqs.as_deref(), length)
     }
 
     /// Refuses keys and values of `positions` in all that do not fit the memory that is free.

@@ -19,9 +19,10 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// The frequencies of `config`, its base stretched by `alpha`; `divisors` are the contents of
-    /// `rope_freqs.weight`.
-    pub(super) fn new(config: &Config, divisors: Option<&[f32]>, alpha: f64) -> Self {
+    /// The frequencies of `config` for a sequence that begins with a prompt of `length`; `divisors`
+    /// are the contents of `rope_freqs.weight`.
+    pub fn new(config: &Config, divisors: Option<&[f32]>, length: usize) -> Self {
+        let alpha = config.past_trained.ntk_alpha(length);
         let mut theta = f64::from(config.rope_theta);
         if alpha != 1.0 && config.rope_dim > 2 {
             theta *= alpha.powf(config.rope_dim as f64 / (config.rope_dim as f64 - 2.0));

@@ -191,7 +191,7 @@ impl<'e> Session<'e> {
                 self.sequence.len
             )));
         }
-        self.engine.check_tokens(tokens)
+        self.engine.config.check_tokens(tokens)
     }
 
     /// Takes a chunk in, leaving the residual stream in the scratch.

@@ -6,11 +6,16 @@
 //! tensor that is missing or misshapen is named in one error.
 
 use super::config::Config;
+use std::ops::Range;
+
 use retort_format::gguf::Gguf;
 use retort_format::gguf::panels::panels_name;
 use retort_format::quant::rows16;
-use retort_format::{Error, Result};
+use retort_format::{Error, LayerLinear, ModelConfig, ParamKey, Result, TensorSpec, gguf_tensors};
 use retort_kernels::Matrix;
+
+/// The output projection's tensor, where it is not the embedding table.
+const HEAD: &str = "output.weight";
 
 /// A matrix in the mapped file: a tensor or, where several share one, some of its rows.
 #[derive(Clone, Debug)]
@@ -108,24 +113,26 @@ impl Weights {
             );
             return Err(Error::metadata(gguf.path(), &key, problem));
         }
+        let own_head = [HEAD.to_owned(), panels_name(HEAD)];
+        let tied = !own_head.iter().any(|name| gguf.has_tensor(name));
+        let model = config.model_config(tied);
         let mut loader = Loader {
             gguf,
+            specs: gguf_tensors(&model),
+            model,
             problems: Vec::new(),
         };
-        let (hidden, vocab) = (config.hidden_size, config.vocab_size);
-        let token_embd = loader.matrix("token_embd.weight", vocab, hidden);
-        let own_head = ["output.weight".into(), panels_name("output.weight")];
-        let output = match own_head.iter().any(|name: &String| gguf.has_tensor(name)) {
-            true => loader.matrix("output.weight", vocab, hidden),
-            false => token_embd.clone(),
-        };
+        let token_embd = loader.weight(ParamKey::Embedding);
         let weights = Self {
+            output: match tied {
+                true => token_embd.clone(),
+                false => loader.weight(ParamKey::Head),
+            },
             token_embd,
             layers: (0..config.n_layers)
-                .map(|index| loader.layer(config, index))
+                .map(|index| loader.layer(index))
                 .collect(),
-            output_norm: loader.vector("output_norm.weight", hidden),
-            output,
+            output_norm: loader.vector(ParamKey::FinalNorm),
             rope_freqs: loader.rope_freqs(config.rope_dim / 2),
         };
         if loader.problems.is_empty() {
@@ -143,53 +150,81 @@ impl Weights {
 /// Collects what is wrong instead of stopping at the first tensor.
 struct Loader<'g> {
     gguf: &'g Gguf,
+    model: ModelConfig,
+    /// The tensors that the file should have.
+    specs: Vec<TensorSpec>,
     problems: Vec<String>,
 }
 
 impl Loader<'_> {
-    fn layer(&mut self, config: &Config, index: usize) -> Layer {
-        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-        let (q, kv) = (config.q_size(), config.kv_size());
-        let name = |part: &str| format!("blk.{index}.{part}");
-        let parts = [("q", q), ("k", kv), ("v", kv)];
-        let ([q_weight, k_weight, v_weight], qkv_bias) = if config.architecture.fused_qkv() {
-            let weights = self.rows_of(&name("attn_qkv.weight"), parts.map(|part| part.1), hidden);
-            let bias = self.vector(&name("attn_qkv.bias"), q + kv + kv);
-            // Empty where it is missing, which the loader has noted.
-            let mut rest = bias.into_iter();
-            let bias = parts.map(|(_, size)| rest.by_ref().take(size).collect());
-            (weights, Some(bias))
-        } else {
-            let weights = parts.map(|(part, size)| {
-                self.matrix(&name(&format!("attn_{part}.weight")), size, hidden)
-            });
-            let bias = self.has_bias(config, index).then(|| {
-                parts.map(|(part, size)| self.vector(&name(&format!("attn_{part}.bias")), size))
-            });
-            (weights, bias)
-        };
+    fn layer(&mut self, index: usize) -> Layer {
+        use LayerLinear::{Down, Gate, K, O, Q, Up, V};
+        let qkv = [Q, K, V];
+        let biased = self.model.model_type.qkv_bias()
+            || (self.gguf).has_tensor(&ParamKey::Bias(index, Q).gguf_tensor(&self.model));
+        let [q, k, v] = qkv.map(|linear| self.weight(ParamKey::Weight(index, linear)));
         Layer {
-            attn_norm: self.vector(&name("attn_norm.weight"), hidden),
-            q: q_weight,
-            k: k_weight,
-            v: v_weight,
-            o: self.matrix(&name("attn_output.weight"), hidden, q),
-            qkv_bias,
-            qk_norm: config.architecture.qk_norm().then(|| {
-                ["q", "k"].map(|part| {
-                    self.vector(&name(&format!("attn_{part}_norm.weight")), config.head_dim)
-                })
+            attn_norm: self.vector(ParamKey::InputNorm(index)),
+            q,
+            k,
+            v,
+            o: self.weight(ParamKey::Weight(index, O)),
+            qkv_bias: biased.then(|| qkv.map(|linear| self.bias(index, linear))),
+            qk_norm: (self.model.model_type.qk_norm()).then(|| {
+                [ParamKey::QNorm(index), ParamKey::KNorm(index)].map(|key| self.vector(key))
             }),
-            ffn_norm: self.vector(&name("ffn_norm.weight"), hidden),
-            gate: self.matrix(&name("ffn_gate.weight"), inner, hidden),
-            up: self.matrix(&name("ffn_up.weight"), inner, hidden),
-            down: self.matrix(&name("ffn_down.weight"), hidden, inner),
+            ffn_norm: self.vector(ParamKey::PostNorm(index)),
+            gate: self.weight(ParamKey::Weight(index, Gate)),
+            up: self.weight(ParamKey::Weight(index, Up)),
+            down: self.weight(ParamKey::Weight(index, Down)),
         }
     }
 
     /// Biases are used wherever the file has them, and required where the architecture has them.
-    fn has_bias(&self, config: &Config, index: usize) -> bool {
-        config.architecture.qkv_bias() || self.gguf.has_tensor(&format!("blk.{index}.attn_q.bias"))
+    fn bias(&mut self, index: usize, linear: LayerLinear) -> Vec<f32> {
+        let key = ParamKey::Bias(index, linear);
+        if self.model.model_type.qkv_bias() {
+            return self.vector(key);
+        }
+        let [_, size] = linear.dims(&self.model);
+        self.values(&key.gguf_tensor(&self.model), size)
+    }
+
+    /// The name and shape of the tensor that holds `key`, and its rows there.
+    fn find(&self, key: ParamKey) -> (String, Vec<usize>, Range<usize>) {
+        let found = self.specs.iter().find_map(|spec| {
+            let (_, rows) = spec.parts.iter().find(|(other, _)| *other == key)?;
+            Some((
+                spec.gguf_name(&self.model),
+                spec.shape.clone(),
+                rows.clone(),
+            ))
+        });
+        found.expect("the list has every parameter of the architecture")
+    }
+
+    /// The matrix of `key`, some rows of a tensor where several share one.
+    fn weight(&mut self, key: ParamKey) -> Weight {
+        let (name, shape, rows) = self.find(key);
+        let whole = self.matrix(&name, shape[0], shape[1]);
+        Weight {
+            first_row: rows.start,
+            rows: rows.len(),
+            ..whole
+        }
+    }
+
+    /// The vector of `key`; empty where it is missing, which the loader has noted.
+    fn vector(&mut self, key: ParamKey) -> Vec<f32> {
+        let (name, shape, rows) = self.find(key);
+        let whole = self.values(&name, shape[0]);
+        whole.get(rows).unwrap_or_default().to_vec()
+    }
+
+    fn note(&mut self, problem: String) {
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
     }
 
     /// A matrix of this shape, in either layout; on a mismatch, a problem noted.
@@ -201,7 +236,7 @@ impl Loader<'_> {
         let ty = self.gguf.tensor(name).map(|tensor| tensor.ty);
         if panels && found && !ty.is_ok_and(|ty| rows16::fits(ty, rows)) {
             let problem = format!("{name} is no matrix of whole panels in Q4_0, Q4_1 or Q8_0");
-            self.problems.push(problem);
+            self.note(problem);
         }
         Weight {
             name: name.to_owned(),
@@ -211,29 +246,14 @@ impl Loader<'_> {
         }
     }
 
-    /// Three matrices that lie one after the other in one tensor.
-    fn rows_of(&mut self, name: &str, sizes: [usize; 3], cols: usize) -> [Weight; 3] {
-        let whole = self.matrix(name, sizes.iter().sum(), cols);
-        let mut first_row = 0;
-        sizes.map(|rows| {
-            let part = Weight {
-                first_row,
-                rows,
-                ..whole.clone()
-            };
-            first_row += rows;
-            part
-        })
-    }
-
     /// A vector of this length as f32; on a mismatch, a problem noted and nothing allocated.
-    fn vector(&mut self, name: &str, size: usize) -> Vec<f32> {
+    fn values(&mut self, name: &str, size: usize) -> Vec<f32> {
         if !self.check(name, &[size as u64]) {
             return Vec::new();
         }
         let decoded = self.gguf.tensor(name).and_then(|tensor| tensor.to_f32());
         decoded.unwrap_or_else(|error| {
-            self.problems.push(format!("{name}: {error}"));
+            self.note(format!("{name}: {error}"));
             Vec::new()
         })
     }
@@ -244,10 +264,10 @@ impl Loader<'_> {
         if !self.gguf.has_tensor(name) {
             return None;
         }
-        let divisors = self.vector(name, size);
+        let divisors = self.values(name, size);
         if divisors.iter().any(|d| !(d.is_finite() && *d > 0.0)) {
             let problem = format!("{name} holds divisors that are no positive numbers");
-            self.problems.push(problem);
+            self.note(problem);
         }
         Some(divisors)
     }
@@ -256,10 +276,8 @@ impl Loader<'_> {
         let found = self.gguf.tensor(name).ok().map(|tensor| tensor.dims);
         match found {
             Some(dims) if dims == wanted => return true,
-            Some(dims) => self
-                .problems
-                .push(format!("{name} has shape {dims:?}, not {wanted:?}")),
-            None => self.problems.push(format!("{name} is missing")),
+            Some(dims) => self.note(format!("{name} has shape {dims:?}, not {wanted:?}")),
+            None => self.note(format!("{name} is missing")),
         }
         false
     }

@@ -1,12 +1,12 @@
 //! The vocabulary's way in and out of a GGUF file's `tokenizer.ggml.*` keys.
 
 use super::{Pre, TokenType, Tokenizer, Vocabulary};
-use retort_format::gguf::{Gguf, Writer};
+use retort_format::gguf::Metadata;
 use retort_format::{Error, Result};
 
 impl Tokenizer {
     /// The tokenizer inside `gguf`.
-    pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
+    pub fn from_gguf(gguf: &Metadata) -> Result<Self> {
         let vocabulary = Vocabulary::from_gguf(gguf)?;
         Self::new(vocabulary).map_err(|problem| Error::tokenizer(gguf.path(), problem))
     }
@@ -14,7 +14,7 @@ impl Tokenizer {
 
 impl Vocabulary {
     /// Reads the tables of `gguf`; a tokenizer of another kind is one clear error.
-    pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
+    pub fn from_gguf(gguf: &Metadata) -> Result<Self> {
         let model = gguf.str("tokenizer.ggml.model")?;
         if model != "gpt2" {
             let problem = format!("model {model} is not supported; gpt2 (byte-level BPE) is");
@@ -56,18 +56,18 @@ impl Vocabulary {
     }
 
     /// Writes the tables as metadata.
-    pub fn write(&self, writer: &mut Writer) -> Result<()> {
-        writer.set("tokenizer.ggml.model", "gpt2")?;
-        writer.set("tokenizer.ggml.pre", self.pre.name())?;
-        writer.set("tokenizer.ggml.tokens", self.tokens.clone())?;
+    pub fn write(&self, metadata: &mut Metadata) {
+        metadata.set("tokenizer.ggml.model", "gpt2");
+        metadata.set("tokenizer.ggml.pre", self.pre.name());
+        metadata.set("tokenizer.ggml.tokens", self.tokens.clone());
         let types: Vec<i32> = self.types.iter().map(|kind| *kind as i32).collect();
-        writer.set("tokenizer.ggml.token_type", types)?;
+        metadata.set("tokenizer.ggml.token_type", types);
         let merges: Vec<String> = self
             .merges
             .iter()
             .map(|(left, right)| format!("{left} {right}"))
             .collect();
-        writer.set("tokenizer.ggml.merges", merges)?;
+        metadata.set("tokenizer.ggml.merges", merges);
         let ids = [
             ("bos", self.bos),
             ("eos", self.eos),
@@ -76,14 +76,14 @@ impl Vocabulary {
         ];
         for (name, id) in ids {
             if let Some(id) = id {
-                writer.set(&format!("tokenizer.ggml.{name}_token_id"), id)?;
+                metadata.set(&format!("tokenizer.ggml.{name}_token_id"), id);
             }
         }
-        writer.set("tokenizer.ggml.add_bos_token", self.add_bos)
+        metadata.set("tokenizer.ggml.add_bos_token", self.add_bos);
     }
 }
 
-fn read_types(gguf: &Gguf, n_tokens: usize) -> Result<Vec<TokenType>> {
+fn read_types(gguf: &Metadata, n_tokens: usize) -> Result<Vec<TokenType>> {
     let key = "tokenizer.ggml.token_type";
     if gguf.get(key).is_none() {
         return Ok(vec![TokenType::Normal; n_tokens]);
@@ -96,7 +96,7 @@ fn read_types(gguf: &Gguf, n_tokens: usize) -> Result<Vec<TokenType>> {
     gguf.i32_array(key)?.into_iter().map(kind).collect()
 }
 
-fn read_merges(gguf: &Gguf) -> Result<Vec<(String, String)>> {
+fn read_merges(gguf: &Metadata) -> Result<Vec<(String, String)>> {
     let key = "tokenizer.ggml.merges";
     let pair = |(rank, entry): (usize, &String)| {
         Vocabulary::parse_merge(entry).ok_or_else(|| {

@@ -100,7 +100,7 @@ pub(crate) fn read(architecture: Architecture, fields: &Fields<'_>) -> Result<Mo
         use_dynamic_ntk: false,
         use_logn_attn: false,
         rope_scaling,
-        source: None,
+        source: Default::default(),
     })
 }
 

@@ -105,7 +105,7 @@ impl Family for Qwen {
             use_dynamic_ntk: fields.flag_or("use_dynamic_ntk", true)?,
             use_logn_attn: fields.flag_or("use_logn_attn", true)?,
             rope_scaling: None,
-            source: None,
+            source: Default::default(),
         })
     }
 

@@ -125,6 +125,15 @@ impl SafetensorsMap {
             .unwrap_or_default()
     }
 
+    /// The type of all tensors, if it is one.
+    pub fn common_precision(&self) -> Option<Precision> {
+        let mut types = self.tensors.values().map(|entry| entry.dtype);
+        let first = types.next()?;
+        types
+            .all(|ty| ty == first)
+            .then(|| Precision::from_dtype(first))?
+    }
+
     /// Checks that the checkpoint holds exactly `expected`.
     ///
     /// # Errors

@@ -4,13 +4,13 @@
 //! model in memory. Format: the GGUF specification (`ggml/docs/gguf.md`), versions 2 and 3, little-endian. Nothing in
 //! a file is trusted: see [`parse`](self) for the limits.
 
+mod metadata;
 pub mod panels;
 mod parse;
-pub mod rope_scaling;
-pub mod tensor_names;
 mod value;
 mod writer;
 
+pub use metadata::Metadata;
 pub use value::{Array, Value};
 pub use writer::Writer;
 
@@ -18,11 +18,11 @@ use crate::map::Map;
 use crate::quant::GgmlType;
 use crate::{Error, Result};
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// An open GGUF file.
 pub struct Gguf {
-    path: PathBuf,
+    metadata: Metadata,
     map: Map,
     header: parse::Header,
     by_name: HashMap<String, usize>,
@@ -70,7 +70,8 @@ impl Gguf {
     /// Maps the file at `path` and parses its header.
     pub fn open(path: &Path) -> Result<Gguf> {
         let map = Map::open(path)?;
-        let header = parse::parse(map.bytes()).map_err(|problem| Error::format(path, problem))?;
+        let mut header =
+            parse::parse(map.bytes()).map_err(|problem| Error::format(path, problem))?;
         let by_name = header
             .tensors
             .iter()
@@ -78,16 +79,11 @@ impl Gguf {
             .map(|(i, t)| (t.name.clone(), i))
             .collect();
         Ok(Gguf {
-            path: path.to_owned(),
+            metadata: Metadata::of_file(path, std::mem::take(&mut header.metadata)),
             map,
             header,
             by_name,
         })
-    }
-
-    /// The file's path, for messages.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Lets go of the memory that a tensor's bytes take while they are mapped; they are read again when they are needed.
@@ -105,21 +101,9 @@ impl Gguf {
         self.header.version
     }
 
-    /// All metadata in the file's order.
-    pub fn metadata(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
-        self.header
-            .metadata
-            .iter()
-            .map(|(key, value)| (key.as_str(), value))
-    }
-
-    /// The value of `key`, if there is one.
-    pub fn get(&self, key: &str) -> Option<&Value> {
-        self.header
-            .metadata
-            .iter()
-            .find(|(k, _)| k == key)
-            .map(|(_, value)| value)
+    /// Keys and values, which this type dereferences to.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
     }
 
     /// All tensors in the file's order.
@@ -137,7 +121,7 @@ impl Gguf {
         match self.by_name.get(name) {
             Some(&i) => Ok(self.view(&self.header.tensors[i])),
             None => Err(Error::tensor(
-                &self.path,
+                self.path(),
                 name,
                 "is not in the file; it may be incomplete or of another model",
             )),
@@ -157,94 +141,11 @@ impl Gguf {
     }
 }
 
-/// Typed metadata: each getter's error names the file, the key, and what stands there instead.
-impl Gguf {
-    fn typed<'a, T>(
-        &'a self,
-        key: &str,
-        what: &str,
-        f: impl Fn(&'a Value) -> Option<T>,
-    ) -> Result<T> {
-        let value = self.get(key).ok_or_else(|| {
-            Error::metadata(&self.path, key, format!("missing; {what} is needed"))
-        })?;
-        f(value).ok_or_else(|| {
-            let problem = format!("is {}, but {what} is needed", value.describe());
-            Error::metadata(&self.path, key, problem)
-        })
-    }
+impl std::ops::Deref for Gguf {
+    type Target = Metadata;
 
-    /// An integer of any width that fits 32 bits unsigned.
-    pub fn u32(&self, key: &str) -> Result<u32> {
-        self.typed(key, "an unsigned 32-bit integer", |v| {
-            v.as_integer()?.try_into().ok()
-        })
-    }
-
-    /// An integer of any width that fits 64 bits unsigned.
-    pub fn u64(&self, key: &str) -> Result<u64> {
-        self.typed(key, "an unsigned integer", |v| {
-            v.as_integer()?.try_into().ok()
-        })
-    }
-
-    /// An integer of any width that fits a size in memory.
-    pub fn usize(&self, key: &str) -> Result<usize> {
-        self.typed(key, "a size", |v| v.as_integer()?.try_into().ok())
-    }
-
-    /// A floating-point number.
-    pub fn f32(&self, key: &str) -> Result<f32> {
-        self.typed(key, "a number", Value::as_f32)
-    }
-
-    /// A truth value.
-    pub fn bool(&self, key: &str) -> Result<bool> {
-        self.typed(key, "a boolean", |v| {
-            if let Value::Bool(b) = v {
-                Some(*b)
-            } else {
-                None
-            }
-        })
-    }
-
-    /// A string.
-    pub fn str(&self, key: &str) -> Result<&str> {
-        self.typed(key, "a string", |v| {
-            if let Value::Str(s) = v {
-                Some(s.as_str())
-            } else {
-                None
-            }
-        })
-    }
-
-    /// An array of strings.
-    pub fn str_array(&self, key: &str) -> Result<&[String]> {
-        self.typed(key, "an array of strings", |v| match v {
-            Value::Array(Array::Str(a)) => Some(a.as_slice()),
-            _ => None,
-        })
-    }
-
-    /// An array of integers of any width, each fitting 32 bits signed.
-    pub fn i32_array(&self, key: &str) -> Result<Vec<i32>> {
-        self.typed(key, "an array of 32-bit integers", |v| {
-            if let Value::Array(a) = v {
-                a.to_i32()
-            } else {
-                None
-            }
-        })
-    }
-
-    /// An array of single-precision numbers.
-    pub fn f32_array(&self, key: &str) -> Result<&[f32]> {
-        self.typed(key, "an array of 32-bit floats", |v| match v {
-            Value::Array(Array::F32(a)) => Some(a.as_slice()),
-            _ => None,
-        })
+    fn deref(&self) -> &Metadata {
+        &self.metadata
     }
 }
 
@@ -253,7 +154,7 @@ impl std::fmt::Debug for Gguf {
         write!(
             f,
             "Gguf({}, {} tensors)",
-            self.path.display(),
+            self.path().display(),
             self.header.tensors.len()
         )
     }

@@ -4,9 +4,11 @@
 //! has panels is reordered, and its name ends in `.rows16`. It is a valid GGUF file; other programs report a missing
 //! tensor instead of misreading it. Here are the names of that layout and the reordering of whole panels.
 
-use super::Gguf;
+use super::{Metadata, Writer};
 use crate::quant::{GgmlType, rows16};
 use crate::{Error, Result};
+use std::collections::HashMap;
+use std::path::Path;
 
 /// The metadata key that tells the layout.
 pub const LAYOUT: &str = "retort.layout";
@@ -38,7 +40,7 @@ pub fn is_in_panels(name: &str) -> bool {
 /// # Errors
 ///
 /// [`Error::Unsupported`] if `gguf` is packed.
-pub fn refuse_packed(gguf: &Gguf) -> Result<()> {
+pub fn refuse_packed(gguf: &Metadata) -> Result<()> {
     if gguf.get(LAYOUT).is_none() {
         return Ok(());
     }
@@ -55,28 +57,85 @@ pub fn can_be_packed(ty: GgmlType, dims: &[u64]) -> bool {
     matches!(dims, [_, rows] if usize::try_from(*rows).is_ok_and(|rows| rows16::fits(ty, rows)))
 }
 
-/// The name of a tensor in the file, `in_panels` or not.
-pub fn name_of(name: &str, in_panels: bool) -> String {
-    match in_panels {
-        true => panels_name(name),
-        false => name.to_owned(),
-    }
+/// A [`Writer`] of tensors that lie in a [`Layout`].
+pub struct LayoutWriter {
+    writer: Writer,
+    layout: Layout,
+    /// Name, type and bytes of a row of every tensor in panels.
+    packed: HashMap<String, (GgmlType, usize)>,
+    /// Rows of the tensor being written that are no whole panel yet.
+    rows: Vec<u8>,
+    panels: Vec<u8>,
 }
 
-/// Takes whole panels from the front of `rows`, encoded rows of `row_bytes` bytes each, and puts them
-/// into `panels`, which loses what it held.
-pub fn take_panels(
-    ty: GgmlType,
-    row_bytes: usize,
-    rows: &mut Vec<u8>,
-    panels: &mut Vec<u8>,
-) -> Result<()> {
-    panels.clear();
-    let whole = rows.chunks_exact(row_bytes * rows16::ROWS);
-    let left = whole.remainder().len();
-    for panel in whole {
-        rows16::pack(ty, panel, panels)?;
+impl LayoutWriter {
+    /// Starts a file at `path` with these keys.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::set`].
+    pub fn new(path: &Path, metadata: &Metadata, layout: Layout) -> Result<Self> {
+        let mut writer = Writer::new(path);
+        writer.set_all(metadata)?;
+        if layout == Layout::Rows16 {
+            writer.set(LAYOUT, ROWS16)?;
+        }
+        Ok(Self {
+            writer,
+            layout,
+            packed: HashMap::new(),
+            rows: Vec::new(),
+            panels: Vec::new(),
+        })
     }
-    rows.drain(..rows.len() - left);
-    Ok(())
+
+    /// The number of declared tensors in panels.
+    pub fn packed(&self) -> usize {
+        self.packed.len()
+    }
+
+    /// As [`Writer::declare`]; a matrix that can be goes into panels if the layout has them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::declare`].
+    pub fn declare(&mut self, name: &str, dims: &[u64], ty: GgmlType) -> Result<()> {
+        if self.layout == Layout::Plain || !can_be_packed(ty, dims) {
+            return self.writer.declare(name, dims, ty);
+        }
+        self.writer.declare(&panels_name(name), dims, ty)?;
+        let row_bytes = usize::try_from(dims[0]).ok().and_then(|n| ty.row_bytes(n));
+        self.packed
+            .insert(name.to_owned(), (ty, row_bytes.unwrap_or(0)));
+        Ok(())
+    }
+
+    /// Appends encoded rows to tensor `name`, in its own order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::write`].
+    pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        let Some(&(ty, row_bytes)) = self.packed.get(name) else {
+            return self.writer.write(name, bytes);
+        };
+        self.rows.extend_from_slice(bytes);
+        self.panels.clear();
+        let whole = self.rows.chunks_exact(row_bytes * rows16::ROWS);
+        let left = whole.remainder().len();
+        for panel in whole {
+            rows16::pack(ty, panel, &mut self.panels)?;
+        }
+        self.rows.drain(..self.rows.len() - left);
+        self.writer.write(&panels_name(name), &self.panels)
+    }
+
+    /// As [`Writer::finish`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::finish`].
+    pub fn finish(self) -> Result<()> {
+        self.writer.finish()
+    }
 }

@@ -56,7 +56,7 @@ fn round_trip() {
     assert_eq!(g.str_array("tokens").unwrap(), ["a", "", "ö"]);
     assert_eq!(g.i32_array("types").unwrap(), [1, -2, 3]);
     assert_eq!(g.f32_array("scores").unwrap(), [0.5]);
-    assert_eq!(g.metadata().len(), 8);
+    assert_eq!(g.metadata().iter().len(), 8);
     let a = g.tensor("a").unwrap();
     assert_eq!(
         (a.dims, a.ty, a.shape()),

@@ -2,6 +2,7 @@
 //!
 //! The file appears at its place, synced, by [`Writer::finish`]; a writer that is dropped before leaves nothing behind. Memory used is that of the metadata, whatever the model's size.
 
+use super::Metadata;
 use super::value::{Array, Value};
 use crate::quant::GgmlType;
 use crate::{Error, Result};
@@ -15,7 +16,7 @@ const ALIGNMENT: u64 = 32;
 /// [`write`](Writer::write) the tensors in the declared order, then [`finish`](Writer::finish).
 pub struct Writer {
     target: PathBuf,
-    metadata: Vec<(String, Value)>,
+    metadata: Metadata,
     tensors: Vec<Declared>,
     output: Option<Output>,
 }
@@ -40,7 +41,7 @@ impl Writer {
     pub fn new(path: &Path) -> Writer {
         Writer {
             target: path.to_owned(),
-            metadata: Vec::new(),
+            metadata: Metadata::new(path),
             tensors: Vec::new(),
             output: None,
         }
@@ -62,10 +63,16 @@ impl Writer {
                 "is chosen by the writer",
             ));
         }
-        let value = value.into();
-        match self.metadata.iter_mut().find(|(k, _)| k == key) {
-            Some((_, old)) => *old = value,
-            None => self.metadata.push((key.to_owned(), value)),
+        self.metadata.set(key, value);
+        Ok(())
+    }
+
+    /// Sets all keys of another file but those that the writer chooses.
+    pub fn set_all(&mut self, metadata: &Metadata) -> Result<()> {
+        for (key, value) in metadata.iter() {
+            if key != "general.alignment" {
+                self.set(key, value.clone())?;
+            }
         }
         Ok(())
     }
@@ -185,8 +192,8 @@ impl Writer {
         let mut out = b"GGUF".to_vec();
         out.extend(3u32.to_le_bytes());
         out.extend((self.tensors.len() as u64).to_le_bytes());
-        out.extend((self.metadata.len() as u64).to_le_bytes());
-        for (key, value) in &self.metadata {
+        out.extend((self.metadata.iter().len() as u64).to_le_bytes());
+        for (key, value) in self.metadata.iter() {
             string(&mut out, key);
             out.extend(value.id().to_le_bytes());
             encode(&mut out, value);

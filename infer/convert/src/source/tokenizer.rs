@@ -28,7 +28,7 @@ impl HfTokenizer {
                 "missing; make it with `retort tokenizer convert qwen.tiktoken --out DIR`";
             return Err(Error::tokenizer(&path, problem));
         }
-        let json = super::read_json(&path)?;
+        let json = read_json(&path)?;
         let refuse = |problem: String| Error::tokenizer(&path, problem);
         let pre = check_pipeline(&json).map_err(refuse)?;
         let (tokens, types) = read_tokens(&json, vocab_size).map_err(refuse)?;
@@ -192,7 +192,7 @@ impl Sides {
         let optional = |name: &str| {
             let path = dir.join(name);
             match path.exists() {
-                true => super::read_json(&path),
+                true => read_json(&path),
                 false => Ok(Value::Null),
             }
         };
@@ -236,4 +236,9 @@ impl Sides {
         let text = template.as_str().or_else(named_default);
         Ok(text.map(str::to_owned))
     }
+}
+
+fn read_json(path: &Path) -> Result<Value> {
+    let text = std::fs::read(path).map_err(Error::io(path))?;
+    serde_json::from_slice(&text).map_err(|error| Error::format(path, format!("JSON: {error}")))
 }
