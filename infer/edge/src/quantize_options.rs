@@ -68,13 +68,6 @@ impl From<Rotate> for Rotation {
 }
 
 impl QuantizeOptions {
-    /// Whether tensors are looked at one by one, texts aside, not all rounded alike.
-    pub fn has_recipe(&self) -> bool {
-        !self.tensor.is_empty()
-            || self.bits_per_weight.is_some()
-            || self.rotate.is_some()
-            || self.search_scales
-    }
 
     /// The recipe with `quant` as its base.
     ///
