@@ -146,7 +146,8 @@ fn fake_quantized_student_recovers_and_its_export_is_bit_for_bit_what_was_traine
     assert!(far > near, "{far} {near}");
 }
 
-/// The rounding is written twice, as neither crate may know the other: here both are held together.
+/// The trainer rounds down the columns of transposed weights, an export along rows: both must cut the
+/// same blocks and choose the same format for every tensor.
 #[test]
 fn fake_quantized_weights_are_the_engines_bit_for_bit() {
     let device = retort_train::device("cpu").unwrap();
