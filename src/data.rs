@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::bail;
-use retort_data::{Inspection, ROWS_A_FILE, Shards, SourceOptions, Tokenizer};
+use retort_data::{Inspection, ROWS_A_FILE, Shards, SourceOptions};
+use retort_tokenizer::Tokenizer;
 use retort_train::Recipe;
 
 use crate::progress;
@@ -115,7 +116,7 @@ fn pack(recipe: &Recipe, out: &Path, rows_per_file: usize, json: bool) -> anyhow
     } else {
         println!(
             "{} rows of {} and {} for validation: {}",
-            report.rows, report.seq_len, report.validation_rows, report.counts
+            report.rows, report.seq_len, report.validation_rows, report.stats
         );
     }
     Ok(())

@@ -108,7 +108,7 @@ fn open(
     recipe: &Recipe,
 ) -> anyhow::Result<Distillation> {
     let device = retort_train::device(&args.device)?;
-    let tokenizer = retort_data::Tokenizer::from_file(&recipe.data.tokenizer, None)?;
+    let tokenizer = retort_tokenizer::Tokenizer::from_file(&recipe.data.tokenizer, None)?;
     Ok(Distillation::open(config, &tokenizer, &device, recipe)?)
 }
 

@@ -6,7 +6,6 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use retort_data::Tokenizer;
 use retort_engine::Model;
 use retort_engine::decoder::{KvType, Settings};
 use retort_experiments::eval::{
@@ -14,6 +13,7 @@ use retort_experiments::eval::{
     item_json, results_json,
 };
 use retort_files::AtomicFile;
+use retort_tokenizer::Tokenizer;
 use serde_json::json;
 
 use crate::against::{Comparison, compare};

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::bail;
-use retort_data::Tokenizer;
+use retort_tokenizer::Tokenizer;
 
 /// Sample text from a checkpoint (a look while training; for speed, export and use retort-edge)
 #[derive(clap::Args)]

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use retort_data::Tokenizer;
 use retort_experiments::eval::{self, BurnScorer, Loaded, Options, Task};
 use retort_model::Decoder;
+use retort_tokenizer::Tokenizer;
 use retort_train::{Examiner, Figures, Tasks};
 
 /// Ids that go through the model together.

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use retort_data::{Shards, SourceOptions, Tokenizer};
+use retort_data::{Shards, SourceOptions};
+use retort_tokenizer::Tokenizer;
 
 use crate::progress;
 
@@ -52,7 +53,7 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
             bar.finish_and_clear();
             save(&tokenizer, out)
         }
-        Command::Convert { file, out } => save(&retort_data::convert(file)?, out),
+        Command::Convert { file, out } => save(&retort_tokenizer::convert(file)?, out),
     }
 }
 

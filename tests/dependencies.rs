@@ -9,6 +9,7 @@ const CRATES: &[&str] = &[
     "model",
     "model/format",
     "data",
+    "data/tokenizer",
     "train",
     "distill",
     "distill/prune",
@@ -23,29 +24,55 @@ const CRATES: &[&str] = &[
 /// Which of retort's crates each may depend on.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("data/files", &[]),
-    ("data", &["files"]),
+    ("data/tokenizer", &["files"]),
+    ("data", &["tokenizer", "files"]),
     ("model/format", &["files"]),
     ("model/ops", &["format"]),
     ("model", &["format", "ops", "files"]),
     ("infer/kernels", &["format"]),
-    ("infer/engine", &["format", "kernels", "files"]),
-    ("infer/convert", &["format", "kernels", "engine", "files"]),
-    ("infer/serve", &["format", "kernels", "engine", "files"]),
+    ("infer/engine", &["format", "kernels", "files", "tokenizer"]),
+    (
+        "infer/convert",
+        &["format", "kernels", "engine", "files", "tokenizer"],
+    ),
+    (
+        "infer/serve",
+        &["format", "kernels", "engine", "files", "tokenizer"],
+    ),
     (
         "infer/edge",
-        &["format", "kernels", "engine", "convert", "serve", "files"],
+        &[
+            "format",
+            "kernels",
+            "engine",
+            "convert",
+            "serve",
+            "files",
+            "tokenizer",
+        ],
     ),
-    ("train", &["model", "format", "data", "files"]),
+    ("train", &["model", "format", "data", "files", "tokenizer"]),
     (
         "distill",
         &[
-            "train", "model", "data", "engine", "format", "files", "prune", "convert",
+            "train",
+            "model",
+            "data",
+            "engine",
+            "format",
+            "files",
+            "prune",
+            "convert",
+            "tokenizer",
         ],
     ),
-    ("distill/prune", &["model", "format", "data", "files"]),
+    (
+        "distill/prune",
+        &["model", "format", "data", "files", "tokenizer"],
+    ),
     (
         "experiments",
-        &["engine", "format", "model", "data", "files"],
+        &["engine", "format", "model", "data", "files", "tokenizer"],
     ),
 ];
 

@@ -3,13 +3,14 @@
 //!
 //! `cargo run --release -p retort-data --example check_encoder -- TOKENIZER [--against OTHER] SOURCE…`
 //!
-//! Tokenizers are anything that `retort_data::convert` reads, sources are parquet files, globs or
+//! Tokenizers are anything that `retort_tokenizer::convert` reads, sources are parquet files, globs or
 //! directories. Each document is also encoded in capitals, reversed, and without its spaces.
 
 use std::error::Error;
 use std::sync::Arc;
 
-use retort_data::{Shards, SourceOptions, Tokenizer, convert, documents};
+use retort_data::{Shards, SourceOptions, documents};
+use retort_tokenizer::{Tokenizer, convert};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();

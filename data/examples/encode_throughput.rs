@@ -10,7 +10,8 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Instant;
 
-use retort_data::{Shards, SourceOptions, Tokenizer, convert, documents};
+use retort_data::{Shards, SourceOptions, documents};
+use retort_tokenizer::{Tokenizer, convert};
 
 const RUNS: usize = 5;
 
@@ -82,7 +83,7 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
-type Encoder = fn(&Tokenizer, &str, &mut Vec<u32>) -> retort_data::Result<()>;
+type Encoder = fn(&Tokenizer, &str, &mut Vec<u32>) -> retort_tokenizer::Result<()>;
 
 /// Wall seconds, CPU seconds and tokens of encoding every text.
 fn pass(tokenizer: &Tokenizer, encode: Encoder, texts: &[String]) -> Outcome<(f64, f64, usize)> {

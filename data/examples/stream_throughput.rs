@@ -9,7 +9,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use retort_data::{Data, DataConfig, Loader, Rank, Tokenizer};
+use retort_data::{Data, DataConfig, Loader, Rank};
+use retort_tokenizer::Tokenizer;
 
 const SEQ_LEN: usize = 2048;
 const BATCH: usize = 8;
@@ -30,20 +31,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let opened = start.elapsed().as_secs_f64();
     let data = Data::open(&config, &tokenizer, None, None, &|_| ())?;
     let mut loader = Loader::start(data.batches(BATCH, Rank::default(), None)?)?;
-    let (start, mut tokens, mut counts) = (Instant::now(), 0, None);
+    let (start, mut tokens, mut stats) = (Instant::now(), 0, None);
     loop {
         let loaded = loader.next_batch()?;
         if loaded.cursor.epochs()[0] > 0 || loaded.cursor.rows() > most {
             break;
         }
         tokens += loaded.batch.tokens();
-        counts = Some(loaded.counts);
+        stats = Some(loaded.stats);
     }
     let seconds = start.elapsed().as_secs_f64();
     let figures = serde_json::json!({
         "tokens": tokens, "tokens_per_second": tokens as f64 / seconds, "seconds": seconds,
         "tokenizer_seconds": opened, "peak_rss_bytes": retort_files::memory::peak_resident_bytes(),
-        "counts": counts,
+        "counts": stats,
     });
     println!("{figures}");
     Ok(())

@@ -2,110 +2,39 @@
 //! all ranks share, each taking its share of it.
 //!
 //! Row g of the sequence comes from the source that lags most behind its share of the first g + 1
-//! rows, so the mixture is exact at every place and needs no state but the rows taken from each.
+//! rows, so the mixture is exact at every position and needs no state but the rows taken from each.
 //! With R ranks and B rows in a rank's batch, step s is rows s·R·B to (s + 1)·R·B of the sequence, and
 //! rank r takes B of them from r·B on: the cursor between two steps is the same for all ranks, and
 //! valid for any number of them.
 
 use std::sync::Arc;
 
-use crate::counts::Counts;
+use crate::batch::Batch;
 use crate::cursor::{Cursor, Identity, SourceCursor};
 use crate::error::{Error, Result};
-use crate::packed::PackedRows;
+use crate::pretokenized::PretokenizedRows;
 use crate::row::Row;
+use crate::stats::Stats;
 use crate::stream::Stream;
 
-/// Rows of inputs and of next-token targets, row-major `[rows × seq_len]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Batch {
-    /// Rows.
-    pub rows: usize,
-    /// Ids in a row.
-    pub seq_len: usize,
-    /// Input ids, `rows · seq_len` of them; padding repeats the row's last id.
-    pub inputs: Vec<i32>,
-    /// For each input the id that follows it, or [`IGNORE`](Self::IGNORE) for padding.
-    pub targets: Vec<i32>,
-    /// For each input, which document of its row it is of, from 0: attention must not cross these.
-    pub documents: Vec<i32>,
-    /// For each input its place in its document, or in the part of it that is in the row.
-    pub positions: Vec<i32>,
-    /// The place of its first row in the sequence of training rows, if it has one there. It depends
-    /// on neither batch size nor ranks.
-    pub first_row: Option<u64>,
-}
-
-impl Batch {
-    /// The target of a place that no loss is taken at.
-    pub const IGNORE: i32 = -1;
-
-    /// The batch of `rows`, each at most `seq_len + 1` ids.
-    pub fn new<'a>(rows: impl IntoIterator<Item = &'a Row>, seq_len: usize) -> Self {
-        let mut batch = Self {
-            rows: 0,
-            seq_len,
-            inputs: Vec::new(),
-            targets: Vec::new(),
-            documents: Vec::new(),
-            positions: Vec::new(),
-            first_row: None,
-        };
-        for row in rows {
-            batch.push(row);
-        }
-        batch
-    }
-
-    fn push(&mut self, row: &Row) {
-        self.rows += 1;
-        // Ids are below 2³¹: `Tokenizer` sees to it.
-        let ids = row.ids.iter().map(|&id| id as i32);
-        let end = self.inputs.len() + self.seq_len;
-        let fill = row.ids.last().map_or(0, |&id| id as i32);
-        self.inputs.extend(ids.clone().take(self.seq_len));
-        self.inputs.resize(end, fill);
-        self.targets.extend(ids.skip(1).take(self.seq_len));
-        self.targets.resize(end, Self::IGNORE);
-        let (mut document, mut start) = (-1, 0);
-        let mut starts = row.starts.iter().peekable();
-        for i in 0..self.seq_len as u32 {
-            if starts.next_if_eq(&&i).is_some() {
-                document += 1;
-                start = i;
-            }
-            self.documents.push(document.max(0));
-            self.positions.push((i - start) as i32);
-        }
-    }
-
-    /// Targets that are not padding.
-    pub fn tokens(&self) -> usize {
-        self.targets
-            .iter()
-            .filter(|&&id| id != Self::IGNORE)
-            .count()
-    }
-}
-
 /// Where the rows of a source come from.
-pub(crate) enum Rows {
+pub(crate) enum RowSource {
     Stream(Box<Stream>),
-    Packed(PackedRows),
+    Pretokenized(PretokenizedRows),
 }
 
-impl Rows {
+impl RowSource {
     fn next_row(&mut self) -> Result<Row> {
         match self {
             Self::Stream(stream) => stream.next_row(),
-            Self::Packed(packed) => packed.next_row(),
+            Self::Pretokenized(rows) => rows.next_row(),
         }
     }
 
     fn cursor(&self) -> SourceCursor {
         match self {
             Self::Stream(stream) => stream.cursor(),
-            Self::Packed(packed) => packed.cursor(),
+            Self::Pretokenized(rows) => rows.cursor(),
         }
     }
 }
@@ -129,7 +58,7 @@ impl Default for Rank {
 /// Training batches without end, from a cursor on.
 pub struct Batches {
     identity: Arc<Identity>,
-    sources: Vec<(Rows, f64)>,
+    sources: Vec<(RowSource, f64)>,
     /// Rows taken of each source.
     taken: Vec<u64>,
     seq_len: usize,
@@ -139,10 +68,10 @@ pub struct Batches {
 
 impl Batches {
     /// Batches of `batch_size` rows for `rank`, of sources with their shares of the rows, each at
-    /// its place.
+    /// its position.
     pub(crate) fn new(
         identity: Arc<Identity>,
-        sources: Vec<(Rows, f64)>,
+        sources: Vec<(RowSource, f64)>,
         seq_len: usize,
         batch_size: usize,
         rank: Rank,
@@ -206,10 +135,10 @@ impl Batches {
     }
 
     /// What became of the documents and tokens of the windows used up so far.
-    pub fn counts(&self) -> Counts {
-        let mut sum = Counts::default();
+    pub fn stats(&self) -> Stats {
+        let mut sum = Stats::default();
         for (rows, _) in &self.sources {
-            sum += rows.cursor().counts;
+            sum += rows.cursor().stats;
         }
         sum
     }

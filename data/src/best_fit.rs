@@ -6,10 +6,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::counts::Counts;
-use crate::order::{Place, permutation};
+use crate::epoch_order::Position;
+use crate::permutation::permutation;
 use crate::row::Row;
-use crate::window::TokenWindow;
+use crate::shuffle_window::TokenWindow;
+use crate::stats::Stats;
 
 const ROWS: u64 = 4;
 
@@ -17,18 +18,18 @@ const ROWS: u64 = 4;
 pub(crate) struct BestFit {
     seq_len: usize,
     seed: u64,
-    window: Option<Place>,
+    window: Option<Position>,
     rows: VecDeque<Row>,
     /// Rows of the window already used.
     used: usize,
-    /// Counts before the window, and of it.
-    before: Counts,
-    counts: Counts,
+    /// Statistics before the window, and of it.
+    before: Stats,
+    stats: Stats,
 }
 
 impl BestFit {
-    /// Starts with the window at a place, of which `skip` rows have been used.
-    pub(crate) fn new(seq_len: usize, seed: Option<u64>, skip: usize, before: Counts) -> Self {
+    /// Starts with the window at a position, of which `skip` rows have been used.
+    pub(crate) fn new(seq_len: usize, seed: Option<u64>, skip: usize, before: Stats) -> Self {
         Self {
             seq_len,
             seed: seed.unwrap_or(0),
@@ -36,23 +37,23 @@ impl BestFit {
             rows: VecDeque::new(),
             used: skip,
             before,
-            counts: Counts::default(),
+            stats: Stats::default(),
         }
     }
 
     /// Takes the next window; the one before must be used up.
     pub(crate) fn push(&mut self, window: &TokenWindow) {
-        let (rows, counts) = pack(window, self.seq_len, self.seed);
-        self.window = Some(window.place);
-        self.counts = counts;
+        let (rows, stats) = pack(window, self.seq_len, self.seed);
+        self.window = Some(window.position);
+        self.stats = stats;
         self.rows = rows.into();
         self.rows.drain(..self.used.min(self.rows.len()));
         self.pass_used_window();
     }
 
     /// The window of the next row (`None`: the one to be pushed), its rows before that, and the
-    /// counts before the window.
-    pub(crate) fn position(&self) -> (Option<Place>, u64, Counts) {
+    /// Statistics before the window.
+    pub(crate) fn position(&self) -> (Option<Position>, u64, Stats) {
         (self.window, self.used as u64, self.before)
     }
 
@@ -66,18 +67,18 @@ impl BestFit {
 
     fn pass_used_window(&mut self) {
         if self.rows.is_empty() {
-            self.before += std::mem::take(&mut self.counts);
+            self.before += std::mem::take(&mut self.stats);
             self.window = None;
             self.used = 0;
         }
     }
 }
 
-/// The rows of `window`, each at most `seq_len + 1` ids, and its counts with what was cropped and
+/// The rows of `window`, each at most `seq_len + 1` ids, and its statistics with what was cropped and
 /// padded.
-fn pack(window: &TokenWindow, seq_len: usize, seed: u64) -> (Vec<Row>, Counts) {
+fn pack(window: &TokenWindow, seq_len: usize, seed: u64) -> (Vec<Row>, Stats) {
     let capacity = seq_len + 1;
-    let mut counts = window.counts;
+    let mut stats = window.stats;
     let ends = window.starts.iter().skip(1).copied();
     let ends = ends.chain([window.ids.len()]);
     let mut documents: Vec<&[u32]> = window
@@ -87,7 +88,7 @@ fn pack(window: &TokenWindow, seq_len: usize, seed: u64) -> (Vec<Row>, Counts) {
         .map(|(&start, end)| &window.ids[start..end])
         .map(|ids| &ids[..ids.len().min(capacity)])
         .collect();
-    counts.cropped +=
+    stats.cropped +=
         window.ids.len() as u64 - documents.iter().map(|d| d.len() as u64).sum::<u64>();
     // Stable: documents of a length stay in the window's order.
     documents.sort_by_key(|ids| std::cmp::Reverse(ids.len()));
@@ -124,14 +125,14 @@ fn pack(window: &TokenWindow, seq_len: usize, seed: u64) -> (Vec<Row>, Counts) {
             open.entry(room - ids.len()).or_default().push(row);
         }
     }
-    counts.padded += rows
+    stats.padded += rows
         .iter()
         .map(|r| (capacity - r.ids.len()) as u64)
         .sum::<u64>();
     let key = [
         ROWS,
-        window.place.epoch,
-        window.place.row ^ (window.place.shard as u64) << 40,
+        window.position.epoch,
+        window.position.row ^ (window.position.shard as u64) << 40,
     ];
     let order = permutation(rows.len(), seed, key);
     let rows = order
@@ -146,5 +147,5 @@ fn pack(window: &TokenWindow, seq_len: usize, seed: u64) -> (Vec<Row>, Counts) {
             )
         })
         .collect();
-    (rows, counts)
+    (rows, stats)
 }

@@ -11,10 +11,10 @@
 
 use std::collections::VecDeque;
 
-use crate::counts::Counts;
-use crate::order::Place;
+use crate::epoch_order::Position;
 use crate::row::Row;
-use crate::window::TokenWindow;
+use crate::shuffle_window::TokenWindow;
+use crate::stats::Stats;
 
 /// Windows of one epoch not yet cut up.
 pub(crate) struct Concat {
@@ -22,13 +22,13 @@ pub(crate) struct Concat {
     windows: VecDeque<TokenWindow>,
     /// Ids of the first window already used.
     at: usize,
-    /// Counts before the first window.
-    before: Counts,
+    /// Statistics before the first window.
+    before: Stats,
 }
 
 impl Concat {
-    /// Starts with the window at a place, of which `skip` ids have been used.
-    pub(crate) fn new(seq_len: usize, skip: usize, before: Counts) -> Self {
+    /// Starts with the window at a position, of which `skip` ids have been used.
+    pub(crate) fn new(seq_len: usize, skip: usize, before: Stats) -> Self {
         Self {
             seq_len,
             windows: VecDeque::new(),
@@ -42,9 +42,9 @@ impl Concat {
     }
 
     /// The window of the next row's first id (`None`: the one to be pushed), its ids before that,
-    /// and the counts before the window.
-    pub(crate) fn position(&self) -> (Option<Place>, u64, Counts) {
-        let first = self.windows.front().map(|window| window.place);
+    /// and the statistics before the window.
+    pub(crate) fn position(&self) -> (Option<Position>, u64, Stats) {
+        let first = self.windows.front().map(|window| window.position);
         (first, self.at as u64, self.before)
     }
 
@@ -65,11 +65,11 @@ impl Concat {
         let left = self.left();
         if left < self.seq_len + 1 {
             // But for an epoch without a row, the first id left was the last row's last target.
-            let place = self.windows.front().map(|window| window.place);
-            let fresh = self.at == 0 && place.is_none_or(|place| place.starts_epoch());
+            let position = self.windows.front().map(|window| window.position);
+            let fresh = self.at == 0 && position.is_none_or(|position| position.starts_epoch());
             self.before.cropped += left as u64 - u64::from(!fresh);
             for window in self.windows.drain(..) {
-                self.before += window.counts;
+                self.before += window.stats;
             }
             self.at = 0;
             return None;
@@ -110,7 +110,7 @@ impl Concat {
         while self.windows.len() > 1 && self.at >= self.windows[0].ids.len() {
             let window = self.windows.pop_front().expect("more than one");
             self.at -= window.ids.len();
-            self.before += window.counts;
+            self.before += window.stats;
         }
     }
 }

@@ -1,21 +1,21 @@
-//! A place in the sequence of batches, as a few hundred bytes of JSON.
+//! A position in the sequence of batches, as a few hundred bytes of JSON.
 //!
 //! It names the data it belongs to, so that it cannot be used with other data unnoticed.
 
 use serde::{Deserialize, Serialize};
 
-use crate::counts::Counts;
+use crate::epoch_order::Position;
 use crate::error::{Error, Result};
-use crate::order::Place;
+use crate::stats::Stats;
 
 /// Version of the form of a cursor.
 const VERSION: u32 = 1;
 
-/// A place between two batches. [`Batches`](crate::Batches) goes on from it.
+/// A position between two batches. [`Batches`](crate::Batches) goes on from it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
     version: u32,
-    /// What the place is in.
+    /// What the position is in.
     pub(crate) identity: Identity,
     /// One for each source of the mixture.
     pub(crate) sources: Vec<SourceCursor>,
@@ -34,18 +34,19 @@ pub(crate) struct Identity {
     pub settings: String,
 }
 
-/// A place between two rows of a source.
+/// A position between two rows of a source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SourceCursor {
     /// Start of the window that the next row begins in; of packed data, the epoch.
     #[serde(flatten)]
-    pub place: Place,
+    pub position: Position,
     /// Ids (concatenated) or rows (best fit, packed) before the next row.
     pub skip: u64,
     /// Rows taken from the start.
     pub rows: u64,
-    /// Counts before the window.
-    pub counts: Counts,
+    /// Statistics before the window.
+    #[serde(rename = "counts")]
+    pub stats: Stats,
 }
 
 impl Cursor {
@@ -74,7 +75,7 @@ impl Cursor {
 
     /// Epochs completed, of each source.
     pub fn epochs(&self) -> Vec<u64> {
-        self.sources.iter().map(|s| s.place.epoch).collect()
+        self.sources.iter().map(|s| s.position.epoch).collect()
     }
 
     /// Whether the cursor belongs to the data of `identity`.

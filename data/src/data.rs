@@ -1,122 +1,49 @@
-//! `[data]` made ready: the sources resolved, the held-out rows read, and batches from any place.
+//! `[data]` of a recipe made ready: batches from any position, and the held-out rows.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use rayon::ThreadPool;
-use xxhash_rust::xxh3::xxh3_64;
+use retort_tokenizer::Tokenizer;
 
-use crate::batches::{Batches, Rank, Rows};
+use crate::batches::{Batches, Rank, RowSource};
 use crate::config::DataConfig;
 use crate::cursor::{Cursor, Identity, SourceCursor};
 use crate::duplicates::Duplicates;
 use crate::error::{Error, Result};
+use crate::eval_rows::EvalRows;
 use crate::filter::{Selection, Side};
-use crate::packed::{Index, PackedRows, RowFile};
-use crate::progress::Progress;
-use crate::row_set::RowSet;
+use crate::pretokenized::{PretokenizedRows, RowFile};
+use crate::shuffle_window::WindowOptions;
 use crate::source::Shards;
 use crate::stream::{Stream, StreamOptions};
-use crate::tokenizer::Tokenizer;
-use crate::window::WindowOptions;
 
 /// Training batches and held-out rows of what a recipe names.
 pub struct Data {
-    config: DataConfig,
-    tokenizer: Arc<Tokenizer>,
-    pool: Arc<ThreadPool>,
-    sources: Vec<Source>,
-    identity: Arc<Identity>,
-    validation: Arc<RowSet>,
+    pub(crate) config: DataConfig,
+    pub(crate) tokenizer: Arc<Tokenizer>,
+    pub(crate) pool: Arc<ThreadPool>,
+    pub(crate) sources: Vec<DataSource>,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) validation: Arc<EvalRows>,
 }
 
 /// A source and its share of the rows.
-struct Source {
-    weight: f64,
-    kind: Kind,
+pub(crate) struct DataSource {
+    pub(crate) weight: f64,
+    pub(crate) kind: SourceKind,
 }
 
-enum Kind {
+pub(crate) enum SourceKind {
     Text {
         shards: Arc<Shards>,
         duplicates: Option<Arc<Duplicates>>,
     },
-    Packed(Arc<Vec<RowFile>>),
+    Pretokenized(Arc<Vec<RowFile>>),
 }
 
 impl Data {
-    /// Resolves the sources of `config` and reads the validation rows, which are taken from each
-    /// source in its own order until there are as many as the recipe asks for.
-    ///
-    /// `resume` is the cursor that batches will go on from: the hub is then asked for the commit that
-    /// the cursor was saved at. `beside` is a directory where the places of duplicates are kept.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Config`] for an impossible value, [`Error::Cursor`] if the cursor belongs to other
-    /// data, and any error of resolving, reading or tokenizing.
-    pub fn open(
-        config: &DataConfig,
-        tokenizer: &Arc<Tokenizer>,
-        beside: Option<&Path>,
-        resume: Option<&Cursor>,
-        progress: &dyn Fn(Progress),
-    ) -> Result<Self> {
-        config.validate()?;
-        let mut data = Self {
-            config: config.clone(),
-            tokenizer: tokenizer.clone(),
-            pool: Arc::new(pool(config.threads)?),
-            sources: Vec::new(),
-            identity: Arc::default(),
-            validation: Arc::default(),
-        };
-        let mut identity = Identity {
-            tokenizer: format!("{:016x}", tokenizer.fingerprint()),
-            settings: settings(config),
-            ..Identity::default()
-        };
-        let mut held_out = Vec::new();
-        for weighted in &config.sources() {
-            let directory = Path::new(&weighted.source);
-            if Index::is_source(directory)? {
-                let index = data.packed(directory, weighted.weight, &mut identity)?;
-                let rows = index.validation(directory, data.share(weighted.weight))?;
-                held_out.extend(rows);
-                continue;
-            }
-            // A packed directory before it may have been several sources.
-            let at = identity.sources.len();
-            let pinned = resume.and_then(|c| c.identity.pinned.get(at)?.as_deref());
-            let source = pinned.unwrap_or(&weighted.source);
-            let shards = Arc::new(Shards::resolve(source, &config.source_options())?);
-            identity.sources.push(shards.identity());
-            identity.pinned.push(shards.pinned());
-            data.sources.push(Source {
-                weight: weighted.weight,
-                kind: Kind::Text {
-                    shards,
-                    duplicates: None,
-                },
-            });
-        }
-        if let Some(cursor) = resume {
-            cursor.check(&identity)?;
-        }
-        data.identity = Arc::new(identity);
-        if config.filter.drop_duplicates {
-            data.find_duplicates(beside, progress)?;
-        }
-        for i in 0..data.sources.len() {
-            held_out.extend(data.held_out(i, progress)?);
-        }
-        held_out.truncate(config.max_validation_rows);
-        data.validation = Arc::new(RowSet::new(held_out, config.seq_len));
-        Ok(data)
-    }
-
     /// The held-out rows, of documents that no training row has any of; may be empty.
-    pub fn validation(&self) -> &Arc<RowSet> {
+    pub fn validation(&self) -> &Arc<EvalRows> {
         &self.validation
     }
 
@@ -137,12 +64,14 @@ impl Data {
         }
         let start = SourceCursor::default();
         let rows = self.sources.iter().enumerate().map(|(i, source)| {
-            let place = cursor.map_or(&start, |c| &c.sources[i]);
+            let position = cursor.map_or(&start, |c| &c.sources[i]);
             let rows = match &source.kind {
-                Kind::Text { .. } => Rows::Stream(Box::new(self.stream(i, place)?)),
-                Kind::Packed(files) => {
-                    Rows::Packed(PackedRows::new(files.clone(), self.config.seed, place))
-                }
+                SourceKind::Text { .. } => RowSource::Stream(Box::new(self.stream(i, position)?)),
+                SourceKind::Pretokenized(files) => RowSource::Pretokenized(PretokenizedRows::new(
+                    files.clone(),
+                    self.config.seed,
+                    position,
+                )),
             };
             Ok((rows, source.weight))
         });
@@ -160,14 +89,14 @@ impl Data {
         &self.identity
     }
 
-    /// The rows of text source `i` from `place` on.
-    pub(crate) fn stream(&self, i: usize, place: &SourceCursor) -> Result<Stream> {
+    /// The rows of text source `i` from `position` on.
+    pub(crate) fn stream(&self, i: usize, position: &SourceCursor) -> Result<Stream> {
         let options = self.options(i, Side::Training, Some(self.config.seed))?;
-        Ok(Stream::new(options, place))
+        Ok(Stream::new(options, position))
     }
 
-    fn options(&self, i: usize, side: Side, seed: Option<u64>) -> Result<StreamOptions> {
-        let Kind::Text { shards, duplicates } = &self.sources[i].kind else {
+    pub(crate) fn options(&self, i: usize, side: Side, seed: Option<u64>) -> Result<StreamOptions> {
+        let SourceKind::Text { shards, duplicates } = &self.sources[i].kind else {
             return Err(Error::Config {
                 field: "source",
                 reason: "is packed already".into(),
@@ -193,91 +122,4 @@ impl Data {
             seq_len: config.seq_len,
         })
     }
-
-    /// A source's share of the held-out rows.
-    fn share(&self, weight: f64) -> usize {
-        (self.config.max_validation_rows as f64 * weight).ceil() as usize
-    }
-
-    /// Held-out rows of text source `i`.
-    fn held_out(&self, i: usize, progress: &dyn Fn(Progress)) -> Result<Vec<crate::Row>> {
-        let most = self.share(self.sources[i].weight);
-        if most == 0
-            || self.config.validation_fraction == 0.0
-            || matches!(self.sources[i].kind, Kind::Packed(_))
-        {
-            return Ok(Vec::new());
-        }
-        let options = self.options(i, Side::Validation, None)?;
-        let mut stream = Stream::new(options, &SourceCursor::default());
-        let mut rows = Vec::new();
-        while rows.len() < most
-            && let Some(row) = stream.packed_row()?
-        {
-            rows.push(row);
-            progress(Progress {
-                what: "validation",
-                fraction: rows.len() as f64 / most as f64,
-                documents: stream.cursor().counts.documents,
-            });
-        }
-        Ok(rows)
-    }
-
-    /// Adds the sources of a packed directory.
-    fn packed(&mut self, directory: &Path, weight: f64, identity: &mut Identity) -> Result<Index> {
-        let index = Index::read(directory)?;
-        index.check(directory, &self.config, &self.tokenizer)?;
-        let sum: f64 = index.sources.iter().map(|s| s.weight).sum();
-        for (i, source) in index.sources.iter().enumerate() {
-            let files = PackedRows::files(directory, &index, i)?;
-            self.sources.push(Source {
-                weight: weight * source.weight / sum,
-                kind: Kind::Packed(Arc::new(files)),
-            });
-            let made = serde_json::to_vec(&(&index, i)).expect("an index serializes");
-            identity.sources.push(format!("{:016x}", xxh3_64(&made)));
-            identity.pinned.push(None);
-        }
-        Ok(index)
-    }
-
-    fn find_duplicates(
-        &mut self,
-        beside: Option<&Path>,
-        progress: &dyn Fn(Progress),
-    ) -> Result<()> {
-        for source in &mut self.sources {
-            if let Kind::Text { shards, duplicates } = &mut source.kind {
-                let found = Duplicates::of(shards, self.config.on_damage, beside, progress)?;
-                *duplicates = Some(Arc::new(found));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Threads of their own: a caller that keeps the global pool busy with a training step does not hold
-/// up the data, nor the other way round.
-fn pool(threads: usize) -> Result<ThreadPool> {
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .thread_name(|i| format!("data-{i}"))
-        .build()
-        .map_err(|e| Error::Config {
-            field: "threads",
-            reason: format!("cannot be started: {e}"),
-        })
-}
-
-/// A hash of the settings that the sequence of rows depends on.
-fn settings(config: &DataConfig) -> String {
-    let weights: Vec<f64> = config.sources().iter().map(|s| s.weight).collect();
-    let what = (
-        (config.seq_len, config.packing, &config.filter),
-        (config.shuffle_window, config.on_damage),
-        (config.validation_fraction, config.seed, weights),
-    );
-    let json = serde_json::to_vec(&what).expect("settings serialize");
-    format!("{:016x}", xxh3_64(&json))
 }

@@ -2,7 +2,7 @@
 //! own order, so that neither seed, epoch nor resumption changes which of them is kept.
 //!
 //! Texts are compared by their XXH3-128 hashes (16 bytes a document while the pass runs). What is
-//! kept is the places of the repeats, as JSON beside the run, under the hash of what they were found
+//! kept is the locations of the repeats, as JSON beside the run, under the hash of what they were found
 //! in.
 
 use std::collections::HashSet;
@@ -13,23 +13,24 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use crate::config::OnDamage;
-use crate::counts::Counts;
+use crate::epoch_order::{Location, Position, ShardWalker};
 use crate::error::{Error, Result};
-use crate::order::{Location, Place, Walk};
 use crate::progress::Progress;
 use crate::source::Shards;
+use crate::stats::Stats;
 
-/// The places of documents that repeat an earlier one, sorted.
+/// The locations of documents that repeat an earlier one, sorted.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Duplicates {
     /// Identity of the shards they were found in.
     shards: String,
-    places: Vec<Location>,
+    #[serde(rename = "places")]
+    locations: Vec<Location>,
 }
 
 impl Duplicates {
     pub(crate) fn contains(&self, location: Location) -> bool {
-        self.places.binary_search(&location).is_ok()
+        self.locations.binary_search(&location).is_ok()
     }
 
     /// What an earlier pass left in `directory`, or a new pass, which leaves it there.
@@ -50,15 +51,15 @@ impl Duplicates {
             && let Ok(bytes) = std::fs::read(file)
             && let Ok(found) = serde_json::from_slice::<Self>(&bytes)
             && found.shards == identity
-            && found.places.is_sorted()
+            && found.locations.is_sorted()
         {
             return Ok(found);
         }
         let found = Self::find(shards, identity, on_damage, progress)?;
         if let (Some(directory), Some(file)) = (directory, &file) {
-            std::fs::create_dir_all(directory).map_err(|e| Error::io(directory, "make it", e))?;
-            let json = serde_json::to_vec(&found).expect("places serialize");
-            retort_files::write(file, &json).map_err(|e| Error::io(file, "write it", e))?;
+            std::fs::create_dir_all(directory).map_err(Error::io(directory))?;
+            let json = serde_json::to_vec(&found).expect("locations serialize");
+            retort_files::write(file, &json).map_err(Error::io(file))?;
         }
         Ok(found)
     }
@@ -69,26 +70,26 @@ impl Duplicates {
         on_damage: OnDamage,
         progress: &dyn Fn(Progress),
     ) -> Result<Self> {
-        let mut walk = Walk::new(shards.clone(), None, on_damage, Place::default());
-        let mut counts = Counts::default();
-        let (mut seen, mut places) = (HashSet::new(), Vec::new());
+        let mut walker = ShardWalker::new(shards.clone(), None, on_damage, Position::default());
+        let mut stats = Stats::default();
+        let (mut seen, mut locations) = (HashSet::new(), Vec::new());
         let mut documents = 0u64;
-        while let Some((location, text)) = walk.next(&mut counts)? {
+        while let Some((location, text)) = walker.next(&mut stats)? {
             if !seen.insert(xxh3_128(text.as_bytes())) {
-                places.push(location);
+                locations.push(location);
             }
             documents += 1;
             if documents.is_multiple_of(1024) {
                 progress(Progress {
                     what: "duplicates",
-                    fraction: walk.fraction(),
+                    fraction: walker.fraction(),
                     documents,
                 });
             }
         }
         Ok(Self {
             shards: identity,
-            places,
+            locations,
         })
     }
 }

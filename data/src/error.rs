@@ -1,7 +1,7 @@
 //! What can go wrong between a source and a batch: each message names the file, the place in it,
 //! and what to do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -61,12 +61,10 @@ pub enum Error {
         remedy: String,
     },
     /// A file could not be opened, read or written.
-    #[error("{}: cannot {action}: {cause}", path.display())]
+    #[error("{}: {cause}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What was being done, as in "read".
-        action: &'static str,
         /// What the system said.
         #[source]
         cause: std::io::Error,
@@ -110,19 +108,11 @@ pub enum Error {
         columns: String,
     },
     /// A tokenizer could not be read, trained or used.
-    #[error("{}: {reason}", path.display())]
-    Tokenizer {
-        /// The tokenizer's file.
-        path: PathBuf,
-        /// What is wrong and what to do.
-        reason: String,
-    },
-    /// A tokenizer could not be trained as asked.
-    #[error("tokenizer training: {0}")]
-    TokenizerTraining(String),
-    /// A document could not be tokenized, or ids could not be decoded.
-    #[error("tokenization: {0}")]
-    Tokenize(String),
+    #[error(transparent)]
+    Tokenizer(#[from] retort_tokenizer::Error),
+    /// The thread that makes batches ahead has ended, after an error or a panic of its own.
+    #[error("the data thread has ended; see above")]
+    ThreadEnded,
     /// A field of the data configuration has an impossible value.
     #[error("data.{field}: {reason}")]
     Config {
@@ -142,9 +132,9 @@ pub enum Error {
         /// Inputs in a row.
         seq_len: usize,
     },
-    /// A packed directory cannot be used.
+    /// A pretokenized directory cannot be used.
     #[error("{}: {reason}", path.display())]
-    Packed {
+    Pretokenized {
         /// The directory, or the file in it.
         path: PathBuf,
         /// What is wrong and what to do.
@@ -164,10 +154,9 @@ impl Error {
         matches!(self, Self::Parquet { .. } | Self::JsonLine { .. })
     }
 
-    pub(crate) fn io(path: &std::path::Path, action: &'static str, cause: std::io::Error) -> Self {
-        Self::Io {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        |cause| Self::Io {
             path: path.to_owned(),
-            action,
             cause,
         }
     }

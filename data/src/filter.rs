@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use crate::config::Filter;
-use crate::counts::Counts;
 use crate::duplicates::Duplicates;
-use crate::order::Location;
+use crate::epoch_order::Location;
 use crate::split::is_validation;
+use crate::stats::Stats;
 
 /// A side of the validation split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,11 +29,11 @@ pub(crate) struct Selection {
 impl Selection {
     /// Whether to take the document, counting it if not. One of the training side that a validation
     /// stream passes over is not counted.
-    pub(crate) fn takes(&self, location: Location, text: &str, counts: &mut Counts) -> bool {
+    pub(crate) fn takes(&self, location: Location, text: &str, stats: &mut Stats) -> bool {
         let validation = is_validation(text, self.validation_fraction);
         match (self.side, validation) {
             (Side::Training, true) => {
-                counts.validation += 1;
+                stats.validation += 1;
                 return false;
             }
             (Side::Validation, false) => return false,
@@ -41,20 +41,20 @@ impl Selection {
         }
         let filter = &self.filter;
         let left_out = if filter.min_bytes.is_some_and(|least| text.len() < least) {
-            &mut counts.too_short
+            &mut stats.too_short
         } else if filter.max_bytes.is_some_and(|most| text.len() > most) {
-            &mut counts.too_long
+            &mut stats.too_long
         } else if filter
             .min_ascii_letters
             .is_some_and(|least| ascii_letters(text) < least)
         {
-            &mut counts.not_ascii
+            &mut stats.not_ascii
         } else if self
             .duplicates
             .as_ref()
             .is_some_and(|duplicates| duplicates.contains(location))
         {
-            &mut counts.duplicates
+            &mut stats.duplicates
         } else {
             return true;
         };
@@ -97,21 +97,21 @@ mod tests {
             },
             duplicates: None,
         };
-        let mut counts = Counts::default();
+        let mut stats = Stats::default();
         let at = Location {
             shard: 0,
             segment: 0,
             row: 0,
         };
         let taken = ["1", "words", "12345678", "more than eight", "ab1"]
-            .map(|text| selection.takes(at, text, &mut counts));
+            .map(|text| selection.takes(at, text, &mut stats));
         assert_eq!(taken, [false, true, false, false, true]);
-        let expected = Counts {
+        let expected = Stats {
             too_short: 1,
             too_long: 1,
             not_ascii: 1,
-            ..Counts::default()
+            ..Stats::default()
         };
-        assert_eq!(counts, expected);
+        assert_eq!(stats, expected);
     }
 }

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::read::Reader;
 use crate::source::Shards;
-use crate::tokenizer::Tokenizer;
+use retort_tokenizer::Tokenizer;
 
 /// How a shard's `timestamp` column is stored; it is never read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -179,9 +179,7 @@ fn read_chunk(texts: &mut impl Iterator<Item = Result<String>>) -> Result<Vec<St
 
 /// What can be said of a shard before its text is read.
 fn shard_info(name: String, path: &Path, reader: &Reader) -> Result<ShardInfo> {
-    let file_bytes = std::fs::metadata(path)
-        .map_err(|e| Error::io(path, "read it", e))?
-        .len();
+    let file_bytes = std::fs::metadata(path).map_err(Error::io(path))?.len();
     let fields = match reader {
         Reader::Parquet(shard) => shard.schema().fields(),
         Reader::JsonLines(_) => &Fields::empty(),

@@ -1,67 +1,86 @@
 //! Text in, batches of token ids out.
 //!
 //! ```text
-//! SOURCE ─► Shards ─► Reader ─► Walk ─► Window ─► TokenWindow ─► Concat, BestFit ─► Row ─┐
-//! files,    on disk    text     order   shuffle   ids, all       packing                 │
-//! hf://     in time    column                     threads                                ▼
-//! packed directory ─► PackedRows ───────────────────────────────────────────► Batches ─► Loader
-//!                     memory map                                              mixture    thread
+//! SOURCE ─► Shards ─► Reader ─► ShardWalker ─► Window ─► TokenWindow ─► Concat, BestFit ─► Row ─┐
+//! files,    on disk    text     epoch order    shuffle   ids, all        packing                │
+//! hf://     in time    column                            threads                                ▼
+//! pretokenized directory ─► PretokenizedRows ──────────────────────────────────► Batches ─► Loader
+//!                           memory map                                           mixture    thread
 //! ```
 //!
-//! Shards are parquet or JSON-lines files in C4's layout: a string `text`, and whatever else lies
-//! beside it (`timestamp`, `url`), which is never read. A document goes to training or to validation
-//! by the hash of its text alone. Nothing but a few windows of text is held in memory, and a
-//! [`Cursor`] of a few hundred bytes names any place in the endless sequence of batches; the
+//! Shards are parquet or JSON-lines files in C4's layout: a string `text`, and other columns
+//! (`timestamp`, `url`), which are never read. The hash of a document's text alone decides whether
+//! it is for training or for validation. Only a few windows of text are held in memory. A
+//! [`Cursor`] of a few hundred bytes names any position in the endless sequence of batches. The
 //! sequence depends on the data, the tokenizer, `[data]` and the seed, not on threads or ranks.
 //!
 //! [`stories`] generates a small corpus with a known entropy, for demonstrations and tests.
 //!
-//! This crate knows nothing of models and depends on no other crate of the workspace.
+//! ```
+//! use std::sync::Arc;
+//! use retort_data::{Shards, SourceOptions, documents, stories, train_tokenizer};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! stories::write_parquet(dir.path(), &stories::generate(1, 60), 2)?;
+//! let source = dir.path().to_string_lossy();
+//! let shards = Arc::new(Shards::resolve(&source, &SourceOptions::default())?);
+//! assert_eq!(documents(&shards).count(), 60);
+//! let tokenizer = train_tokenizer(&shards, 300, &|_| ())?;
+//! assert_eq!(tokenizer.vocab_size(), 300);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! This crate knows nothing of models; of the workspace it depends on `retort-tokenizer` alone.
 
+mod batch;
 mod batches;
 mod best_fit;
+mod catch_panic;
 mod concat;
 mod config;
-mod counts;
 mod cursor;
 mod data;
+mod documents;
 mod duplicates;
+mod epoch_order;
 mod error;
+mod eval_rows;
 mod filter;
-mod guard;
 mod hub;
 mod inspect;
 mod loader;
-mod order;
-mod packed;
+mod open;
+mod permutation;
+mod pretokenized;
 mod progress;
 mod read;
 mod row;
-mod row_set;
+mod shuffle_window;
 mod source;
+mod source_options;
 mod split;
+mod stats;
 pub mod stories;
 mod stream;
-mod tokenizer;
 mod train_tokenizer;
-mod window;
 
-pub use batches::{Batch, Batches, Rank};
+pub use batch::Batch;
+pub use batches::{Batches, Rank};
+pub use catch_panic::catch_panic;
 pub use config::{DataConfig, Filter, OnDamage, Packing, Weighted};
-pub use counts::Counts;
 pub use cursor::Cursor;
 pub use data::Data;
+pub use documents::documents;
 pub use error::{Error, Result};
-pub use guard::guarded;
+pub use eval_rows::EvalRows;
 pub use hub::HubConfig;
 pub use inspect::{Column, Inspection, ShardInfo, TimestampKind, inspect};
 pub use loader::{Loaded, Loader};
-pub use order::documents;
-pub use packed::{PackReport, ROWS_A_FILE, pack, packed_rows};
+pub use pretokenized::{PackReport, ROWS_A_FILE, pack, pretokenized_rows};
 pub use progress::Progress;
 pub use row::Row;
-pub use row_set::RowSet;
-pub use source::{HeldShard, Shards, SourceOptions};
+pub use source::{ShardLease, Shards};
+pub use source_options::SourceOptions;
 pub use split::is_validation;
-pub use tokenizer::{Tokenizer, convert, convert_sentencepiece, convert_tiktoken};
+pub use stats::Stats;
 pub use train_tokenizer::train_tokenizer;

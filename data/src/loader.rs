@@ -4,10 +4,11 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::batches::{Batch, Batches};
-use crate::counts::Counts;
+use crate::batch::Batch;
+use crate::batches::Batches;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
+use crate::stats::Stats;
 
 /// Batches kept ready.
 const READY: usize = 4;
@@ -20,7 +21,7 @@ pub struct Loaded {
     /// Where the next one starts.
     pub cursor: Cursor,
     /// What became of the text so far.
-    pub counts: Counts,
+    pub stats: Stats,
     /// How long the caller waited for it.
     pub waited: Duration,
 }
@@ -45,7 +46,7 @@ impl Loader {
                 let loaded = batches.next_batch().map(|batch| Loaded {
                     batch,
                     cursor: batches.cursor(),
-                    counts: batches.counts(),
+                    stats: batches.stats(),
                     waited: Duration::ZERO,
                 });
                 let failed = loaded.is_err();
@@ -76,11 +77,7 @@ impl Loader {
         let start = Instant::now();
         let received = self.ready.as_ref().and_then(|ready| ready.recv().ok());
         // The thread ends only after an error, or if it panicked.
-        let mut loaded = received.unwrap_or_else(|| {
-            Err(Error::Tokenize(
-                "the data thread has ended; see above".into(),
-            ))
-        })?;
+        let mut loaded = received.unwrap_or(Err(Error::ThreadEnded))?;
         loaded.waited = start.elapsed();
         Ok(loaded)
     }

@@ -1,7 +1,7 @@
 //! One source as an endless stream of rows, tokenized as it is read.
 //!
 //! ```text
-//! shards ─► Walk ─► Window ─► TokenWindow ─► Concat or BestFit ─► Row
+//! shards ─► ShardWalker ─► Window ─► TokenWindow ─► Concat or BestFit ─► Row
 //!           order    shuffle     ids            packing
 //! ```
 //!
@@ -16,13 +16,13 @@ use crate::best_fit::BestFit;
 use crate::concat::Concat;
 use crate::config::{OnDamage, Packing};
 use crate::cursor::SourceCursor;
+use crate::epoch_order::{Position, ShardWalker};
 use crate::error::{Error, Result};
-use crate::order::{Place, Walk};
 use crate::progress::Progress;
 use crate::row::Row;
+use crate::shuffle_window::{TokenWindow, Window, WindowOptions};
 use crate::source::Shards;
-use crate::tokenizer::Tokenizer;
-use crate::window::{TokenWindow, Window, WindowOptions};
+use retort_tokenizer::Tokenizer;
 
 /// What a stream is made of.
 #[derive(Clone)]
@@ -39,11 +39,11 @@ pub(crate) struct StreamOptions {
 /// An endless stream of rows.
 pub(crate) struct Stream {
     options: StreamOptions,
-    walk: Walk,
+    walker: ShardWalker,
     /// The next window, read while the last was tokenized.
     ahead: Option<Result<Window>>,
     /// Where the next window to be tokenized starts.
-    upcoming: Place,
+    upcoming: Position,
     packer: Packer,
     rows: u64,
     /// The packer's window is the last of its epoch.
@@ -61,18 +61,18 @@ impl Stream {
     /// Goes on from `cursor`; the default one is the start.
     pub(crate) fn new(options: StreamOptions, cursor: &SourceCursor) -> Self {
         let seed = options.window.seed;
-        let place = cursor.place;
-        let walk = Walk::new(options.shards.clone(), seed, options.on_damage, place);
+        let position = cursor.position;
+        let walker = ShardWalker::new(options.shards.clone(), seed, options.on_damage, position);
         let (seq_len, skip) = (options.seq_len, cursor.skip as usize);
         let packer = match options.packing {
-            Packing::Concat => Packer::Concat(Concat::new(seq_len, skip, cursor.counts)),
-            Packing::BestFit => Packer::BestFit(BestFit::new(seq_len, seed, skip, cursor.counts)),
+            Packing::Concat => Packer::Concat(Concat::new(seq_len, skip, cursor.stats)),
+            Packing::BestFit => Packer::BestFit(BestFit::new(seq_len, seed, skip, cursor.stats)),
         };
         Self {
             options,
-            walk,
+            walker,
             ahead: None,
-            upcoming: place,
+            upcoming: position,
             packer,
             rows: cursor.rows,
             last: false,
@@ -134,16 +134,16 @@ impl Stream {
 
     /// Tokenizes the next window while the one after it is read.
     fn next_window(&mut self) -> Result<TokenWindow> {
-        let (walk, options) = (&mut self.walk, &self.options);
+        let (walker, options) = (&mut self.walker, &self.options);
         let window = match self.ahead.take() {
             Some(window) => window?,
-            None => Window::read(walk, &options.window)?,
+            None => Window::read(walker, &options.window)?,
         };
-        self.upcoming = walk.place();
+        self.upcoming = walker.position();
         let (tokens, ahead) = options.pool.install(|| {
             rayon::join(
                 || window.tokenize(&options.tokenizer),
-                || Window::read(walk, &options.window),
+                || Window::read(walker, &options.window),
             )
         });
         self.ahead = Some(ahead);
@@ -154,22 +154,22 @@ impl Stream {
     pub(crate) fn progress(&self, what: &'static str) -> Progress {
         Progress {
             what,
-            fraction: self.walk.fraction(),
-            documents: self.cursor().counts.documents,
+            fraction: self.walker.fraction(),
+            documents: self.cursor().stats.documents,
         }
     }
 
     /// Where the next row is.
     pub(crate) fn cursor(&self) -> SourceCursor {
-        let (place, skip, counts) = match &self.packer {
+        let (position, skip, stats) = match &self.packer {
             Packer::Concat(packer) => packer.position(),
             Packer::BestFit(packer) => packer.position(),
         };
         SourceCursor {
-            place: place.unwrap_or(self.upcoming),
+            position: position.unwrap_or(self.upcoming),
             skip,
             rows: self.rows,
-            counts,
+            stats,
         }
     }
 }

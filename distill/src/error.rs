@@ -61,6 +61,9 @@ pub enum Error {
     /// Text or a tokenizer that cannot be read.
     #[error(transparent)]
     Data(#[from] retort_data::Error),
+    /// From a tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] retort_tokenizer::Error),
 }
 
 impl Error {

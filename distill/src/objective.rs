@@ -3,8 +3,9 @@
 
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
-use retort_data::{Batch, Tokenizer};
+use retort_data::Batch;
 use retort_model::{Decoder, TeacherLogits};
+use retort_tokenizer::Tokenizer;
 use retort_train::{BatchTensors, Loss, ModelSection, Objective, Recipe, Turn};
 
 use crate::blockwise::Blockwise;

@@ -17,9 +17,10 @@ use std::sync::Mutex;
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor, TensorData};
-use retort_data::{Batch, Tokenizer};
+use retort_data::Batch;
 use retort_engine::sampling::{Sampler, Sampling};
 use retort_model::{Cache, Decoder};
+use retort_tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 

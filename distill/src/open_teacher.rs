@@ -1,7 +1,7 @@
 //! Opens the teacher that a recipe names: a model, or a cache of one's logits.
 
 use burn::tensor::Device;
-use retort_data::Tokenizer;
+use retort_tokenizer::Tokenizer;
 
 use crate::cache::{LogitCache, RowFormat};
 use crate::config::TeacherConfig;

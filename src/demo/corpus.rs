@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use retort_data::stories::{self, Story};
-use retort_data::{Shards, SourceOptions, Tokenizer, is_validation};
+use retort_data::{Shards, SourceOptions, is_validation};
+use retort_tokenizer::Tokenizer;
 
 use super::runs::Run;
 use crate::progress;

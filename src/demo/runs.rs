@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::bail;
-use retort_data::{RowSet, Tokenizer};
+use retort_data::EvalRows;
 use retort_distill::{Distillation, TeacherConfig};
+use retort_tokenizer::Tokenizer;
 use retort_train::{CrossEntropy, Objective, Recipe};
 
 use crate::progress::Training;
@@ -30,7 +31,7 @@ pub struct Run {
     /// Seconds of training, evaluations apart.
     pub seconds: f64,
     /// The rows it was evaluated on.
-    pub validation: Arc<RowSet>,
+    pub validation: Arc<EvalRows>,
     /// Share of documents kept for validation.
     pub validation_fraction: f64,
 }

@@ -13,7 +13,8 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use retort_data::{Batch, Data, Rank, Tokenizer};
+use retort_data::{Batch, Data, Rank};
+use retort_tokenizer::Tokenizer;
 use retort_train::{Recipe, initial_model};
 use serde_json::json;
 

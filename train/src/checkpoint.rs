@@ -17,10 +17,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::optim::ModuleOptimizer;
-use retort_data::{Cursor, Tokenizer};
+use retort_data::Cursor;
 use retort_files::AtomicDirectory;
 use retort_format::ModelConfig;
 use retort_model::{Decoder, LoraConfig};
+use retort_tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};

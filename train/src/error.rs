@@ -95,6 +95,9 @@ pub enum Error {
     /// From the model crate.
     #[error(transparent)]
     Model(#[from] retort_format::Error),
+    /// From a tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] retort_tokenizer::Error),
     /// From the data crate.
     #[error(transparent)]
     Data(#[from] retort_data::Error),

@@ -4,8 +4,9 @@
 use std::time::Instant;
 
 use burn::tensor::Device;
-use retort_data::{RowSet, Tokenizer};
+use retort_data::EvalRows;
 use retort_model::Decoder;
+use retort_tokenizer::Tokenizer;
 use serde::Serialize;
 
 use crate::objective::BatchTensors;
@@ -38,7 +39,7 @@ impl Validation {
 }
 
 /// Bytes of text that the targets in `rows` stand for.
-pub fn target_bytes(rows: &RowSet, tokenizer: &Tokenizer) -> u64 {
+pub fn target_bytes(rows: &EvalRows, tokenizer: &Tokenizer) -> u64 {
     let lengths = tokenizer.byte_lengths();
     let targets = rows.rows().iter().flat_map(|row| row.ids.iter().skip(1));
     targets
@@ -51,7 +52,7 @@ pub fn target_bytes(rows: &RowSet, tokenizer: &Tokenizer) -> u64 {
 /// so. The losses are summed in f64 in the rows' order.
 pub fn evaluate(
     model: &Decoder,
-    rows: &RowSet,
+    rows: &EvalRows,
     bytes: u64,
     batch_size: usize,
     within_documents: bool,

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use retort_data::Tokenizer;
 use retort_model::Decoder;
+use retort_tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 
 /// `[tasks]`: what the weights are asked, and when.

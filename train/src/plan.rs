@@ -15,7 +15,7 @@ mod outline;
 mod sample;
 mod sizes;
 
-use retort_data::packed_rows;
+use retort_data::pretokenized_rows;
 use retort_format::ModelConfig;
 use serde::Serialize;
 
@@ -114,7 +114,7 @@ impl Tokens {
         let t = &recipe.train;
         let tokens_per_step = (t.batch_size * recipe.data.seq_len * t.accumulate) as u64;
         // A directory that cannot be read is not the plan's to report: opening the data is.
-        let rows = packed_rows(&recipe.data).ok().flatten();
+        let rows = pretokenized_rows(&recipe.data).ok().flatten();
         let taken = (t.batch_size * t.accumulate) as f64 * t.steps as f64;
         let seen = rows.filter(|&rows| rows > 0);
         Self {

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
-use retort_data::{Data, Progress, Tokenizer};
+use retort_data::{Data, Progress};
 use retort_format::ModelConfig;
 use retort_model::{Decoder, RandomInit};
+use retort_tokenizer::Tokenizer;
 
 use crate::checkpoint::{self, EMA, State};
 use crate::error::{Error, Result};

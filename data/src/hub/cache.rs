@@ -76,7 +76,7 @@ impl RepoCache {
             .truncate(false)
             .write(true)
             .open(&path)
-            .map_err(|e| Error::io(&path, "lock it", e))?;
+            .map_err(Error::io(&path))?;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Some(file)),
@@ -86,7 +86,7 @@ impl RepoCache {
                     }
                 }
                 Err(std::fs::TryLockError::Error(e)) => {
-                    return Err(Error::io(&path, "lock it", e));
+                    return Err(Error::io(&path)(e));
                 }
             }
         }
@@ -122,18 +122,17 @@ impl RepoCache {
     pub fn link(&self, commit: &str, file: &HubFile) -> Result<()> {
         let pointer = self.snapshot(commit).join(&file.path);
         let blob = self.blob(file);
-        let fail = |e| Error::io(&pointer, "link it to its blob", e);
         create_folder(pointer.parent().unwrap_or(&self.root))?;
         // What is there is a dangling link or an unfinished file.
         if pointer.symlink_metadata().is_ok() && !is_whole(&pointer, file.size) {
-            std::fs::remove_file(&pointer).map_err(fail)?;
+            std::fs::remove_file(&pointer).map_err(Error::io(&pointer))?;
         }
         let up = "../".repeat(file.path.split('/').count() + 1);
         let target = format!("{up}blobs/{}", file.digest.hex());
         match symlink(Path::new(&target), &pointer) {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
             // As `huggingface_hub` does where there are no symbolic links.
-            Err(_) => std::fs::rename(&blob, &pointer).map_err(fail),
+            Err(_) => std::fs::rename(&blob, &pointer).map_err(Error::io(&pointer)),
             Ok(()) => Ok(()),
         }
     }
@@ -163,7 +162,7 @@ pub(crate) fn is_whole(path: &Path, size: u64) -> bool {
 
 /// Creates a folder and those above it.
 pub(crate) fn create_folder(path: &Path) -> Result<()> {
-    std::fs::create_dir_all(path).map_err(|e| Error::io(path, "create the directory", e))
+    std::fs::create_dir_all(path).map_err(Error::io(path))
 }
 
 #[cfg(unix)]

@@ -92,7 +92,7 @@ impl Client {
                  download what you need and give a glob"
             ))
         };
-        let mut patience = Patience::new(self);
+        let mut patience = Patience::new(&self.config, &self.stop);
         loop {
             let tried = guarded(&name, || {
                 let answer = self.get(None, 0)?;

@@ -97,7 +97,7 @@ impl HubConfig {
             (None, Some(file)) => match std::fs::read_to_string(&file) {
                 Ok(token) => Some(token),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
-                Err(e) => return Err(Error::io(&file, "read the hub's token", e)),
+                Err(e) => return Err(Error::io(&file)(e)),
             },
             (None, None) => None,
         };
@@ -126,7 +126,7 @@ impl HubConfig {
 
 /// Symbolic links between blobs and snapshots are computed between absolute paths.
 fn absolute(path: PathBuf) -> Result<PathBuf> {
-    std::path::absolute(&path).map_err(|e| Error::io(&path, "find the directory", e))
+    std::path::absolute(&path).map_err(Error::io(&path))
 }
 
 fn endpoint_of(value: &str) -> Result<String> {

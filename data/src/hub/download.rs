@@ -39,7 +39,7 @@ pub(crate) fn download(
         return Ok(false);
     }
     let part = cache.part(file);
-    let remove = || std::fs::remove_file(&part).map_err(|e| Error::io(&part, "remove it", e));
+    let remove = || std::fs::remove_file(&part).map_err(Error::io(&part));
     let mut tried = transfer(client, commit, file, &part, name);
     if let Err(Trouble::Wrong { .. }) = tried {
         // Once: the part may have been left by a run that was cut by a crash, or a proxy may have
@@ -49,7 +49,7 @@ pub(crate) fn download(
     }
     match tried {
         Ok(()) => {
-            retort_files::rename(&part, &blob).map_err(|e| Error::io(&blob, "write it", e))?;
+            retort_files::rename(&part, &blob).map_err(Error::io(&blob))?;
             cache.link(commit, file)?;
             Ok(true)
         }
@@ -80,7 +80,7 @@ fn transfer(
     name: &str,
 ) -> Result<(), Trouble> {
     let mut part = Part::open(path, file)?;
-    let mut patience = Patience::new(client);
+    let mut patience = Patience::new(client.config(), client.stop());
     while part.length < file.size {
         let before = part.length;
         let tried = guarded(name, || {
@@ -109,14 +109,13 @@ fn transfer(
 impl<'a> Part<'a> {
     /// Opens or creates the part and hashes what it holds.
     fn open(path: &'a Path, wanted: &'a HubFile) -> Result<Self> {
-        let fail = |e| Error::io(path, "write it", e);
         let file = File::options()
             .create(true)
             .truncate(false)
             .read(true)
             .write(true)
             .open(path)
-            .map_err(fail)?;
+            .map_err(Error::io(path))?;
         let mut part = Self {
             path,
             file,
@@ -124,12 +123,12 @@ impl<'a> Part<'a> {
             hasher: wanted.digest.hasher(wanted.size),
             length: 0,
         };
-        if part.file.metadata().map_err(fail)?.len() > wanted.size {
+        if part.file.metadata().map_err(Error::io(path))?.len() > wanted.size {
             part.clear()?;
         }
         let mut bytes = vec![0; 1 << 16];
         loop {
-            let n = part.file.read(&mut bytes).map_err(fail)?;
+            let n = part.file.read(&mut bytes).map_err(Error::io(path))?;
             if n == 0 {
                 return Ok(part);
             }
@@ -143,7 +142,7 @@ impl<'a> Part<'a> {
         self.file
             .set_len(0)
             .and_then(|()| self.file.seek(SeekFrom::Start(0)))
-            .map_err(|e| Error::io(self.path, "write it", e))?;
+            .map_err(Error::io(self.path))?;
         self.hasher = self.wanted.digest.hasher(self.wanted.size);
         self.length = 0;
         Ok(())
@@ -199,7 +198,7 @@ impl<'a> Part<'a> {
             }
             self.file
                 .write_all(&bytes[..n])
-                .map_err(|e| Error::io(self.path, "write it", e))?;
+                .map_err(Error::io(self.path))?;
             self.hasher.update(&bytes[..n]);
             self.length += n as u64;
         }

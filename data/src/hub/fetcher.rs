@@ -16,7 +16,7 @@ use super::client::Client;
 use super::download::download;
 use super::listing::HubFile;
 use crate::error::{Error, Result};
-use crate::source::SourceOptions;
+use crate::source_options::SourceOptions;
 
 /// The shards of one source and what is known of each.
 pub(crate) struct Fetcher {
@@ -28,11 +28,11 @@ pub(crate) struct Fetcher {
     files: Vec<HubFile>,
     ahead: usize,
     limit: Option<u64>,
-    state: Mutex<State>,
+    state: Mutex<FetchState>,
     changed: Condvar,
 }
 
-struct State {
+struct FetchState {
     budget: Budget,
     /// To be fetched ahead, the first first.
     announced: VecDeque<usize>,
@@ -41,7 +41,7 @@ struct State {
 }
 
 /// A shard that stays where it is.
-pub(crate) struct Held {
+pub(crate) struct HubLease {
     /// The file.
     pub path: PathBuf,
     fetcher: Arc<Fetcher>,
@@ -50,7 +50,7 @@ pub(crate) struct Held {
     lock: Option<File>,
 }
 
-impl Drop for Held {
+impl Drop for HubLease {
     fn drop(&mut self) {
         // First the lock: who is woken below may want to evict the shard.
         self.lock = None;
@@ -93,7 +93,7 @@ impl Fetcher {
             files,
             ahead: options.prefetch,
             limit,
-            state: Mutex::new(State {
+            state: Mutex::new(FetchState {
                 budget: Budget::new(sizes, limit),
                 announced: VecDeque::new(),
                 running: false,
@@ -126,7 +126,7 @@ impl Fetcher {
     ///
     /// [`Error::NotCached`] offline; [`Error::Config`] if shards that are held leave no room;
     /// and those of a download.
-    pub fn open(self: &Arc<Self>, i: usize, next: &[usize]) -> Result<Held> {
+    pub fn open(self: &Arc<Self>, i: usize, next: &[usize]) -> Result<HubLease> {
         let next = &next[..next.len().min(self.ahead)];
         self.announce(i, next);
         let mut tries = 3;
@@ -140,7 +140,7 @@ impl Fetcher {
                 state.budget.hold(i);
                 drop(state);
                 self.changed.notify_all();
-                return Ok(Held {
+                return Ok(HubLease {
                     path,
                     fetcher: Arc::clone(self),
                     shard: i,
@@ -244,7 +244,7 @@ impl Fetcher {
     /// The bytes taken, if nothing more may go.
     fn make_room(
         &self,
-        state: &mut State,
+        state: &mut FetchState,
         i: usize,
         urgent: bool,
         next: &[usize],
@@ -310,11 +310,11 @@ impl Fetcher {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, FetchState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    fn wait<'a>(&self, state: MutexGuard<'a, FetchState>) -> MutexGuard<'a, FetchState> {
         self.changed
             .wait(state)
             .unwrap_or_else(PoisonError::into_inner)

@@ -26,7 +26,7 @@ enum Layout {
 
 /// What a path says of the file.
 #[derive(Debug, PartialEq)]
-struct Place<'a> {
+struct ShardPath<'a> {
     layout: Layout,
     config: &'a str,
     split: &'a str,
@@ -45,13 +45,13 @@ pub(crate) struct Choice {
 
 /// Chooses the files of `split` in `config`, or says what there is instead.
 pub(crate) fn choose(paths: &[&str], config: Option<&str>, split: &str) -> Result<Choice, String> {
-    let places: Vec<(usize, Place)> = paths
+    let shard_paths: Vec<(usize, ShardPath)> = paths
         .iter()
         .enumerate()
-        .filter_map(|(i, path)| Some((i, place(path)?)))
+        .filter_map(|(i, path)| Some((i, shard_path(path)?)))
         .collect();
     for layout in [Layout::Conversion, Layout::Parquet, Layout::Json] {
-        let here = || places.iter().filter(|(_, p)| p.layout == layout);
+        let here = || shard_paths.iter().filter(|(_, p)| p.layout == layout);
         let Some(config) = the_config(config, here().map(|(_, p)| p.config).collect())? else {
             continue;
         };
@@ -74,7 +74,7 @@ pub(crate) fn choose(paths: &[&str], config: Option<&str>, split: &str) -> Resul
             });
         }
     }
-    Err(lacking(&places, config, split))
+    Err(lacking(&shard_paths, config, split))
 }
 
 /// The configuration meant in one layout, `None` if the layout is not used.
@@ -94,9 +94,9 @@ fn the_config<'a>(
     }
 }
 
-fn lacking(places: &[(usize, Place)], config: Option<&str>, split: &str) -> String {
-    let configs: BTreeSet<&str> = places.iter().map(|(_, p)| p.config).collect();
-    let splits: BTreeSet<&str> = places
+fn lacking(shard_paths: &[(usize, ShardPath)], config: Option<&str>, split: &str) -> String {
+    let configs: BTreeSet<&str> = shard_paths.iter().map(|(_, p)| p.config).collect();
+    let splits: BTreeSet<&str> = shard_paths
         .iter()
         .filter(|(_, p)| config.is_none_or(|c| c == p.config))
         .map(|(_, p)| p.split)
@@ -132,7 +132,7 @@ fn names(names: BTreeSet<&str>) -> String {
 
 /// Reads a path; `None` for what is no shard, and for every path that could name a place outside
 /// the snapshot it is to be put in.
-fn place(path: &str) -> Option<Place<'_>> {
+fn shard_path(path: &str) -> Option<ShardPath<'_>> {
     let parts: Vec<&str> = path.split('/').collect();
     let plain = |part: &str| {
         !part.starts_with('.') && !part.contains(['\\', ':']) && !part.chars().any(char::is_control)
@@ -154,7 +154,7 @@ fn place(path: &str) -> Option<Place<'_>> {
             Some((split, n)) if n.bytes().all(|b| b.is_ascii_digit()) => split,
             _ => split,
         };
-        return Some(Place {
+        return Some(ShardPath {
             layout: Layout::Conversion,
             config,
             split,
@@ -173,7 +173,7 @@ fn place(path: &str) -> Option<Place<'_>> {
         let stem = json.iter().find_map(|end| file.strip_suffix(end))?;
         (Layout::Json, json_split(stem))
     };
-    (is_name(split) && split.starts_with(|c: char| c.is_ascii_alphabetic())).then_some(Place {
+    (is_name(split) && split.starts_with(|c: char| c.is_ascii_alphabetic())).then_some(ShardPath {
         layout,
         config,
         split,
@@ -298,7 +298,7 @@ mod tests {
             "..\\train-0.parquet",
             "en/.train/0000.parquet",
         ] {
-            assert_eq!(place(path), None, "{path}");
+            assert_eq!(shard_path(path), None, "{path}");
         }
     }
 }

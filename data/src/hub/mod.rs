@@ -27,15 +27,16 @@ mod fetcher;
 mod layout;
 mod listing;
 mod retry;
+mod revision;
 mod stop;
 
 pub use config::HubConfig;
-pub(crate) use fetcher::{Fetcher, Held};
+pub(crate) use fetcher::{Fetcher, HubLease};
 
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::source::SourceOptions;
+use crate::source_options::SourceOptions;
 use address::Address;
 use cache::RepoCache;
 use client::Client;
@@ -63,7 +64,7 @@ impl HubShards {
         let stop = Arc::new(Stop::default());
         let cache = RepoCache::new(&config.cache_dir, &address);
         let client = Client::new(config, &address, Arc::clone(&stop))?;
-        let listing = listing::resolve(&client, &cache, &address)?;
+        let listing = revision::resolve(&client, &cache, &address)?;
         let split = address.split.as_deref().unwrap_or(&options.split);
         let commit = listing.commit().to_owned();
         let choice = layout::choose(&listing.paths(), address.config.as_deref(), split).map_err(

@@ -6,9 +6,11 @@
 
 use std::time::Duration;
 
-use super::client::Client;
+use super::config::HubConfig;
+use super::stop::Stop;
+use retort_tokenizer::catch_panic;
+
 use crate::error::{Error, Result};
-use crate::guard::quietly;
 
 /// The longest wait between two tries, unless the server asks for more.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -77,7 +79,7 @@ pub(crate) fn guarded<T>(
     name: &str,
     exchange: impl FnOnce() -> Result<T, Trouble>,
 ) -> Result<T, Trouble> {
-    quietly(exchange).unwrap_or_else(|| {
+    catch_panic(exchange).unwrap_or_else(|| {
         Err(Trouble::Lasting(Error::Hub {
             name: name.into(),
             reason: "the HTTP client failed on the server's answer; try again, or download it by \
@@ -89,15 +91,17 @@ pub(crate) fn guarded<T>(
 
 /// How often something may still fail, and how long to wait before the next try.
 pub(crate) struct Patience<'a> {
-    client: &'a Client,
+    config: &'a HubConfig,
+    stop: &'a Stop,
     failures: u32,
 }
 
 impl<'a> Patience<'a> {
     /// None of it used yet.
-    pub fn new(client: &'a Client) -> Self {
+    pub fn new(config: &'a HubConfig, stop: &'a Stop) -> Self {
         Self {
-            client,
+            config,
+            stop,
             failures: 0,
         }
     }
@@ -117,7 +121,7 @@ impl<'a> Patience<'a> {
             Trouble::Passing { reason, after } => (reason, after),
             lasting => return Err(lasting.error(name)),
         };
-        let config = self.client.config();
+        let config = self.config;
         if self.failures >= config.retries {
             let reason = format!(
                 "{reason}, {} times in a row; check the network and HF_ENDPOINT ({}), or set \
@@ -137,7 +141,7 @@ impl<'a> Patience<'a> {
             Some(asked) => asked.min(LONGEST_RETRY_AFTER) + random,
             None => doubled / 2 + random,
         };
-        if self.client.stop().sleep(time) {
+        if self.stop.sleep(time) {
             return Err(Trouble::Stopped.error(name));
         }
         Ok(())

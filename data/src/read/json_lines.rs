@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use flate2::bufread::MultiGzDecoder;
 use serde::Deserialize;
 
-use super::Rows;
+use super::segment_rows::SegmentRows;
 use crate::error::{Error, Result};
 
 /// Bytes of one line; a longer one is an error, and is not held in memory.
@@ -40,17 +40,19 @@ impl JsonLines {
 
     /// Opens `path`; nothing is read yet.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        File::open(path).map_err(|e| Error::io(path, "open it", e))?;
+        File::open(path).map_err(Error::io(path))?;
         Ok(Self {
             path: path.to_owned(),
         })
     }
 
     /// The documents from row `skip` on.
-    pub(super) fn rows(&self, skip: u64) -> Result<Rows> {
-        let io = |e| Error::io(&self.path, "open it", e);
-        let mut file = BufReader::with_capacity(1 << 18, File::open(&self.path).map_err(io)?);
-        let start = file.fill_buf().map_err(io)?;
+    pub(super) fn rows(&self, skip: u64) -> Result<SegmentRows> {
+        let mut file = BufReader::with_capacity(
+            1 << 18,
+            File::open(&self.path).map_err(Error::io(&self.path))?,
+        );
+        let start = file.fill_buf().map_err(Error::io(&self.path))?;
         let input: Box<dyn BufRead + Send> = if start.starts_with(&[0x1f, 0x8b]) {
             Box::new(BufReader::with_capacity(1 << 18, MultiGzDecoder::new(file)))
         } else {

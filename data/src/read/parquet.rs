@@ -16,9 +16,9 @@ use parquet::arrow::arrow_reader::{
     ParquetRecordBatchReaderBuilder,
 };
 
-use super::Rows;
+use super::segment_rows::SegmentRows;
+use crate::catch_panic::catch_panic;
 use crate::error::{Error, Result};
-use crate::guard::guarded;
 
 /// Rows decoded at a time: a fraction of a megabyte of web text. A row group is always read in
 /// batches that start at multiples of this, wherever reading starts, so that damage in it takes the
@@ -45,15 +45,16 @@ impl Parquet {
     /// [`Error::Io`], [`Error::Parquet`] for a damaged footer, [`Error::NoText`] and
     /// [`Error::TextType`].
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|e| Error::io(path, "open it", e))?;
+        let file = File::open(path).map_err(Error::io(path))?;
         let footer = |cause| Error::Parquet {
             path: path.to_owned(),
             place: "footer".into(),
             cause,
         };
         check_footer_length(&file, path)?.map_or(Ok(()), |cause| Err(footer(cause)))?;
-        let metadata = guarded(|| ArrowReaderMetadata::load(&file, ArrowReaderOptions::default()))
-            .map_err(footer)?;
+        let metadata =
+            catch_panic(|| ArrowReaderMetadata::load(&file, ArrowReaderOptions::default()))
+                .map_err(footer)?;
         let schema = metadata.schema();
         let Some((text, field)) = schema.column_with_name("text") else {
             return Err(Error::NoText {
@@ -94,16 +95,16 @@ impl Parquet {
     }
 
     /// The documents of row group `group` from row `skip` on.
-    pub(super) fn rows(&self, group: usize, skip: u64) -> Result<Rows> {
+    pub(super) fn rows(&self, group: usize, skip: u64) -> Result<SegmentRows> {
         let first = skip - skip % BATCH_ROWS;
         // Opened anew: a clone would share its place in the file with other readers.
-        let file = File::open(&self.path).map_err(|e| Error::io(&self.path, "open it", e))?;
+        let file = File::open(&self.path).map_err(Error::io(&self.path))?;
         let damage = Damage {
             path: self.path.clone(),
             group,
         };
         let mask = ProjectionMask::roots(self.metadata.parquet_schema(), [self.text]);
-        let batches = guarded(|| {
+        let batches = catch_panic(|| {
             ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
                 .with_row_groups(vec![group])
                 .with_projection(mask)
@@ -127,13 +128,12 @@ impl Parquet {
 /// what they ask for.
 fn check_footer_length(file: &File, path: &Path) -> Result<Option<String>> {
     use std::io::{Read, Seek, SeekFrom};
-    let io = |e| Error::io(path, "read it", e);
-    let len = file.metadata().map_err(io)?.len();
+    let len = file.metadata().map_err(Error::io(path))?.len();
     let mut tail = [0; 8];
     if len >= 8 {
         let mut file = file;
-        file.seek(SeekFrom::End(-8)).map_err(io)?;
-        file.read_exact(&mut tail).map_err(io)?;
+        file.seek(SeekFrom::End(-8)).map_err(Error::io(path))?;
+        file.read_exact(&mut tail).map_err(Error::io(path))?;
     }
     let footer = u64::from(u32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]]));
     Ok((footer > len || footer > FOOTER_BYTES)
@@ -170,7 +170,7 @@ impl Iterator for Group {
                 self.batch = None;
             }
             let batches = self.batches.as_mut()?;
-            match guarded(|| batches.next().transpose()) {
+            match catch_panic(|| batches.next().transpose()) {
                 Ok(Some(batch)) => {
                     let text = batch.column(0).clone();
                     let bytes = text.get_array_memory_size();

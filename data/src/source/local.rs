@@ -51,13 +51,11 @@ pub fn resolve(source: &str) -> Result<Vec<PathBuf>> {
 const SHARDS: [&str; 4] = [".parquet", ".json.gz", ".jsonl.gz", ".jsonl"];
 
 fn directory(source: &str, path: &Path) -> Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(path).map_err(|e| Error::io(path, "list the directory", e))?;
+    let entries = std::fs::read_dir(path).map_err(Error::io(path))?;
     let mut shards = Vec::new();
     let mut json = Vec::new();
     for entry in entries {
-        let shard = entry
-            .map_err(|e| Error::io(path, "list the directory", e))?
-            .path();
+        let shard = entry.map_err(Error::io(path))?.path();
         let name = shard
             .file_name()
             .map(|n| n.to_string_lossy().into_owned())
@@ -96,7 +94,7 @@ fn pattern(source: &str) -> Result<Vec<PathBuf>> {
     for found in matches {
         let shard = found.map_err(|e| {
             let path = e.path().to_owned();
-            Error::io(&path, "list the directory", e.into())
+            Error::io(&path)(e.into())
         })?;
         if shard.is_file() {
             shards.push(shard);
@@ -137,7 +135,7 @@ impl LocalShard {
             file.take(TAIL).read_to_end(&mut tail)?;
             Ok((size, xxh3_64(&tail)))
         };
-        let (size, tail) = look().map_err(|e| Error::io(&path, "read it", e))?;
+        let (size, tail) = look().map_err(Error::io(&path))?;
         Ok(Self { path, size, tail })
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! "c4/*.parquet"                local ─┐
-//!                                      ├─► Shards ─► open(i, next) ─► HeldShard (a path)
+//!                                      ├─► Shards ─► open(i, next) ─► ShardLease (a path)
 //! "hf://allenai/c4/en@REV"      hub ───┘             brings `next` meanwhile
 //! ```
 
@@ -12,65 +12,41 @@ mod local;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 #[cfg(doc)]
 use crate::error::Error;
 use crate::error::Result;
 use crate::hub::digest::hex;
-use crate::hub::{Fetcher, Held, HubConfig, HubShards};
+use crate::hub::{Fetcher, HubConfig, HubLease, HubShards};
+use crate::source_options::SourceOptions;
 use local::{LocalShard, resolve};
-
-/// What is not in a source's name; local sources need none of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SourceOptions {
-    /// The split of a hub dataset whose name gives none.
-    pub split: String,
-    /// Bytes of fetched shards that one [`Shards`] keeps in the cache; shards it has read make
-    /// way for others. Without it every shard stays.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub disk_budget_bytes: Option<u64>,
-    /// Shards fetched ahead of the one that is read.
-    pub prefetch: usize,
-}
-
-impl Default for SourceOptions {
-    fn default() -> Self {
-        Self {
-            split: "train".into(),
-            disk_budget_bytes: None,
-            prefetch: 2,
-        }
-    }
-}
 
 /// What a source resolved to: shards in a fixed order, wherever they lie.
 ///
 /// Dropping it ends the downloads ahead; what has come of them is resumed by the next run.
-pub struct Shards(Place);
+pub struct Shards(ShardList);
 
-enum Place {
+enum ShardList {
     Local(Vec<LocalShard>),
     Hub(HubShards),
 }
 
 /// A shard that is on disk, whole, and stays there until this is dropped.
-pub struct HeldShard(Where);
+pub struct ShardLease(LeasedFile);
 
-enum Where {
+enum LeasedFile {
     Local(PathBuf),
-    Hub(Held),
+    Hub(HubLease),
 }
 
-impl Deref for HeldShard {
+impl Deref for ShardLease {
     type Target = Path;
 
     fn deref(&self) -> &Path {
         match &self.0 {
-            Where::Local(path) => path,
-            Where::Hub(held) => &held.path,
+            LeasedFile::Local(path) => path,
+            LeasedFile::Hub(lease) => &lease.path,
         }
     }
 }
@@ -103,7 +79,7 @@ impl Shards {
     /// As [`Shards::resolve`].
     pub fn resolve_with(source: &str, options: &SourceOptions, config: &HubConfig) -> Result<Self> {
         if is_hub(source) {
-            HubShards::resolve(source, options, config).map(|hub| Self(Place::Hub(hub)))
+            HubShards::resolve(source, options, config).map(|hub| Self(ShardList::Hub(hub)))
         } else {
             Self::local(source)
         }
@@ -114,7 +90,7 @@ impl Shards {
             .into_iter()
             .map(LocalShard::new)
             .collect::<Result<_>>()?;
-        Ok(Self(Place::Local(shards)))
+        Ok(Self(ShardList::Local(shards)))
     }
 
     /// How many there are; never 0.
@@ -124,8 +100,8 @@ impl Shards {
     )]
     pub fn len(&self) -> usize {
         match &self.0 {
-            Place::Local(shards) => shards.len(),
-            Place::Hub(hub) => hub.fetcher.files().len(),
+            ShardList::Local(shards) => shards.len(),
+            ShardList::Hub(hub) => hub.fetcher.files().len(),
         }
     }
 
@@ -136,8 +112,8 @@ impl Shards {
     /// If `i` is not less than [`Shards::len`].
     pub fn name(&self, i: usize) -> String {
         match &self.0 {
-            Place::Local(shards) => shards[i].path.display().to_string(),
-            Place::Hub(hub) => hub.fetcher.name(i),
+            ShardList::Local(shards) => shards[i].path.display().to_string(),
+            ShardList::Hub(hub) => hub.fetcher.name(i),
         }
     }
 
@@ -154,7 +130,7 @@ impl Shards {
             }
         };
         match &self.0 {
-            Place::Local(shards) => {
+            ShardList::Local(shards) => {
                 for shard in shards {
                     let name = shard.path.file_name().unwrap_or_default();
                     add(
@@ -164,7 +140,7 @@ impl Shards {
                     );
                 }
             }
-            Place::Hub(hub) => {
+            ShardList::Hub(hub) => {
                 for file in hub.fetcher.files() {
                     add(
                         file.path.as_bytes(),
@@ -182,8 +158,8 @@ impl Shards {
     /// moved.
     pub fn pinned(&self) -> Option<String> {
         match &self.0 {
-            Place::Local(_) => None,
-            Place::Hub(hub) => Some(hub.pinned.clone()),
+            ShardList::Local(_) => None,
+            ShardList::Hub(hub) => Some(hub.pinned.clone()),
         }
     }
 
@@ -191,8 +167,8 @@ impl Shards {
     pub fn bytes(&self) -> u64 {
         let sum = |sizes: &mut dyn Iterator<Item = u64>| sizes.fold(0, u64::saturating_add);
         match &self.0 {
-            Place::Local(shards) => sum(&mut shards.iter().map(|s| s.size)),
-            Place::Hub(hub) => sum(&mut hub.fetcher.files().iter().map(|f| f.size)),
+            ShardList::Local(shards) => sum(&mut shards.iter().map(|s| s.size)),
+            ShardList::Hub(hub) => sum(&mut hub.fetcher.files().iter().map(|f| f.size)),
         }
     }
 
@@ -211,11 +187,11 @@ impl Shards {
     /// # Panics
     ///
     /// If `i` is not less than [`Shards::len`].
-    pub fn open(&self, i: usize, next: &[usize]) -> Result<HeldShard> {
+    pub fn open(&self, i: usize, next: &[usize]) -> Result<ShardLease> {
         match &self.0 {
-            Place::Local(shards) => Ok(HeldShard(Where::Local(shards[i].path.clone()))),
-            Place::Hub(hub) => {
-                Fetcher::open(&hub.fetcher, i, next).map(|held| HeldShard(Where::Hub(held)))
+            ShardList::Local(shards) => Ok(ShardLease(LeasedFile::Local(shards[i].path.clone()))),
+            ShardList::Hub(hub) => {
+                Fetcher::open(&hub.fetcher, i, next).map(|lease| ShardLease(LeasedFile::Hub(lease)))
             }
         }
     }
@@ -223,7 +199,7 @@ impl Shards {
 
 impl Drop for Shards {
     fn drop(&mut self) {
-        if let Place::Hub(hub) = &self.0 {
+        if let ShardList::Hub(hub) = &self.0 {
             hub.fetcher.stop();
         }
     }

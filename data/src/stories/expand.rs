@@ -14,9 +14,14 @@ pub(super) trait Choose {
     fn goes_on(&mut self, text: &str) -> bool;
 }
 
+/// −ln of the probability of `option` among `weights`.
+pub(super) fn nats_of(weights: &[u32], option: usize) -> f64 {
+    (f64::from(weights.iter().sum::<u32>()) / f64::from(weights[option])).ln()
+}
+
 /// Writes one story.
 pub(super) fn expand(choose: &mut dyn Choose) -> String {
-    let mut story = Story {
+    let mut story = Draft {
         choose,
         text: String::new(),
         rows: Vec::new(),
@@ -42,7 +47,7 @@ struct Chosen {
     row: usize,
 }
 
-struct Story<'a> {
+struct Draft<'a> {
     choose: &'a mut dyn Choose,
     text: String,
     rows: Vec<Chosen>,
@@ -50,7 +55,7 @@ struct Story<'a> {
     capital: bool,
 }
 
-impl Story<'_> {
+impl Draft<'_> {
     fn sentence(&mut self, wordings: Sentence) -> Option<()> {
         let weights: Vec<u32> = wordings.iter().map(|(weight, _)| *weight).collect();
         let wording = wordings[self.choose.choose(&weights)].1;

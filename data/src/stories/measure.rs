@@ -3,7 +3,7 @@
 //! The search walks the choices depth first and leaves a branch as soon as its text departs from
 //! the one sought, so that it costs about (choices × options) expansions of a story.
 
-use super::expand::{Choose, expand};
+use super::expand::{Choose, expand, nats_of};
 
 /// The probability of `text` is exp(−nats): summed over all choices that write it (there is just
 /// one such sequence for any text of the grammar; a test sees to that). `None` if the grammar does
@@ -70,7 +70,7 @@ impl Choose for Search<'_> {
         }
         let option = self.path[self.depth].option;
         self.depth += 1;
-        self.nats += super::nats_of(weights, option);
+        self.nats += nats_of(weights, option);
         option
     }
 

@@ -8,10 +8,10 @@ use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampSecondArray};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
-
-use super::Story;
-use crate::error::{Error, Result};
 use retort_files::AtomicFile;
+
+use super::generate::Story;
+use crate::error::{Error, Result};
 
 /// Row groups in a shard.
 const ROW_GROUPS: usize = 4;
@@ -23,8 +23,8 @@ const FIRST_TIMESTAMP: i64 = 1_704_067_200;
 ///
 /// # Errors
 ///
-/// [`Error::Config`] if there are fewer stories than shards or no shard, [`Error::Io`] and
-/// [`Error::Parquet`] if a file cannot be written.
+/// [`Error::Config`] if there are fewer stories than shards or no shard, [`Error::Io`] if a file
+/// cannot be written.
 pub fn write_parquet(
     dir: impl AsRef<Path>,
     stories: &[Story],
@@ -37,24 +37,19 @@ pub fn write_parquet(
             reason: format!("{} stories cannot fill {shards} shards", stories.len()),
         });
     }
-    std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, "make the directory", e))?;
+    std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
     let mut paths = Vec::with_capacity(shards);
     for shard in 0..shards {
         let from = shard * stories.len() / shards;
         let to = (shard + 1) * stories.len() / shards;
         let path = dir.join(format!("stories-train-{shard:05}-of-{shards:05}.parquet"));
-        write_shard(&path, &stories[from..to], from)?;
+        write_shard(&path, &stories[from..to], from).map_err(Error::io(&path))?;
         paths.push(path);
     }
     Ok(paths)
 }
 
-fn write_shard(path: &Path, stories: &[Story], first: usize) -> Result<()> {
-    let failed = |e: &dyn std::fmt::Display| Error::Parquet {
-        path: path.to_owned(),
-        place: "writing".into(),
-        cause: e.to_string(),
-    };
+fn write_shard(path: &Path, stories: &[Story], first: usize) -> std::io::Result<()> {
     let text = StringArray::from_iter_values(stories.iter().map(|s| &s.text));
     let numbers = first..first + stories.len();
     let timestamp = TimestampSecondArray::from_iter_values(
@@ -69,16 +64,14 @@ fn write_shard(path: &Path, stories: &[Story], first: usize) -> Result<()> {
         ("timestamp", Arc::new(timestamp)),
         ("url", Arc::new(url)),
     ];
-    let batch = RecordBatch::try_from_iter(columns).map_err(|e| failed(&e))?;
+    let batch = RecordBatch::try_from_iter(columns).map_err(std::io::Error::other)?;
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(stories.len().div_ceil(ROW_GROUPS)))
         .build();
-    let io = |e| Error::io(path, "write it", e);
-    let mut file = AtomicFile::create(path).map_err(io)?;
-    let mut writer = ArrowWriter::try_new(file.as_file(), batch.schema(), Some(properties))
-        .map_err(|e| failed(&e))?;
-    writer.write(&batch).map_err(|e| failed(&e))?;
-    writer.close().map_err(|e| failed(&e))?;
-    file.commit().map_err(io)
+    let mut file = AtomicFile::create(path)?;
+    let mut writer = ArrowWriter::try_new(file.as_file(), batch.schema(), Some(properties))?;
+    writer.write(&batch)?;
+    writer.close()?;
+    file.commit()
 }

@@ -44,7 +44,10 @@ pub enum Error {
     /// A model that cannot be read or run.
     #[error(transparent)]
     Model(#[from] retort_format::Error),
-    /// Text or a tokenizer that cannot be read.
+    /// A tokenizer that cannot be read or cut.
+    #[error(transparent)]
+    Vocabulary(#[from] retort_tokenizer::Error),
+    /// Text that cannot be read.
     #[error(transparent)]
     Data(#[from] retort_data::Error),
 }

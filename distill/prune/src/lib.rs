@@ -35,7 +35,6 @@
 //! ```
 
 mod activation_scores;
-mod byte_level;
 mod error;
 mod importance;
 mod layer_distances;

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use retort_data::Tokenizer;
 use retort_format::ModelConfig;
 use retort_model::Decoder;
+use retort_tokenizer::Tokenizer;
 
 use crate::activation_scores::activation_scores;
 use crate::error::{Error, Result};

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use retort_data::{Shards, SourceOptions, Tokenizer};
+use retort_data::{Shards, SourceOptions};
+use retort_tokenizer::Tokenizer;
 
 use crate::error::{Error, Result};
 

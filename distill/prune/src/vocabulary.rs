@@ -5,17 +5,16 @@
 //!
 //! Single bytes, so that any text can be encoded, and added tokens are always kept. The rest is
 //! filled with the most frequent tokens of the text, each with the tokens that it is merged from
-//! (`byte_level.rs`). Tokens that do not occur follow in the order of their ids, which is that of
+//! ([`ByteLevelVocabulary`]). Tokens that do not occur follow in the order of their ids, which is that of
 //! the merges.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use retort_data::Tokenizer;
+use retort_tokenizer::{ByteLevelVocabulary, NewIds, Tokenizer, renumber};
 use serde_json::Value;
 
-use crate::byte_level::{ByteLevel, Renumbered, read_json, renumber};
 use crate::error::{Error, Result};
 use crate::text::TextSource;
 
@@ -25,7 +24,7 @@ pub(crate) struct KeptVocabulary {
     pub ids: Vec<usize>,
     /// The share of the counted tokens that are kept.
     pub coverage: f64,
-    new_ids: Renumbered,
+    new_ids: NewIds,
     json: Value,
 }
 
@@ -34,7 +33,7 @@ impl KeptVocabulary {
     /// how often they occur in `text`. `progress` is given the number of tokens counted.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] for a tokenizer that cannot be cut, [`Error::Option`] for a size out
+    /// [`Error::Vocabulary`] for a tokenizer that cannot be cut, [`Error::Option`] for a size out
     /// of range, and anything wrong with the text.
     pub(crate) fn choose(
         parent: &Path,
@@ -44,7 +43,7 @@ impl KeptVocabulary {
         progress: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<Self> {
         let path = parent.join("tokenizer.json");
-        let bytes = ByteLevel::read(&path)?;
+        let bytes = ByteLevelVocabulary::read(&path)?;
         let tokenizer = Tokenizer::from_file(parent, None)?;
         let all = bytes.all();
         if let Some(id) = all.iter().find(|&&id| id as usize >= rows) {
@@ -72,7 +71,7 @@ impl KeptVocabulary {
             progress(counted)?;
         }
         let kept = most_frequent(&bytes, &all, needed, &counts, size);
-        let new_ids: Renumbered = kept.iter().copied().zip(0..).collect();
+        let new_ids: NewIds = kept.iter().copied().zip(0..).collect();
         let covered: u64 = kept.iter().map(|&id| counts[id as usize]).sum();
         Ok(Self {
             json: bytes.cut(&new_ids)?,
@@ -176,7 +175,7 @@ fn names_ids(key: &str) -> bool {
 
 /// `size` of the ids `all`: those `needed`, then the most frequent with what they are merged from.
 fn most_frequent(
-    bytes: &ByteLevel,
+    bytes: &ByteLevelVocabulary,
     all: &BTreeSet<u32>,
     needed: BTreeSet<u32>,
     counts: &[u64],
@@ -208,6 +207,13 @@ fn most_frequent(
         kept.insert(id);
     }
     kept
+}
+
+/// Reads a small JSON file.
+fn read_json(path: &Path) -> Result<Value> {
+    let bytes = fs::read(path).map_err(Error::io(path))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|e| Error::tokenizer(path, format!("not valid JSON: {e}")))
 }
 
 fn write_json(path: &Path, value: &Value) -> Result<()> {

@@ -6,12 +6,12 @@
 
 use std::path::Path;
 
-use retort_data::Tokenizer;
 use retort_files::AtomicDirectory;
 use retort_format::checkpoint::{
     CheckpointReader, MAX_SHARD_BYTES, TensorHeader, copy_companions, write_config, write_weights,
 };
 use retort_format::{ModelConfig, TensorSpec};
+use retort_tokenizer::Tokenizer;
 
 use crate::error::{Error, Result};
 use crate::slicing::KeptIndices;

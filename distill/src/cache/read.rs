@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{UInt32Type, UInt64Type};
-use retort_data::guarded;
+use retort_data::catch_panic;
 use retort_model::{Sparse, Tail, TeacherLogits};
 use retort_train::BatchTensors;
 
@@ -81,7 +81,7 @@ impl LogitCache {
         let (group, i) = shard.locate((row - shard.first) as usize);
         let mut last = self.last_group.lock().unwrap_or_else(|e| e.into_inner());
         if !matches!(&*last, Some((at, _)) if *at == [index, group]) {
-            let batch = guarded(|| shard.read_group(group)).map_err(error)?;
+            let batch = catch_panic(|| shard.read_group(group)).map_err(error)?;
             *last = Some(([index, group], batch));
         }
         let Some((_, batch)) = &*last else {

@@ -9,7 +9,7 @@ use arrow::array::RecordBatch;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
-use retort_data::guarded;
+use retort_data::catch_panic;
 
 use super::format::schema;
 use crate::error::{Error, Result};
@@ -105,7 +105,7 @@ pub(super) fn list_shards(dir: &Path) -> Result<Vec<Shard>> {
         let path = shard_path(dir, index);
         let file = File::open(&path).map_err(Error::io(&path))?;
         let load = || ArrowReaderMetadata::load(&file, ArrowReaderOptions::default());
-        let metadata = guarded(load).map_err(|e| Error::cache(&path, e))?;
+        let metadata = catch_panic(load).map_err(|e| Error::cache(&path, e))?;
         let mut shard = Shard {
             path,
             index,

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::tensor::Device;
-use retort_data::{Cursor, Data, Rank, Tokenizer};
+use retort_data::{Cursor, Data, Rank};
+use retort_tokenizer::Tokenizer;
 use retort_train::{BatchTensors, Recipe, World};
 
 use super::format::{RowFormat, Sparsification};

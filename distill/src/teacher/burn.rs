@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use burn::tensor::{Device, Int, Tensor};
-use retort_data::Tokenizer;
 use retort_format::ModelConfig;
 use retort_model::{Decoder, TeacherLogits};
+use retort_tokenizer::Tokenizer;
 use retort_train::BatchTensors;
 
 use super::Teacher;

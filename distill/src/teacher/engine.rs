@@ -7,11 +7,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use retort_data::Tokenizer;
 use retort_engine::decoder::{Engine, KvType, Settings};
 use retort_engine::tokenizer::{TokenType, Vocabulary};
 use retort_format::gguf::Gguf;
 use retort_model::TeacherLogits;
+use retort_tokenizer::Tokenizer;
 use retort_train::BatchTensors;
 
 use super::Teacher;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use retort_data::Tokenizer;
+use retort_tokenizer::Tokenizer;
 
 use super::{BurnTeacher, EngineTeacher, Teacher};
 use crate::error::Result;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use retort_data::Tokenizer;
+use retort_tokenizer::Tokenizer;
 
 use crate::error::{Error, Result};
 

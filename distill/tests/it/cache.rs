@@ -4,12 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use retort_data::{Data, Rank, Tokenizer};
+use retort_data::{Data, Rank};
 use retort_distill::Teacher;
 use retort_distill::cache::{
     LogitCache, Sparsification, WriteOptions, WriteProgress, WriteSummary, write,
 };
 use retort_model::{Sparse, Tail, TeacherLogits};
+use retort_tokenizer::Tokenizer;
 use retort_train::{BatchTensors, Recipe, World};
 
 use crate::fixture::{distil_recipe, objective, recipe, teacher, train_recipe};

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use retort_data::{Shards, SourceOptions, Tokenizer, stories};
+use retort_data::{Shards, SourceOptions, stories};
 use retort_distill::{Distillation, TeacherConfig};
 use retort_format::GgmlType;
+use retort_tokenizer::Tokenizer;
 use retort_train::{CrossEntropy, Event, Objective, Outcome, Recipe, prepare, train};
 
 const TEXT: &str = r#"

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use retort_data::{Batch, Data, Rank, Tokenizer};
+use retort_data::{Batch, Data, Rank};
 use retort_distill::WeightSchedule;
 use retort_distill::on_policy::{OnPolicy, OnPolicyConfig};
 use retort_model::Decoder;
+use retort_tokenizer::Tokenizer;
 
 use crate::fixture::{
     assert_resume_is_exact, loss_lines, loss_part, metrics, objective, recipe, teacher, train_until,

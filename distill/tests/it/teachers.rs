@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use retort_data::{Data, Rank, Tokenizer};
+use retort_data::{Data, Rank};
 use retort_distill::teacher::{BurnTeacher, EngineTeacher};
 use retort_distill::{Teacher, TeacherConfig};
 use retort_format::GgmlType;
 use retort_model::TeacherLogits;
+use retort_tokenizer::Tokenizer;
 use retort_train::{BatchTensors, CrossEntropy};
 
 use crate::fixture::{as_gguf, distil_recipe, recipe, teacher, tokenizer, train_recipe};

@@ -5,8 +5,8 @@
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 
-use retort_data::Tokenizer;
 use retort_model::{Decoder, Query, likelihoods};
+use retort_tokenizer::Tokenizer;
 
 use super::encode::{Encoder, Request};
 use super::error::{Error, Result};

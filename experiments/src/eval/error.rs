@@ -81,7 +81,7 @@ pub enum Error {
     Engine(#[from] retort_format::Error),
     /// A checkpoint's tokenizer refused.
     #[error(transparent)]
-    Tokenizer(#[from] retort_data::Error),
+    Tokenizer(#[from] retort_tokenizer::Error),
 }
 
 impl Error {

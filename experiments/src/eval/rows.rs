@@ -14,7 +14,7 @@ use parquet::file::reader::SerializedFileReader;
 use parquet::record::Field;
 use parquet::record::reader::RowIter;
 use regex::Regex;
-use retort_data::guarded;
+use retort_data::catch_panic;
 use serde_json::Value;
 
 use super::error::{Error, Result};
@@ -222,14 +222,14 @@ fn parquet(path: &Path, take: &mut Taker<'_>) -> Result<ControlFlow<()>> {
     let footer = |e: String| wrong(path, "footer".into(), e);
     let file = open(path)?;
     check_footer(path, &file)?;
-    let mut rows = guarded(|| {
+    let mut rows = catch_panic(|| {
         let reader = SerializedFileReader::new(file)?;
         Ok::<_, parquet::errors::ParquetError>(RowIter::from_file_into(Box::new(reader)))
     })
     .map_err(footer)?;
     for index in 0.. {
         // After an error nothing more is asked of the reader.
-        let row = guarded(|| rows.next().transpose());
+        let row = catch_panic(|| rows.next().transpose());
         let Some(row) = row.map_err(|e| wrong(path, format!("row {index}"), e))? else {
             break;
         };

@@ -7,10 +7,11 @@ use std::path::Path;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
-use retort_engine::tokenizer::{Pre, TokenType, Vocabulary};
+use retort_engine::tokenizer::{TokenType, Vocabulary};
 use retort_format::GgmlType;
 use retort_format::gguf::{Metadata, Writer};
 use retort_format::quant::quantize_row;
+use retort_tokenizer::SplitRule;
 
 /// A tiny model.
 #[derive(Clone, Debug)]
@@ -90,7 +91,7 @@ pub fn vocabulary() -> Vocabulary {
         eot: None,
         pad: None,
         add_bos: false,
-        pre: Pre::Gpt2,
+        split: SplitRule::Gpt2,
         tokens,
         types,
         merges,

@@ -6,9 +6,9 @@
 //! the size of the vocabulary.
 
 use burn::tensor::Device;
-use retort_data::Tokenizer;
 use retort_format::{ModelConfig, Precision};
 use retort_model::{Decoder, RandomInit};
+use retort_tokenizer::Tokenizer;
 
 use super::sample::{Limits, Sample, choose, with_layers};
 use super::{Plan, Targets};

@@ -3,8 +3,8 @@
 use std::fs;
 use std::sync::atomic::AtomicBool;
 
-use retort_data::Tokenizer;
 use retort_model::Decoder;
+use retort_tokenizer::Tokenizer;
 use retort_train::{CrossEntropy, Event, Examiner, Figures, prepare, train};
 
 use super::{go, losses, recipe, weights};

@@ -5,10 +5,11 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use retort_data::{Tokenizer, stories};
+use retort_data::stories;
 use retort_format::Precision;
 use retort_model::load;
 use retort_prune::{PruneOptions, TargetSizes};
+use retort_tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, Idle, KINDS, VOCABULARY, config, cut};

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use serde_json::{Map, Value, json};
 
 use retort_engine::decoder::Config;
-use retort_engine::tokenizer::{TokenType, Vocabulary};
+use retort_engine::tokenizer::{TokenType, Vocabulary, pre};
 use retort_format::gguf::Gguf;
 use retort_format::{Error, Result};
 
@@ -46,14 +46,14 @@ pub(super) fn files(
         token["id"] = (*id).into();
         token
     };
-    let pre = vocabulary.pre;
+    let options = pre::options(vocabulary.split);
     let tokenizer = json!({
         "version": "1.0",
         "truncation": null,
         "padding": null,
         "added_tokens": added.iter().map(with_id).collect::<Vec<_>>(),
-        "normalizer": pre.normalizer_json(),
-        "pre_tokenizer": pre.to_hf(),
+        "normalizer": options.nfc.then(|| json!({"type": "NFC"})),
+        "pre_tokenizer": vocabulary.split.to_json(),
         "post_processor": post_processor(vocabulary),
         "decoder": byte_level(true),
         "model": {
@@ -64,7 +64,7 @@ pub(super) fn files(
             "end_of_word_suffix": null,
             "fuse_unk": false,
             "byte_fallback": false,
-            "ignore_merges": pre.ignore_merges(),
+            "ignore_merges": options.ignore_merges,
             "vocab": vocab,
             "merges": merges,
         }

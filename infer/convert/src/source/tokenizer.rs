@@ -7,9 +7,10 @@
 
 use std::path::Path;
 
+use retort_tokenizer::{SplitRule, merge_pair};
 use serde_json::Value;
 
-use retort_engine::tokenizer::{Pre, TokenType, Vocabulary};
+use retort_engine::tokenizer::{TokenType, Vocabulary, pre};
 use retort_format::{Error, Result};
 
 /// A tokenizer read from a directory.
@@ -30,7 +31,7 @@ impl HfTokenizer {
         }
         let json = read_json(&path)?;
         let refuse = |problem: String| Error::tokenizer(&path, problem);
-        let pre = check_pipeline(&json).map_err(refuse)?;
+        let split = check_pipeline(&json).map_err(refuse)?;
         let (tokens, types) = read_tokens(&json, vocab_size).map_err(refuse)?;
         let merges = read_merges(&json["model"]["merges"]).map_err(refuse)?;
         let sides = Sides::read(dir)?;
@@ -51,7 +52,7 @@ impl HfTokenizer {
             tokens,
             types,
             merges,
-            pre,
+            split,
             bos,
             eos,
             eot: None,
@@ -67,7 +68,7 @@ impl HfTokenizer {
 }
 
 /// The pre-tokenization rule, if the whole pipeline is one that GGUF can name.
-fn check_pipeline(json: &Value) -> std::result::Result<Pre, String> {
+fn check_pipeline(json: &Value) -> std::result::Result<SplitRule, String> {
     let model = &json["model"];
     if model["type"] != "BPE" {
         return Err(format!(
@@ -91,12 +92,12 @@ fn check_pipeline(json: &Value) -> std::result::Result<Pre, String> {
             "model.{field} has no place in a byte-level BPE vocabulary"
         ));
     }
-    let pre = Pre::from_hf(&json["pre_tokenizer"])
+    let split = SplitRule::from_json(&json["pre_tokenizer"])
         .map_err(|problem| format!("pre_tokenizer: {problem}"))?;
-    if model["ignore_merges"].as_bool().unwrap_or(false) != pre.ignore_merges() {
+    if model["ignore_merges"].as_bool().unwrap_or(false) != pre::options(split).ignore_merges {
         return Err(format!(
             "model.ignore_merges does not fit the {} pre-tokenizer",
-            pre.name()
+            pre::name(split)
         ));
     }
     let decoder = json["decoder"]["type"].as_str().unwrap_or("ByteLevel");
@@ -104,8 +105,8 @@ fn check_pipeline(json: &Value) -> std::result::Result<Pre, String> {
         return Err(format!("decoder {decoder} is not supported; ByteLevel is"));
     }
     match json["normalizer"]["type"].as_str() {
-        None => Ok(pre),
-        Some("NFC") if pre == Pre::Qwen2 => Ok(pre),
+        None => Ok(split),
+        Some("NFC") if pre::options(split).nfc => Ok(split),
         Some(other) => Err(format!("normalizer {other} is not supported")),
     }
 }
@@ -152,15 +153,9 @@ fn read_tokens(
 fn read_merges(merges: &Value) -> std::result::Result<Vec<(String, String)>, String> {
     let merges = merges.as_array().ok_or("model.merges is missing")?;
     let pair = |(rank, merge): (usize, &Value)| {
-        let pair = match merge {
-            Value::String(text) => Vocabulary::parse_merge(text),
-            Value::Array(halves) => match halves.as_slice() {
-                [Value::String(left), Value::String(right)] => Some((left.clone(), right.clone())),
-                _ => None,
-            },
-            _ => None,
-        };
-        pair.ok_or_else(|| format!("model.merges[{rank}] is not a pair"))
+        let (left, right) =
+            merge_pair(merge).ok_or_else(|| format!("model.merges[{rank}] is not a pair"))?;
+        Ok((left.to_owned(), right.to_owned()))
     };
     merges.iter().enumerate().map(pair).collect()
 }

@@ -127,7 +127,7 @@ fn f32_export_is_the_file_written_by_hand() {
         let (ours, theirs) = (Vocabulary::from_gguf(&ours).unwrap(), vocabulary());
         assert_eq!((&ours.tokens, &ours.types), (&theirs.tokens, &theirs.types));
         assert_eq!((ours.merges, ours.eos), (theirs.merges, theirs.eos));
-        assert_eq!((ours.pre, ours.add_bos), (theirs.pre, false));
+        assert_eq!((ours.split, ours.add_bos), (theirs.split, false));
     }
 }
 

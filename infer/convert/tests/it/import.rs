@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use retort_convert::export::export;
 use retort_convert::import::{Imported, Settings, import};
 use retort_engine::decoder::Config;
-use retort_engine::tokenizer::{Pre, TokenType, Tokenizer, Vocabulary};
+use retort_engine::tokenizer::{TokenType, Tokenizer, Vocabulary, pre};
 use retort_format::GgmlType::*;
 use retort_format::gguf::Metadata;
 use retort_format::gguf::{Gguf, Writer};
@@ -327,10 +327,10 @@ const TRICKY: &str = "in 2025, the sea's  \t\n\n  ÄÖ e\u{301} \u{1F999}\u{200D
 #[test]
 fn ids_are_the_engines() {
     for name in ["gpt-2", "smollm", "llama-bpe", "qwen2", "default"] {
-        let pre = Pre::from_name(name).unwrap();
+        let split = pre::from_name(name).unwrap();
         let place = Place::changed(&Shape::default(), |writer| {
             let mut table = vocabulary();
-            table.pre = pre;
+            table.split = split;
             // a filler row, and a token that text reaches without being special
             table.tokens[259] = "[PAD259]".into();
             table.types[259] = TokenType::Unused;
@@ -354,7 +354,7 @@ fn ids_are_the_engines() {
         let again = Vocabulary::from_gguf(&place.export(F32)).unwrap();
         let table = Vocabulary::from_gguf(&place.gguf()).unwrap();
         assert_eq!((again.tokens, again.types), (table.tokens, table.types));
-        assert_eq!(again.pre, pre);
+        assert_eq!(again.split, split);
     }
 }
 

@@ -1,8 +1,11 @@
 //! The vocabulary's way in and out of a GGUF file's `tokenizer.ggml.*` keys.
 
-use super::{Pre, TokenType, Tokenizer, Vocabulary};
+use super::gguf_tokenizer::Tokenizer;
+use super::pre;
+use super::vocabulary::{TokenType, Vocabulary};
 use retort_format::gguf::Metadata;
 use retort_format::{Error, Result};
+use retort_tokenizer::SplitRule;
 
 impl Tokenizer {
     /// The tokenizer inside `gguf`.
@@ -21,12 +24,12 @@ impl Vocabulary {
             return Err(Error::tokenizer(gguf.path(), problem));
         }
         let pre_key = "tokenizer.ggml.pre";
-        let pre = match gguf.get(pre_key) {
-            None => Pre::Default,
+        let split = match gguf.get(pre_key) {
+            None => SplitRule::PunctuationGpt2,
             Some(_) => {
                 let name = gguf.str(pre_key)?;
-                Pre::from_name(name).ok_or_else(|| {
-                    let problem = format!("{name} is not supported; {} are", Pre::names());
+                pre::from_name(name).ok_or_else(|| {
+                    let problem = format!("{name} is not supported; {} are", pre::names());
                     Error::metadata(gguf.path(), pre_key, problem)
                 })?
             }
@@ -40,13 +43,13 @@ impl Vocabulary {
         let bos = id("bos")?;
         let add_bos = match gguf.get(add_bos) {
             Some(_) => gguf.bool(add_bos)?,
-            None => pre.add_bos_by_default() && bos.is_some(),
+            None => pre::add_bos_by_default(split) && bos.is_some(),
         };
         Ok(Self {
             types: read_types(gguf, tokens.len())?,
             tokens,
             merges: read_merges(gguf)?,
-            pre,
+            split,
             bos,
             eos: id("eos")?,
             eot: id("eot")?,
@@ -58,7 +61,7 @@ impl Vocabulary {
     /// Writes the tables as metadata.
     pub fn write(&self, metadata: &mut Metadata) {
         metadata.set("tokenizer.ggml.model", "gpt2");
-        metadata.set("tokenizer.ggml.pre", self.pre.name());
+        metadata.set("tokenizer.ggml.pre", pre::name(self.split));
         metadata.set("tokenizer.ggml.tokens", self.tokens.clone());
         let types: Vec<i32> = self.types.iter().map(|kind| *kind as i32).collect();
         metadata.set("tokenizer.ggml.token_type", types);

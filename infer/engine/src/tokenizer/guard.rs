@@ -8,7 +8,7 @@
 
 use serde_json::Value;
 
-use super::{Piece, Tokenizer};
+use super::gguf_tokenizer::{Piece, Tokenizer};
 
 /// The mark.
 const MARK: char = '\u{FDD0}';

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use super::pre::Pre;
+use retort_tokenizer::SplitRule;
 
 /// What kind of token an id is: the values of `tokenizer.ggml.token_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub struct Vocabulary {
     /// Pairs to merge, the most frequent first.
     pub merges: Vec<(String, String)>,
     /// How text is cut into words before merging.
-    pub pre: Pre,
+    pub split: SplitRule,
     /// The token that begins a text.
     pub bos: Option<u32>,
     /// The token that ends a text.

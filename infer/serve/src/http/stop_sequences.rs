@@ -79,7 +79,8 @@ impl Text {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use retort_engine::tokenizer::{Pre, TokenType, Vocabulary};
+    use retort_engine::tokenizer::{TokenType, Vocabulary};
+    use retort_tokenizer::SplitRule;
 
     fn letters() -> Tokenizer {
         let tokens: Vec<String> = ('a'..='z')
@@ -92,7 +93,7 @@ mod tests {
             tokens,
             types,
             merges: Vec::new(),
-            pre: Pre::Gpt2,
+            split: SplitRule::Gpt2,
             bos: None,
             eos: Some(26),
             eot: None,
