@@ -68,7 +68,6 @@ impl From<Rotate> for Rotation {
 }
 
 impl QuantizeOptions {
-
     /// The recipe with `quant` as its base.
     ///
     /// # Errors

@@ -116,7 +116,7 @@ fn quantize_block(x: &mut [f32]) {
     let (d, m, q) = round::affine(&block, LEVELS);
     let (d, m) = (d.to_f32(), m.to_f32());
     for (x, q) in x.iter_mut().zip(q) {
-        *x = d * f32::from(q) + m;
+        *x = d * q + m;
     }
 }
 

@@ -233,9 +233,20 @@ fn row_of(groups: impl Iterator<Item = [f32; GROUP]>, row: &mut [f32]) {
     }
 }
 
+/// [`round::affine`]; not a number gives a scale that shows it.
+fn affine(x: &[f32; GROUP], steps: f32) -> (f16, f16, [u8; GROUP]) {
+    let (d, m, q) = round::affine(x, steps);
+    let q = q.map(|q| q as u8);
+    if x.iter().all(|x| x.is_finite()) {
+        (d, m, q)
+    } else {
+        (f16::NAN, f16::NAN, q)
+    }
+}
+
 impl Group8 {
     fn new(x: &[f32; GROUP]) -> Self {
-        let (d, m, q) = round::affine(x, 255.0);
+        let (d, m, q) = affine(x, 255.0);
         Self { d, m, q }
     }
 
@@ -247,7 +258,7 @@ impl Group8 {
 
 impl Group4 {
     fn new(x: &[f32; GROUP]) -> Self {
-        let (d, m, q) = round::affine(x, 15.0);
+        let (d, m, q) = affine(x, 15.0);
         let q = std::array::from_fn(|i| q[i] | q[i + GROUP / 2] << 4);
         Self { d, m, q }
     }

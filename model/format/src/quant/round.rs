@@ -118,9 +118,9 @@ pub fn int8(x: &Block) -> (f32, [i32; BLOCK]) {
 }
 
 /// Keys or values with a scale and a minimum in f16 (KIVI, arXiv 2402.02750): `x ≈ d q + m`, q from
-/// 0 to `steps`. A number that is not finite gives a scale and a minimum that are none.
+/// 0 to `steps`, in f32, as the trainer goes on with them.
 #[inline(always)]
-pub fn affine(x: &Block, steps: f32) -> (f16, f16, [u8; BLOCK]) {
+pub fn affine(x: &Block, steps: f32) -> (f16, f16, Block) {
     let least = x.iter().copied().fold(f32::INFINITY, f32::min);
     let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let m = f16::from_f32(least);
@@ -130,10 +130,6 @@ pub fn affine(x: &Block, steps: f32) -> (f16, f16, [u8; BLOCK]) {
     } else {
         0.0
     };
-    let q = x.map(|x| ((x - m.to_f32()) * inverse).round().clamp(0.0, steps) as u8);
-    if x.iter().all(|x| x.is_finite()) {
-        (d, m, q)
-    } else {
-        (f16::NAN, f16::NAN, q)
-    }
+    let q = x.map(|x| ((x - m.to_f32()) * inverse).round().clamp(0.0, steps));
+    (d, m, q)
 }
