@@ -32,7 +32,7 @@ mod table;
 mod x86;
 
 pub use activations::Activations;
-pub use matmul::{Matrix, matmul};
+pub use matmul::{Matrix, MatrixShape, matmul};
 pub use table::{Kernels, active, init};
 
 #[cfg(test)]

@@ -29,6 +29,53 @@ pub struct Matrix<'a> {
     data: &'a [u8],
 }
 
+/// A checked matrix without its bytes: type, sizes and layout, to be put over the bytes of a mapped file at every use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MatrixShape {
+    ty: GgmlType,
+    rows: usize,
+    cols: usize,
+    row_bytes: usize,
+    panels: bool,
+}
+
+impl Default for MatrixShape {
+    /// A matrix without rows.
+    fn default() -> Self {
+        Self {
+            ty: GgmlType::F32,
+            rows: 0,
+            cols: 1,
+            row_bytes: 4,
+            panels: false,
+        }
+    }
+}
+
+impl MatrixShape {
+    /// The number of rows, which is the length of an output.
+    pub fn rows(self) -> usize {
+        self.rows
+    }
+
+    /// The matrix over `data`.
+    ///
+    /// # Panics
+    ///
+    /// If `data` is not as long as the matrix that [`Matrix::shape`] described.
+    pub fn over(self, data: &[u8]) -> Matrix<'_> {
+        assert_eq!(data.len(), self.rows * self.row_bytes, "bytes of a matrix");
+        Matrix {
+            ty: self.ty,
+            rows: self.rows,
+            cols: self.cols,
+            row_bytes: self.row_bytes,
+            panels: self.panels,
+            data,
+        }
+    }
+}
+
 /// Bytes of int8 activations that are used against a panel before the next panel.
 const TOKEN_BLOCK_BYTES: usize = 256 << 10;
 /// Bytes of weights, times tokens, below which a second thread costs more than it saves.
@@ -96,6 +143,17 @@ impl<'a> Matrix<'a> {
             data: self.row_data(first, n),
             ..*self
         })
+    }
+
+    /// Everything but the bytes.
+    pub fn shape(&self) -> MatrixShape {
+        MatrixShape {
+            ty: self.ty,
+            rows: self.rows,
+            cols: self.cols,
+            row_bytes: self.row_bytes,
+            panels: self.panels,
+        }
     }
 
     /// Element format.

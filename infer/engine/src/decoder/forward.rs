@@ -166,7 +166,7 @@ impl Pass {
 
     fn embed(&mut self, engine: &Engine, pieces: &[Piece]) -> Result<()> {
         let hidden = engine.config.hidden_size;
-        let table = engine.weights.token_embd.matrix(&engine.gguf)?;
+        let table = engine.weights.token_embd.matrix(&engine.gguf);
         let tokens = || pieces.iter().flat_map(|piece| piece.tokens);
         self.x.resize(tokens().count() * hidden, 0.0);
         for (&token, row) in tokens().zip(self.x.chunks_exact_mut(hidden)) {

@@ -33,8 +33,8 @@ impl Engine {
     ) -> Result<()> {
         let mut all: Vec<(Matrix, &mut [f32])> = Vec::with_capacity(N);
         for (weight, y) in products {
-            y.resize(input.n_tokens() * weight.rows, 0.0);
-            all.push((weight.matrix(&self.gguf)?, y));
+            y.resize(input.n_tokens() * weight.rows(), 0.0);
+            all.push((weight.matrix(&self.gguf), y));
         }
         retort_kernels::active()?.matmuls(self.pool(), input, &mut all)
     }

@@ -116,10 +116,7 @@ impl Engine {
 
     /// Bytes of weights that decoding reads for a token: all layers and the output projection.
     pub fn bytes_per_token(&self) -> u64 {
-        self.weights
-            .matrices()
-            .map(|weight| weight.bytes(&self.gguf))
-            .sum()
+        self.weights.matrices().map(|weight| weight.bytes()).sum()
     }
 
     /// Multiply-adds of weights for a prompt's token: all layers, without the output projection, which only the last

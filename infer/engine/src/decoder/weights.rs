@@ -1,52 +1,46 @@
 //! A model's tensors, found in the file and held to the configuration before anything runs.
 //!
-//! Matrices stay where they are, in the mapped file; a [`Weight`] only remembers name, shape and
-//! whether its rows lie in panels of sixteen (see [`retort_convert::pack`]).
-//! Norms and biases, a few kilobytes, are decoded to f32. Tensor names are llama.cpp's. Every
-//! tensor that is missing or misshapen is named in one error.
+//! Matrices stay where they are, in the mapped file; a [`Weight`] only remembers shape and place, so that a forward
+//! pass looks nothing up. Rows may lie in panels of sixteen ([`retort_format::gguf::panels`]). Norms and biases, a few
+//! kilobytes, are decoded to f32. Tensor names are llama.cpp's. Every tensor that is missing or misshapen is named in one
+//! error.
+
+use std::ops::Range;
 
 use super::config::Config;
-use std::ops::Range;
 
 use retort_format::gguf::Gguf;
 use retort_format::gguf::panels::panels_name;
-use retort_format::quant::rows16;
 use retort_format::{Error, LayerLinear, ModelConfig, ParamKey, Result, TensorSpec, gguf_tensors};
-use retort_kernels::Matrix;
+use retort_kernels::{Matrix, MatrixShape};
 
 /// The output projection's tensor, where it is not the embedding table.
 const HEAD: &str = "output.weight";
 
-/// A matrix in the mapped file: a tensor or, where several share one, some of its rows.
+/// A matrix in the mapped file: a tensor or, where several share one, some of its rows. Found and checked once, when
+/// the model is opened.
 #[derive(Clone, Debug)]
 pub(super) struct Weight {
-    name: String,
+    shape: MatrixShape,
+    /// Where its bytes lie in the file.
+    bytes: Range<usize>,
     panels: bool,
-    first_row: usize,
-    /// The length of its output.
-    pub(super) rows: usize,
 }
 
 impl Weight {
     /// The matrix [rows, cols] as the kernels take it.
-    pub(super) fn matrix<'g>(&self, gguf: &'g Gguf) -> Result<Matrix<'g>> {
-        let tensor = gguf.tensor(&self.name)?;
-        let whole = match self.panels {
-            true => {
-                let (cols, rows) = tensor.shape();
-                Matrix::rows16(tensor.ty, rows, cols, tensor.data)
-            }
-            false => Matrix::from_tensor(tensor),
-        };
-        whole?.slice(self.first_row, self.rows)
+    pub(super) fn matrix<'g>(&self, gguf: &'g Gguf) -> Matrix<'g> {
+        self.shape.over(&gguf.bytes()[self.bytes.clone()])
     }
-}
 
-impl Weight {
+    /// The length of its output.
+    pub(super) fn rows(&self) -> usize {
+        self.shape.rows()
+    }
+
     /// Its bytes in the file.
-    pub(super) fn bytes(&self, gguf: &Gguf) -> u64 {
-        self.matrix(gguf)
-            .map_or(0, |matrix| matrix.data().len() as u64)
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.len() as u64
     }
 }
 
@@ -206,12 +200,7 @@ impl Loader<'_> {
     /// The matrix of `key`, some rows of a tensor where several share one.
     fn weight(&mut self, key: ParamKey) -> Weight {
         let (name, shape, rows) = self.find(key);
-        let whole = self.matrix(&name, shape[0], shape[1]);
-        Weight {
-            first_row: rows.start,
-            rows: rows.len(),
-            ..whole
-        }
+        self.matrix(&name, shape[0], shape[1], rows)
     }
 
     /// The vector of `key`; empty where it is missing, which the loader has noted.
@@ -227,22 +216,37 @@ impl Loader<'_> {
         }
     }
 
-    /// A matrix of this shape, in either layout; on a mismatch, a problem noted.
-    fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Weight {
+    /// Rows `part` of a matrix of this shape, in either layout; on a mismatch, a problem noted and a matrix without rows.
+    fn matrix(&mut self, name: &str, rows: usize, cols: usize, part: Range<usize>) -> Weight {
         let in_panels = panels_name(name);
         let panels = !self.gguf.has_tensor(name) && self.gguf.has_tensor(&in_panels);
         let name = if panels { &in_panels } else { name };
         let found = self.check(name, &[cols as u64, rows as u64]);
-        let ty = self.gguf.tensor(name).map(|tensor| tensor.ty);
-        if panels && found && !ty.is_ok_and(|ty| rows16::fits(ty, rows)) {
-            let problem = format!("{name} is no matrix of whole panels in Q4_0, Q4_1 or Q8_0");
-            self.note(problem);
+        let tensor = self.gguf.tensor(name).ok().filter(|_| found);
+        let weight = tensor.map(|tensor| {
+            let start = tensor.offset as usize;
+            let whole = if panels {
+                Matrix::rows16(tensor.ty, rows, cols, tensor.data)
+            } else {
+                Matrix::from_tensor(tensor)
+            }?;
+            let before = whole.slice(0, part.start)?.data().len();
+            let matrix = whole.slice(part.start, part.len())?;
+            Ok::<_, Error>(Weight {
+                shape: matrix.shape(),
+                bytes: start + before..start + before + matrix.data().len(),
+                panels,
+            })
+        });
+        match weight {
+            Some(Ok(weight)) => return weight,
+            Some(Err(error)) => self.note(format!("{name}: {error}")),
+            None => {}
         }
         Weight {
-            name: name.to_owned(),
+            shape: MatrixShape::default(),
+            bytes: 0..0,
             panels,
-            first_row: 0,
-            rows,
         }
     }
 

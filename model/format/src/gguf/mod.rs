@@ -91,6 +91,11 @@ impl Gguf {
         self.map.forget(tensor.data);
     }
 
+    /// The whole file, mapped; a [`TensorView`] tells where its bytes begin.
+    pub fn bytes(&self) -> &[u8] {
+        self.map.bytes()
+    }
+
     /// The file's size in bytes.
     pub fn file_size(&self) -> u64 {
         self.map.bytes().len() as u64
