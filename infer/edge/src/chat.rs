@@ -13,7 +13,7 @@ use retort_engine::chat::{Conversation, Ended, Reply};
 use retort_engine::sampling::Sampling;
 
 use crate::output;
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, Speculate, guesses};
 use commands::{Command, Next};
 use editor::{Editor, Line};
 
@@ -43,6 +43,8 @@ pub struct Args {
     #[arg(long, default_value_t = 0, value_name = "S")]
     seed: u64,
     #[command(flatten)]
+    speculate: Speculate,
+    #[command(flatten)]
     runtime: Runtime,
 }
 
@@ -55,10 +57,12 @@ static ANSWERING: AtomicBool = AtomicBool::new(false);
 
 /// Talks until the user has enough.
 pub fn run(args: Args) -> Result<()> {
-    let model = Model::open_with(&args.file, args.runtime.settings()?)?;
+    let settings = args.runtime.settings()?;
+    let model = Model::open_with(&args.file, settings.clone())?;
+    let speculation = args.speculate.open(&settings)?;
     let trained = model.engine.config().context_length;
     let context = args.ctx.unwrap_or(trained.min(CONTEXT));
-    let mut conversation = Conversation::new(&model, context)?;
+    let mut conversation = Conversation::speculating(&model, context, &speculation)?;
     if let Some(system) = &args.system {
         conversation.set_system(system);
     }
@@ -149,8 +153,9 @@ fn figures(reply: &Reply) -> String {
         Ended::Length => "; cut at the limit",
         Ended::Stopped => "; stopped",
     };
+    let guesses = guesses(reply.speculated).map_or(String::new(), |guesses| format!("; {guesses}"));
     format!(
-        "[{computed} of {} prompt tokens computed, {:.1} tokens/s; {} tokens, {:.1} tokens/s{ended}]",
+        "[{computed} of {} prompt tokens computed, {:.1} tokens/s; {} tokens, {:.1} tokens/s{guesses}{ended}]",
         reply.prompt_tokens,
         rate(computed, reply.prefill.as_secs_f64()),
         reply.tokens,

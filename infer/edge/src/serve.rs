@@ -10,7 +10,7 @@ use retort_engine::Model;
 use retort_serve::http::{Server, Settings, default_limits};
 
 use crate::output;
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, Speculate};
 
 /// Serve a model to programs (OpenAI's API) and browsers (a page at /)
 #[derive(clap::Args)]
@@ -69,12 +69,16 @@ pub struct Args {
     #[arg(long, default_value_t = 4096, value_name = "KIB")]
     max_body: usize,
     #[command(flatten)]
+    speculate: Speculate,
+    #[command(flatten)]
     runtime: Runtime,
 }
 
 /// Serves until Ctrl-C or SIGTERM.
 pub fn run(args: Args) -> Result<()> {
-    let model = Arc::new(Model::open_with(&args.file, args.runtime.settings()?)?);
+    let engine = args.runtime.settings()?;
+    let speculation = args.speculate.open(&engine)?;
+    let model = Arc::new(Model::open_with(&args.file, engine)?);
     if !model.engine.stands_alone() {
         eprintln!(
             "note: an answer's rounding may depend on what else is being answered; with a packed file \
@@ -92,6 +96,7 @@ pub fn run(args: Args) -> Result<()> {
         cors: args.cors,
         name: args.alias,
         limits,
+        speculation,
         max_tokens: args.max_tokens,
         max_body: args.max_body.saturating_mul(1024),
         connections: args.connections,

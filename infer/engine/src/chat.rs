@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::decode::{DecodeOptions, Decoding, End, Token, decode};
 use crate::decoder::Session;
 use crate::generate::Model;
-use crate::sampling::{Sampler, Sampling};
+use crate::sampling::Sampling;
+use crate::speculate::{Speculated, Speculation};
 use crate::template::{Input, Template};
 use crate::tokenizer::Utf8Stream;
 use retort_format::{Error, Result};
@@ -40,6 +42,7 @@ pub struct Conversation<'m> {
     /// The tokens that the session has taken in.
     taken: Vec<u32>,
     messages: Vec<Message>,
+    speculation: &'m Speculation,
 }
 
 /// Why an answer ended.
@@ -70,6 +73,8 @@ pub struct Reply {
     pub prefill: Duration,
     /// From there to its end.
     pub decode: Duration,
+    /// How guessing ahead went.
+    pub speculated: Speculated,
 }
 
 impl<'m> Conversation<'m> {
@@ -79,6 +84,19 @@ impl<'m> Conversation<'m> {
     ///
     /// Those of a file without a chat template, or of a context that does not fit the memory.
     pub fn new(model: &'m Model, context: usize) -> Result<Self> {
+        Self::speculating(model, context, &Speculation::Off)
+    }
+
+    /// The same, with guesses that are checked ahead: answers come faster and stay the same.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn speculating(
+        model: &'m Model,
+        context: usize,
+        speculation: &'m Speculation,
+    ) -> Result<Self> {
         let trained = model.engine.config().context_length;
         if context > trained {
             let problem = format!(
@@ -92,6 +110,7 @@ impl<'m> Conversation<'m> {
             model,
             taken: Vec::new(),
             messages: Vec::new(),
+            speculation,
         })
     }
 
@@ -176,46 +195,52 @@ impl<'m> Conversation<'m> {
             tokens: 0,
             prefill: Duration::ZERO,
             decode: Duration::ZERO,
+            speculated: Speculated::default(),
         };
-        let mut sampler = Sampler::new(sampling.clone());
-        sampler.prompt(&prompt);
-        let mut stream = Utf8Stream::new();
-        let mut next = None;
+        let options = DecodeOptions::new(max.min(room), sampling);
+        let drafter = self.speculation.drafter(self.model, context)?;
+        let mut decoding = Decoding::new(&prompt, options, drafter)?;
         for chunk in prompt[reused..].chunks(CHUNK) {
             if on_text("").is_break() {
                 reply.ended = Ended::Stopped;
                 return Ok(reply);
             }
             self.take(chunk)?;
-            if self.taken.len() == prompt.len() {
-                next = Some(sampler.sample(self.session.last_logits()?));
-            }
         }
-        reply.prefill = start.elapsed();
-        while let Some(token) = next.take() {
-            if self.model.tokenizer.is_end_of_generation(token) {
-                reply.ended = Ended::Turn;
-                break;
+        let mut prefill = None;
+        let mut stream = Utf8Stream::new();
+        let mut stopped = false;
+        let tokenizer = &self.model.tokenizer;
+        let on_token = |token: &Token| {
+            prefill.get_or_insert_with(|| start.elapsed());
+            let id = token.logprob.id;
+            if token.is_end {
+                return ControlFlow::Continue(());
             }
             reply.tokens += 1;
             let mut text = String::new();
-            if !self.model.tokenizer.is_control(token) {
-                text = stream.push(self.model.tokenizer.bytes(token));
+            if !tokenizer.is_control(id) {
+                text = stream.push(tokenizer.bytes(id));
             }
             reply.text += &text;
-            if on_text(&text).is_break() {
-                reply.ended = Ended::Stopped;
-                break;
-            }
-            if reply.tokens == max || reply.tokens == room {
-                break;
-            }
-            self.take(&[token])?;
-            next = Some(sampler.sample(self.session.last_logits()?));
-        }
+            let flow = on_text(&text);
+            stopped = flow.is_break();
+            flow
+        };
+        let decoded = decode(self.model, &mut self.session, &mut decoding, on_token);
+        let held = self.session.len();
+        self.taken = decoding.text()[..held.min(decoding.text().len())].to_vec();
+        decoded?;
+        reply.ended = match decoding.end() {
+            _ if stopped => Ended::Stopped,
+            Some(End::Stop) => Ended::Turn,
+            _ => Ended::Length,
+        };
+        reply.speculated = decoding.speculated();
         let rest = stream.finish();
         let _ = on_text(&rest);
         reply.text += &rest;
+        reply.prefill = prefill.unwrap_or_default();
         reply.decode = start.elapsed() - reply.prefill;
         Ok(reply)
     }

@@ -4,14 +4,14 @@
 //! took. Generation ends at the model's end-of-text or end-of-turn token, at the asked number of
 //! tokens, or when the caller has had enough.
 
-use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::decode::{DecodeOptions, Decoding, Token, decode};
 use crate::decoder::{Engine, KvType, Settings};
-use crate::sampling::{Sampler, Sampling};
-use crate::speculate::{Drafter, Guessed, MAX_GUESSES};
+use crate::sampling::Sampling;
+use crate::speculate::{Drafter, Speculated};
 use crate::tokenizer::{Tokenizer, Utf8Stream};
 use retort_format::gguf::Gguf;
 use retort_format::{Error, Result};
@@ -39,7 +39,7 @@ pub struct Generation {
     /// Steps of decoding: passes through the model after the prompt's.
     pub decode_steps: usize,
     /// How guessing ahead went.
-    pub guessed: Guessed,
+    pub speculated: Speculated,
 }
 
 impl Model {
@@ -97,21 +97,33 @@ impl Model {
         prompt: &[u32],
         n: usize,
         sampling: &Sampling,
-        on_text: impl FnMut(&str) -> ControlFlow<()>,
-    ) -> Result<Generation> {
-        self.generate_speculating(prompt, n, sampling, None, on_text)
-    }
-
-    /// The same, faster where `drafter` guesses well: see [`crate::speculate`].
-    pub fn generate_speculating(
-        &self,
-        prompt: &[u32],
-        n: usize,
-        sampling: &Sampling,
-        mut drafter: Option<&mut dyn Drafter>,
         mut on_text: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Generation> {
-        sampling.validate().map_err(Error::Argument)?;
+        let options = DecodeOptions::new(n, sampling);
+        self.generate_as(prompt, options, None, |_, text| {
+            if text.is_empty() {
+                ControlFlow::Continue(())
+            } else {
+                on_text(text)
+            }
+        })
+    }
+
+    /// Answers the ids `prompt` as `options` say, faster where `drafter` guesses well. `on_token` gets every token of
+    /// the answer with the text that became certain by it, and at last text that no token completed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Argument`] for options outside their ranges, a prompt and answer longer than the model's context, or a
+    /// constraint that cannot be followed.
+    pub fn generate_as(
+        &self,
+        prompt: &[u32],
+        options: DecodeOptions,
+        drafter: Option<Box<dyn Drafter + '_>>,
+        mut on_token: impl FnMut(Option<&Token>, &str) -> ControlFlow<()>,
+    ) -> Result<Generation> {
+        let n = options.max_tokens;
         let needed = prompt.len().saturating_add(n);
         let trained = self.engine.config().context_length;
         if needed > trained {
@@ -121,80 +133,34 @@ impl Model {
                 prompt.len()
             )));
         }
-        let mut sampler = Sampler::new(sampling.clone());
-        sampler.prompt(prompt);
+        let mut decoding = Decoding::new(prompt, options, drafter)?;
         let mut session = self.engine.session(needed)?;
+        let start = Instant::now();
+        let mut prefill = None;
+        session.take_in(prompt)?;
         let mut stream = Utf8Stream::new();
-        // the whole sequence, and how much of it the session has taken in
-        let mut text = prompt.to_vec();
-        let (start, mut decode_steps) = (Instant::now(), 0);
-        let mut guessed = Guessed::default();
-        let mut next = sampler.sample(session.forward(prompt)?);
-        let prefill = start.elapsed();
-        // chosen tokens of the last step that are not out yet, the first one next
-        let mut chosen = VecDeque::new();
-        while text.len() < needed && !self.tokenizer.is_end_of_generation(next) {
-            text.push(next);
-            let bytes = stream.push(self.tokenizer.bytes(next));
-            if !bytes.is_empty() && on_text(&bytes).is_break() {
-                break;
+        let mut tokens = Vec::new();
+        let decode_steps = decode(self, &mut session, &mut decoding, |token| {
+            prefill.get_or_insert_with(|| start.elapsed());
+            if token.is_end {
+                return ControlFlow::Continue(());
             }
-            if text.len() == needed {
-                break;
-            }
-            if chosen.is_empty() {
-                let taken = session.len();
-                // the last choice follows the last token taken in, so n guesses give n + 1 choices
-                let room = (needed - text.len() - 1).min(MAX_GUESSES);
-                let guesses = match &mut drafter {
-                    Some(drafter) if room > 0 => drafter.draft(&text, room)?,
-                    _ => Vec::new(),
-                };
-                let guesses = self.plausible(guesses);
-                let mut step = vec![next];
-                step.extend_from_slice(&guesses);
-                let vocab_size = self.engine.config().vocab_size;
-                let mut right = true;
-                session.forward_all(&step, 0, |first, rows| {
-                    for (i, logits) in rows.chunks_exact(vocab_size).enumerate() {
-                        if right {
-                            let choice = sampler.sample(logits);
-                            chosen.push_back(choice);
-                            right = guesses.get(first + i) == Some(&choice);
-                        }
-                    }
-                })?;
-                session.truncate(taken + chosen.len());
-                guessed.drafted += guesses.len();
-                guessed.accepted += chosen.len() - 1;
-                decode_steps += 1;
-            }
-            let Some(choice) = chosen.pop_front() else {
-                break;
-            };
-            next = choice;
-        }
+            let id = token.logprob.id;
+            tokens.push(id);
+            on_token(Some(token), &stream.push(self.tokenizer.bytes(id)))
+        })?;
         let rest = stream.finish();
         if !rest.is_empty() {
-            let _ = on_text(&rest);
+            let _ = on_token(None, &rest);
         }
+        let prefill = prefill.unwrap_or_else(|| start.elapsed());
         Ok(Generation {
-            tokens: text.split_off(prompt.len()),
+            tokens,
             prompt_tokens: prompt.len(),
             prefill,
             decode: start.elapsed() - prefill,
             decode_steps,
-            guessed,
+            speculated: decoding.speculated(),
         })
-    }
-
-    /// The guesses up to the first that the model does not know or that would end the text.
-    fn plausible(&self, mut guesses: Vec<u32>) -> Vec<u32> {
-        let known = self.engine.config().vocab_size;
-        let end = guesses.iter().position(|&guess| {
-            guess as usize >= known || self.tokenizer.is_end_of_generation(guess)
-        });
-        guesses.truncate(end.unwrap_or(guesses.len()));
-        guesses
     }
 }

@@ -12,9 +12,11 @@
 pub mod bench;
 pub mod chat;
 pub mod constrain;
+pub mod decode;
 pub mod decoder;
 pub mod divergence;
 pub mod generate;
+pub mod logprobs;
 pub mod machine;
 pub mod perplexity;
 pub mod sampling;

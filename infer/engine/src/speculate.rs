@@ -9,6 +9,8 @@
 //! Two drafters: what followed the last few tokens when they stood in the text before ([`Lookup`], free, good where a
 //! text repeats itself: code, summaries, extraction), and a smaller model with the same vocabulary ([`DraftModel`]).
 
+use std::sync::Arc;
+
 use crate::decoder::Session;
 use crate::generate::Model;
 use crate::sampling::argmax;
@@ -18,13 +20,46 @@ use retort_format::{Error, Result};
 pub const MAX_GUESSES: usize = 5;
 
 /// Guesses what follows.
-pub trait Drafter {
+pub trait Drafter: Send {
     /// Up to `n` guesses at what follows `text`, the whole sequence so far. Fewer, or none, are fine.
     ///
     /// # Errors
     ///
     /// Those of a model that is asked.
     fn draft(&mut self, text: &[u32], n: usize) -> Result<Vec<u32>>;
+}
+
+impl<D: Drafter + ?Sized> Drafter for &mut D {
+    fn draft(&mut self, text: &[u32], n: usize) -> Result<Vec<u32>> {
+        (**self).draft(text, n)
+    }
+}
+
+/// Who guesses, for every answer of a model.
+#[derive(Clone, Debug, Default)]
+pub enum Speculation {
+    /// Nobody.
+    #[default]
+    Off,
+    /// [`Lookup`].
+    Lookup,
+    /// A [`DraftModel`] of this model.
+    DraftModel(Arc<Model>),
+}
+
+impl Speculation {
+    /// A drafter for one answer of `target`, in sequences of up to `context` tokens.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`DraftModel::new`].
+    pub fn drafter(&self, target: &Model, context: usize) -> Result<Option<Box<dyn Drafter + '_>>> {
+        Ok(match self {
+            Self::Off => None,
+            Self::Lookup => Some(Box::new(Lookup::default())),
+            Self::DraftModel(draft) => Some(Box::new(DraftModel::new(draft, target, context)?)),
+        })
+    }
 }
 
 /// Guesses by what followed the same few tokens before (prompt lookup decoding).
@@ -120,7 +155,7 @@ impl Drafter for DraftModel<'_> {
 
 /// How guessing went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Guessed {
+pub struct Speculated {
     /// Guesses made.
     pub drafted: usize,
     /// Guesses that were the model's choice.

@@ -2,12 +2,14 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::program;
 use assert_cmd::Command;
 use retort_engine::Model;
 use retort_engine::chat::{Conversation, Ended};
 use retort_engine::sampling::Sampling;
+use retort_engine::speculate::Speculation;
 use retort_format::GgmlType;
 use retort_test_kit::{Shape, write_gguf_changed};
 use tempfile::TempDir;
@@ -174,4 +176,27 @@ fn the_terminal_takes_commands_and_texts_of_several_lines() {
     std::fs::write(&file, "{\"messages\": [{\"role\": 1}]}").unwrap();
     let (_, notes) = talk(&path, &format!("/load {}\n", file.display()));
     assert!(notes.contains("no conversation"), "{notes}");
+}
+
+#[test]
+fn speculation_in_a_conversation_changes_no_answer() {
+    let (_directory, path) = model();
+    let model = Model::open(&path).unwrap();
+    let itself = Speculation::DraftModel(Arc::new(Model::open(&path).unwrap()));
+    let talk = |speculation: &Speculation| {
+        let mut conversation = Conversation::speculating(&model, 400, speculation).unwrap();
+        let go = |_: &str| ControlFlow::Continue(());
+        let greedy = Sampling::greedy();
+        let replies = ["hello", "and then?"].map(|text| {
+            let reply = conversation.reply(text, 20, &greedy, go).unwrap();
+            (reply.text, reply.tokens, reply.ended, reply.speculated)
+        });
+        replies.map(|(text, tokens, ended, speculated)| ((text, tokens, ended), speculated))
+    };
+    let plain = talk(&Speculation::Off);
+    for speculation in [&itself, &Speculation::Lookup] {
+        let guessed = talk(speculation);
+        assert_eq!(guessed.clone().map(|r| r.0), plain.clone().map(|r| r.0));
+    }
+    assert!(talk(&itself).iter().all(|(_, s)| s.accepted > 0));
 }

@@ -355,3 +355,35 @@ fn unknown_kernels_are_refused_at_once() {
     command.env("RETORT_KERNELS", "abacus");
     command.assert().failure().stderr(contains("abacus"));
 }
+
+#[test]
+fn run_follows_a_regular_expression_and_tells_log_probabilities() {
+    let (_directory, model) = model(&q4_0());
+    let run =
+        |more: &[&str]| stdout(&[&["run", &model, "-p", "the sea", "-n", "12"], more].concat());
+    let digits = run(&["--regex", "[0-9]{3,9}"]);
+    let digits = digits.trim_end();
+    assert!(
+        digits.len() >= 3 && digits.bytes().all(|b| b.is_ascii_digit()),
+        "{digits}"
+    );
+    let told = run(&["--temperature", "0", "--logprobs", "2"]);
+    let greedy = run(&["--temperature", "0"]);
+    let tokens: Vec<Value> = (told.lines())
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let text: String = tokens
+        .iter()
+        .map(|t| t["token"].as_str().unwrap())
+        .collect();
+    assert_eq!(text.trim_end(), greedy.trim_end());
+    for token in &tokens {
+        assert_eq!(token["top"].as_array().unwrap().len(), 2);
+        assert_eq!(token["top"][0]["id"], token["id"]);
+        assert!(token["logprob"].as_f64().unwrap() < 0.0);
+    }
+    refused(
+        &["run", &model, "-p", "x", "--json-schema", "{"],
+        &["--json-schema", "JSON"],
+    );
+}

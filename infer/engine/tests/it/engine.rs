@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 
 use retort_engine::Model;
+use retort_engine::decode::DecodeOptions;
 use retort_engine::decoder::{Engine, KvType, PastTrained, Settings};
 use retort_engine::sampling::Sampling;
 use retort_engine::speculate::{DraftModel, Drafter, Lookup};
@@ -414,9 +415,10 @@ fn guessing_ahead_does_not_change_a_text() {
         };
         let prompt = tokens(9);
         let go = |drafter: Option<&mut dyn Drafter>| {
-            let quiet = |_: &str| ControlFlow::Continue(());
+            let options = DecodeOptions::new(60, &sampling);
+            let drafter = drafter.map(|drafter| Box::new(drafter) as Box<dyn Drafter>);
             model
-                .generate_speculating(&prompt, 60, &sampling, drafter, quiet)
+                .generate_as(&prompt, options, drafter, |_, _| ControlFlow::Continue(()))
                 .unwrap()
         };
         let plain = go(None);
@@ -438,7 +440,7 @@ fn guessing_ahead_does_not_change_a_text() {
         let mut itself = DraftModel::new(&model, &model, 100).unwrap();
         let guessed = go(Some(&mut itself));
         assert_eq!(guessed.tokens, plain.tokens);
-        assert!(temperature > 0.0 || guessed.guessed.accepted == guessed.guessed.drafted);
+        assert!(temperature > 0.0 || guessed.speculated.accepted == guessed.speculated.drafted);
         assert_eq!(go(Some(&mut Lookup::default())).tokens, plain.tokens);
     }
 }

@@ -15,7 +15,9 @@ use super::request::{MAX_TOP, Options};
 use super::sse::{self, Delivery, Shape, reason, usage_json};
 use super::tool_calls::Call;
 use super::{App, aside, body};
-use crate::scheduler::{End, Generate, Logprob, Request as Job, Task, Usage};
+use crate::scheduler::{Generate, Request as Job, Task, Usage};
+use retort_engine::decode::{DecodeOptions, End};
+use retort_engine::logprobs::Logprob;
 use retort_engine::tokenizer::Tokenizer;
 
 type Result<T> = std::result::Result<T, ApiError>;
@@ -71,12 +73,14 @@ fn prepare(app: &App, body: &[u8]) -> Result<(Chat, Delivery, Vec<Job>)> {
         let mut sampling = options.sampling.clone();
         sampling.seed = sampling.seed.wrapping_add(i);
         let generate = Generate {
-            max_tokens,
-            sampling,
-            constraint: app.constraint(&options)?,
-            logprobs,
+            options: DecodeOptions {
+                max_tokens,
+                sampling,
+                constraint: app.constraint(&options)?,
+                logprobs,
+                ignore_end: options.ignore_end,
+            },
             prompt_logprobs: false,
-            ignore_end: options.ignore_end,
         };
         jobs.push(Job {
             prompt: prompt.clone(),

@@ -10,7 +10,9 @@ use super::error::ApiError;
 use super::sse::Delivery;
 use super::stop_sequences::Text;
 use super::tool_calls::{Call, Calls};
-use crate::scheduler::{End, Event, Logprob, Usage};
+use crate::scheduler::{Event, Usage};
+use retort_engine::decode::End;
+use retort_engine::logprobs::Logprob;
 
 /// A part of an answer.
 #[derive(Clone, Debug, Default)]

@@ -15,7 +15,9 @@ use super::json_fields::{self, Fields};
 use super::request::{MAX_TOP, Options};
 use super::sse::{self, Delivery, Shape, reason, usage_json};
 use super::{App, aside, body};
-use crate::scheduler::{Generate, Logprob, Request as Job, Task, Usage};
+use crate::scheduler::{Generate, Request as Job, Task, Usage};
+use retort_engine::decode::DecodeOptions;
+use retort_engine::logprobs::Logprob;
 use retort_engine::tokenizer::Tokenizer;
 
 type Result<T> = std::result::Result<T, ApiError>;
@@ -70,13 +72,15 @@ fn prepare(app: &App, body: &[u8]) -> Result<(Completions, Delivery, Vec<Job>)> 
             let mut sampling = options.sampling.clone();
             sampling.seed = sampling.seed.wrapping_add(i);
             let generate = Generate {
-                // there is no room for more than the context holds
-                max_tokens: max_tokens as usize,
-                sampling,
-                constraint: app.constraint(&options)?,
-                logprobs,
+                options: DecodeOptions {
+                    // there is no room for more than the context holds
+                    max_tokens: max_tokens as usize,
+                    sampling,
+                    constraint: app.constraint(&options)?,
+                    logprobs,
+                    ignore_end: options.ignore_end,
+                },
                 prompt_logprobs: echo && logprobs.is_some(),
-                ignore_end: options.ignore_end,
             };
             jobs.push(Job {
                 prompt: prompt.clone(),
@@ -270,7 +274,7 @@ pub(super) fn number(logprob: f32) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scheduler::End;
+    use retort_engine::decode::End;
 
     #[test]
     fn a_list_of_ids_is_not_a_list_of_texts() {

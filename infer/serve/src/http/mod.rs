@@ -42,6 +42,7 @@ use request::Options;
 use retort_engine::constrain::{Constraint, Forms};
 use retort_engine::decoder::PAGE;
 use retort_engine::generate::Model;
+use retort_engine::speculate::Speculation;
 use retort_engine::template::Template;
 use retort_files::memory::available_bytes;
 use retort_format::{Error, Result};
@@ -61,6 +62,8 @@ pub struct Settings {
     pub name: Option<String>,
     /// What the engine may take.
     pub limits: Limits,
+    /// Who guesses tokens ahead while one request is worked on alone.
+    pub speculation: Speculation,
     /// Tokens of an answer that sets no limit, in a conversation.
     pub max_tokens: usize,
     /// Bytes of a request's body.
@@ -83,6 +86,7 @@ impl Settings {
             cors: None,
             name: None,
             limits,
+            speculation: Speculation::Off,
             max_tokens: 2048,
             max_body: 4 << 20,
             connections: 256,
@@ -154,7 +158,11 @@ impl App {
             template: Template::from_gguf(model.engine.gguf(), &model.tokenizer)
                 .map_err(|error| error.to_string()),
             forms: Forms::new(&model.tokenizer),
-            scheduler: Scheduler::start(Arc::clone(&model), settings.limits.clone())?,
+            scheduler: Scheduler::speculating(
+                Arc::clone(&model),
+                settings.limits.clone(),
+                settings.speculation.clone(),
+            )?,
             model,
             settings,
         })

@@ -22,7 +22,8 @@ use tokio::task::JoinSet;
 use super::App;
 use super::completion_stream::{Answer, Piece, lost};
 use super::error::{ApiError, json_response};
-use crate::scheduler::{End, Event, Usage};
+use crate::scheduler::{Event, Usage};
+use retort_engine::decode::End;
 
 /// Events of a stream that wait for the client.
 const AHEAD: usize = 64;

@@ -15,7 +15,6 @@
 //!
 //! Who drops the receiver of a request's events cancels it.
 
-mod logprobs;
 mod metrics;
 mod prefix_cache;
 mod request;
@@ -34,11 +33,11 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use retort_engine::decoder::PAGE;
 use retort_engine::generate::Model;
+use retort_engine::speculate::Speculation;
 use retort_format::Error;
 
-pub use logprobs::Logprob;
 pub use metrics::{BUCKETS, Histogram, Metrics};
-pub use request::{End, Event, Generate, Limits, Refused, Request, Task, Usage};
+pub use request::{Event, Generate, Limits, Refused, Request, Task, Usage};
 
 /// The engine's thread and its queue.
 #[derive(Debug)]
@@ -87,6 +86,21 @@ impl Scheduler {
     ///
     /// [`Error::Argument`] if the limits do not fit the model or the memory, or no thread can be started.
     pub fn start(model: Arc<Model>, limits: Limits) -> retort_format::Result<Self> {
+        Self::speculating(model, limits, Speculation::Off)
+    }
+
+    /// The same, with guesses that are checked ahead while one request is worked on alone: with several, a pass is full
+    /// of their tokens, and guesses would delay them.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start), and of a draft model with another vocabulary.
+    pub fn speculating(
+        model: Arc<Model>,
+        limits: Limits,
+        speculation: Speculation,
+    ) -> retort_format::Result<Self> {
+        speculation.drafter(&model, 1)?;
         let trained = model.engine.config().context_length;
         if limits.context == 0 || limits.context > trained {
             return Err(Error::Argument(format!(
@@ -117,7 +131,7 @@ impl Scheduler {
             .spawn(move || {
                 // a panic must not leave requests waiting for a thread that is gone
                 let _closing = CloseOnDrop(&ours);
-                worker::run(&model, &limits_too, &ours);
+                worker::run(&model, &limits_too, &speculation, &ours);
             })
             .map_err(|error| Error::Argument(format!("cannot start the engine: {error}")))?;
         Ok(Self {
@@ -190,8 +204,12 @@ impl Scheduler {
         let answer = match &request.task {
             Task::Embed => 0,
             Task::Generate(generate) => {
-                generate.sampling.validate().map_err(Refused::Invalid)?;
-                generate.max_tokens
+                generate
+                    .options
+                    .sampling
+                    .validate()
+                    .map_err(Refused::Invalid)?;
+                generate.options.max_tokens
             }
         };
         if prompt.saturating_add(answer) > context {

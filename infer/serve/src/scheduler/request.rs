@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use super::Logprob;
-use retort_engine::constrain::Constraint;
-use retort_engine::sampling::Sampling;
+use retort_engine::decode::{DecodeOptions, End};
+use retort_engine::logprobs::Logprob;
 
 /// What the engine may take.
 #[derive(Clone, Debug)]
@@ -39,21 +38,13 @@ pub enum Task {
     Embed,
 }
 
-/// How an answer is made.
+/// How an answer is made, and what is told of it.
 #[derive(Debug)]
 pub struct Generate {
-    /// Tokens of the answer at most.
-    pub max_tokens: usize,
     /// How tokens are chosen.
-    pub sampling: Sampling,
-    /// What the answer must look like.
-    pub constraint: Option<Constraint>,
-    /// How many of the likeliest tokens to tell with each token; none tells no probabilities.
-    pub logprobs: Option<usize>,
-    /// Whether to tell them for the prompt's tokens too.
+    pub options: DecodeOptions,
+    /// Whether to tell probabilities of the prompt's tokens too.
     pub prompt_logprobs: bool,
-    /// Whether to go on past the model's end of text.
-    pub ignore_end: bool,
 }
 
 /// What a request brings, in this order.
@@ -69,15 +60,6 @@ pub enum Event {
     End(End, Usage),
     /// There is no more, because of this.
     Failed(String),
-}
-
-/// Why an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The model ended it, or the form it was held to is complete.
-    Stop,
-    /// It has the most tokens that it may have.
-    Length,
 }
 
 /// What a request took.

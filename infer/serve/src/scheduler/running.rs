@@ -4,15 +4,16 @@ use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::Event;
 use super::prefix_cache::{Pages, Path};
-use super::{End, Event, Generate, Logprob, Request, Task};
+use retort_engine::decode::{Decoding, End};
 use retort_engine::decoder::{Engine, PAGE, Sequence};
 use retort_engine::generate::Model;
-use retort_engine::sampling::Sampler;
+use retort_engine::logprobs::Logprob;
 
 /// A request that is worked on.
-pub(super) struct Active {
-    pub request: Request,
+pub(super) struct Running<'w> {
+    pub prompt: Vec<u32>,
     pub events: UnboundedSender<Event>,
     pub since: Instant,
     pub sequence: Sequence,
@@ -21,67 +22,66 @@ pub(super) struct Active {
     pub reserved: usize,
     /// Tokens of its prompt that another request computed.
     pub reused: usize,
-    pub sampler: Option<Sampler>,
-    /// The answer so far; its last token has not been taken in.
-    pub answer: Vec<u32>,
-    /// Tokens told, and when the last one was.
-    pub told: usize,
+    /// The answer; none where the prompt's states are asked for.
+    pub decoding: Option<Decoding<'w>>,
+    /// Tokens sent, and when the last one was.
+    pub emitted: usize,
     pub last_token: Instant,
+    /// How many of the likeliest tokens are told with each token of the prompt, if any are.
+    pub prompt_logprobs: Option<usize>,
     /// What is gathered over the prompt: its probabilities, or its states' sum.
     pub logprobs: Vec<Logprob>,
     pub sum: Vec<f32>,
-    /// Why it is over.
-    pub over: Option<Over>,
+    /// Why it has finished.
+    pub finish: Option<Finish>,
 }
 
-/// Why a request is over.
-pub(super) enum Over {
+/// Why a request has finished.
+pub(super) enum Finish {
     Done(End),
     Failed(String),
     Cancelled,
 }
 
-impl Active {
+impl Running<'_> {
     /// Tokens of the prompt that have not been taken in.
     pub fn unread(&self) -> usize {
-        self.request
-            .prompt
-            .len()
-            .saturating_sub(self.sequence.len())
+        self.prompt.len().saturating_sub(self.sequence.len())
     }
 
-    pub fn max_tokens(&self) -> usize {
-        match &self.request.task {
-            Task::Generate(generate) => generate.max_tokens,
-            Task::Embed => 0,
-        }
+    /// The answer's tokens so far.
+    pub fn answer(&self) -> &[u32] {
+        self.decoding.as_ref().map_or(&[], Decoding::answer)
     }
 
     /// Full pages of the prompt.
     pub fn prompt_pages(&self) -> usize {
-        self.request.prompt.len() / PAGE
+        self.prompt.len() / PAGE
     }
 
-    /// The `n` tokens that come next.
-    pub fn next_tokens(&self, n: usize) -> Vec<u32> {
-        match (n, self.unread()) {
-            (0, _) => Vec::new(),
-            (_, 0) => self.answer.last().copied().into_iter().collect(),
-            _ => self.request.prompt[self.sequence.len()..][..n].to_vec(),
+    /// The tokens that come next: `n` of the prompt or, if `n` is not 0, the answer's last one and guesses.
+    pub fn next_tokens(&mut self, n: usize, model: &Model, guess: bool) -> Vec<u32> {
+        let (read, unread) = (self.sequence.len(), self.unread());
+        match (&mut self.decoding, unread) {
+            _ if n == 0 => Vec::new(),
+            (Some(decoding), 0) => decoding.next_tokens(model, guess).unwrap_or_else(|error| {
+                self.finish = Some(Finish::Failed(error.to_string()));
+                Vec::new()
+            }),
+            (None, 0) => Vec::new(),
+            _ => self.prompt[read..][..n].to_vec(),
         }
     }
 
     /// Puts the full pages that it has computed into the tree; how many of its promised ones that took.
     pub fn shared_pages(&mut self, pages: &mut Pages, engine: &Engine) -> usize {
-        if engine
-            .config()
-            .past_trained
-            .ntk_alpha(self.request.prompt.len())
-            != 1.0
-        {
+        if engine.config().past_trained.ntk_alpha(self.prompt.len()) != 1.0 {
             return 0;
         }
-        let text: Vec<u32> = [&self.request.prompt[..], &self.answer].concat();
+        let text = match &self.decoding {
+            Some(decoding) => decoding.text(),
+            None => &self.prompt,
+        };
         let full = &text[..self.sequence.len().min(text.len())];
         let mut taken = 0;
         for (index, tokens) in full
@@ -104,80 +104,46 @@ impl Active {
     /// Tells what was gathered over the prompt of a request that has no answer.
     pub fn finish_without_answer(&mut self) {
         self.tell_prompt();
-        if matches!(self.request.task, Task::Embed) {
+        if self.decoding.is_none() {
             let squares: f64 = self.sum.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
             let scale = 1.0 / squares.sqrt().max(1e-12);
             let mean = self.sum.iter().map(|x| (f64::from(*x) * scale) as f32);
             let _ = self.events.send(Event::Embedding(mean.collect()));
         }
-        self.over = Some(Over::Done(End::Length));
+        self.finish = Some(Finish::Done(End::Length));
     }
 
     pub fn tell_prompt(&mut self) {
-        if let Task::Generate(generate) = &self.request.task
-            && generate.prompt_logprobs
-            && self.answer.is_empty()
-        {
+        if self.prompt_logprobs.is_some() && self.answer().is_empty() {
             let logprobs = std::mem::take(&mut self.logprobs);
             let _ = self.events.send(Event::Prompt(logprobs));
         }
     }
 
-    /// Chooses and tells the next token.
-    pub fn choose(&mut self, logits: &[f32], model: &Model) {
+    /// Chooses and tells what follows from the logits `rows` `[n, vocab_size]` of the last tokens that went in; how many
+    /// tokens that is.
+    pub fn choose(&mut self, rows: &[f32], model: &Model) -> usize {
         self.tell_prompt();
-        let (Task::Generate(generate), Some(sampler)) = (&mut self.request.task, &mut self.sampler)
-        else {
-            return;
+        let Some(decoding) = &mut self.decoding else {
+            return 0;
         };
-        let Generate {
-            constraint,
-            logprobs,
-            ignore_end,
-            max_tokens,
-            ..
-        } = &mut **generate;
-        let allowed = match constraint.as_mut().map(|constraint| constraint.allowed()) {
-            Some(Err(problem)) => {
-                self.over = Some(Over::Failed(format!("the answer's form: {problem}")));
-                return;
+        // the tokens of `rows` stay as far as choices follow them
+        let before = self.sequence.len() - rows.len() / model.engine.config().vocab_size;
+        let tokens = match decoding.accept(model, rows) {
+            Ok(tokens) => tokens,
+            Err(error) => {
+                self.finish = Some(Finish::Failed(error.to_string()));
+                return 0;
             }
-            Some(Ok(allowed)) => Some(allowed),
-            None => None,
         };
-        let id = match &allowed {
-            Some(allowed) => sampler.sample_where(logits, Some(&|id| allowed.has(id))),
-            None => sampler.sample(logits),
-        };
-        let ends = model.tokenizer.is_end_of_generation(id);
-        if let Some(constraint) = constraint.as_mut().filter(|_| !ends)
-            && let Err(problem) = constraint.take(id)
-        {
-            self.over = Some(Over::Failed(format!("the answer's form: {problem}")));
-            return;
+        self.sequence.truncate(before + tokens.len());
+        let chosen = tokens.len();
+        for token in tokens {
+            let _ = self.events.send(Event::Token(token.logprob));
         }
-        if allowed.as_ref().is_some_and(|allowed| !allowed.has(id)) {
-            let problem = "no token of the vocabulary continues the answer's form";
-            self.over = Some(Over::Failed(problem.into()));
-            return;
+        if let Some(end) = decoding.end() {
+            self.finish = Some(Finish::Done(end));
         }
-        let told = match *logprobs {
-            Some(n) => Logprob::of(id, logits, n),
-            None => Logprob::unknown(id),
-        };
-        let complete = constraint
-            .as_ref()
-            .is_some_and(|constraint| constraint.is_complete());
-        let _ = self.events.send(Event::Token(told));
-        if ends && !(*ignore_end && constraint.is_none()) {
-            self.over = Some(Over::Done(End::Stop));
-            return;
-        }
-        self.answer.push(id);
-        if complete {
-            self.over = Some(Over::Done(End::Stop));
-        } else if self.answer.len() >= *max_tokens {
-            self.over = Some(Over::Done(End::Length));
-        }
+        chosen
     }
 }

@@ -1,11 +1,11 @@
-//! A pass: which tokens go through the engine together, and what they bring.
+//! One step of the scheduler: the tokens that go through the model together, and what follows from their logits.
 
 use std::time::Instant;
 
-use super::running::{Active, Over};
+use super::running::{Finish, Running};
 use super::worker::{Worker, late};
-use super::{Logprob, Task};
 use retort_engine::decoder::Sequence;
+use retort_engine::logprobs::Logprob;
 
 /// Tokens of prompts in a pass that answers wait for, and in one that none waits for.
 const BUSY: usize = 64;
@@ -16,14 +16,17 @@ const GRAIN: usize = 8;
 const LOGIT_ROWS: usize = 32;
 
 impl Worker<'_> {
-    /// How many tokens of each active request go through the next pass.
+    /// How many tokens of each running request go through the next pass.
     fn shares_of_pass(&mut self) -> Vec<usize> {
-        let answering = self.active.iter().any(|active| !active.answer.is_empty());
+        let answering = self
+            .running
+            .iter()
+            .any(|running| !running.answer().is_empty());
         let mut budget = if answering { BUSY } else { QUIET };
-        let mut shares: Vec<usize> = vec![0; self.active.len()];
+        let mut shares: Vec<usize> = vec![0; self.running.len()];
         let mut reading: Vec<usize> = Vec::new();
-        for (i, active) in self.active.iter().enumerate() {
-            match (&active.over, active.unread()) {
+        for (i, running) in self.running.iter().enumerate() {
+            match (&running.finish, running.unread()) {
                 (Some(_), _) => {}
                 (None, 0) => shares[i] = 1,
                 (None, _) => reading.push(i),
@@ -38,10 +41,10 @@ impl Worker<'_> {
         while budget >= GRAIN && !reading.is_empty() {
             let part = (budget / reading.len()).max(GRAIN).next_multiple_of(GRAIN);
             reading.retain(|&i| {
-                let more = part.min(budget).min(self.active[i].unread() - shares[i]);
+                let more = part.min(budget).min(self.running[i].unread() - shares[i]);
                 shares[i] += more;
                 budget -= more;
-                shares[i] < self.active[i].unread()
+                shares[i] < self.running[i].unread()
             });
         }
         shares
@@ -49,25 +52,27 @@ impl Worker<'_> {
 
     /// One pass of the engine, and what it brings.
     pub(super) fn pass(&mut self) {
-        for active in self
-            .active
+        for running in self
+            .running
             .iter_mut()
-            .filter(|active| active.over.is_none())
+            .filter(|running| running.finish.is_none())
         {
-            if active.events.is_closed() {
-                active.over = Some(Over::Cancelled);
-            } else if active.since.elapsed() > self.limits.timeout {
-                active.over = Some(Over::Failed(late(self.limits)));
+            if running.events.is_closed() {
+                running.finish = Some(Finish::Cancelled);
+            } else if running.since.elapsed() > self.limits.timeout {
+                running.finish = Some(Finish::Failed(late(self.limits)));
             }
         }
         let shares = self.shares_of_pass();
         let mut pieces: Vec<Vec<u32>> = Vec::new();
-        for (active, &n) in self.active.iter().zip(&shares) {
-            pieces.push(active.next_tokens(n));
+        // guesses pay while a pass has room for them
+        let guess = self.running.len() == 1;
+        for (running, &n) in self.running.iter_mut().zip(&shares) {
+            pieces.push(running.next_tokens(n, self.model, guess));
         }
-        let mut work: Vec<(&mut Sequence, &[u32])> = (self.active.iter_mut().zip(&pieces))
+        let mut work: Vec<(&mut Sequence, &[u32])> = (self.running.iter_mut().zip(&pieces))
             .filter(|(_, tokens)| !tokens.is_empty())
-            .map(|(active, tokens)| (&mut active.sequence, &tokens[..]))
+            .map(|(running, tokens)| (&mut running.sequence, &tokens[..]))
             .collect();
         if work.is_empty() {
             return;
@@ -76,12 +81,14 @@ impl Worker<'_> {
         self.shared.metrics.passes.add(1);
         if let Err(error) = passed {
             // nothing of the pass can be told apart
-            for active in &mut self.active {
-                active.over.get_or_insert(Over::Failed(error.to_string()));
+            for running in &mut self.running {
+                running
+                    .finish
+                    .get_or_insert(Finish::Failed(error.to_string()));
             }
             return;
         }
-        // the first row of each active request's piece
+        // the first row of each running request's piece
         let mut firsts = Vec::with_capacity(shares.len());
         let mut row = 0;
         for tokens in &pieces {
@@ -92,17 +99,19 @@ impl Worker<'_> {
             .gather(&firsts, &pieces)
             .and_then(|()| self.choose(&firsts, &pieces))
         {
-            for active in &mut self.active {
-                active.over.get_or_insert(Over::Failed(error.to_string()));
+            for running in &mut self.running {
+                running
+                    .finish
+                    .get_or_insert(Finish::Failed(error.to_string()));
             }
         }
-        for (active, tokens) in self.active.iter_mut().zip(&pieces) {
+        for (running, tokens) in self.running.iter_mut().zip(&pieces) {
             if !tokens.is_empty()
-                && active.unread() == 0
-                && active.path.len() < active.prompt_pages()
+                && running.unread() == 0
+                && running.path.len() < running.prompt_pages()
             {
-                let share = active.shared_pages(&mut self.pages, &self.model.engine);
-                active.reserved -= share;
+                let share = running.shared_pages(&mut self.pages, &self.model.engine);
+                running.reserved -= share;
             }
         }
     }
@@ -111,39 +120,36 @@ impl Worker<'_> {
     fn gather(&mut self, firsts: &[usize], pieces: &[Vec<u32>]) -> retort_format::Result<()> {
         let vocab_size = self.model.engine.config().vocab_size;
         let mut states = None;
-        for ((active, &first), tokens) in self.active.iter_mut().zip(firsts).zip(pieces) {
-            if tokens.is_empty() || active.over.is_some() {
+        for ((running, &first), tokens) in self.running.iter_mut().zip(firsts).zip(pieces) {
+            if tokens.is_empty() || running.finish.is_some() {
                 continue;
             }
-            match &active.request.task {
-                Task::Embed => {
+            match (&running.decoding, running.prompt_logprobs) {
+                (None, _) => {
                     let width = self.model.engine.config().hidden_size;
                     let states = states.get_or_insert_with(|| self.batch.states());
-                    active.sum.resize(width, 0.0);
+                    running.sum.resize(width, 0.0);
                     for state in states[first * width..][..tokens.len() * width].chunks_exact(width)
                     {
-                        for (sum, x) in active.sum.iter_mut().zip(state) {
+                        for (sum, x) in running.sum.iter_mut().zip(state) {
                             *sum += x;
                         }
                     }
                 }
-                Task::Generate(generate)
-                    if generate.prompt_logprobs && active.answer.is_empty() =>
-                {
-                    let n = generate.logprobs.unwrap_or(0);
+                (Some(decoding), Some(n)) if decoding.answer().is_empty() => {
                     // where the piece lies in the prompt
-                    let start = active.sequence.len() - tokens.len();
+                    let start = running.sequence.len() - tokens.len();
                     for from in (0..tokens.len()).step_by(LOGIT_ROWS) {
                         let to = (from + LOGIT_ROWS).min(tokens.len());
                         let rows = self.batch.logits(first + from..first + to)?;
                         for (i, logits) in rows.chunks_exact(vocab_size).enumerate() {
-                            if let Some(&id) = active.request.prompt.get(start + from + i + 1) {
-                                active.logprobs.push(Logprob::of(id, logits, n));
+                            if let Some(&id) = running.prompt.get(start + from + i + 1) {
+                                running.logprobs.push(Logprob::of(id, logits, n));
                             }
                         }
                     }
                 }
-                Task::Generate(_) => {}
+                _ => {}
             }
         }
         Ok(())
@@ -152,42 +158,61 @@ impl Worker<'_> {
     /// The next token of every answer whose prompt has been read.
     fn choose(&mut self, firsts: &[usize], pieces: &[Vec<u32>]) -> retort_format::Result<()> {
         let vocab_size = self.model.engine.config().vocab_size;
-        let ready = |active: &Active, tokens: &[u32]| {
-            !tokens.is_empty() && active.over.is_none() && active.unread() == 0
+        let ready = |running: &Running, tokens: &[u32]| {
+            !tokens.is_empty() && running.finish.is_none() && running.unread() == 0
         };
         let mut rows = Vec::new();
-        for ((active, &first), tokens) in self.active.iter_mut().zip(firsts).zip(pieces) {
-            if ready(active, tokens) {
-                match active.sampler.is_some() && active.max_tokens() > 0 {
-                    true => rows.push(first + tokens.len() - 1),
-                    false => active.finish_without_answer(),
-                }
+        let mut counts = Vec::new();
+        for ((running, &first), tokens) in self.running.iter_mut().zip(firsts).zip(pieces) {
+            if !ready(running, tokens) {
+                continue;
             }
+            if (running.decoding.as_ref()).is_none_or(|decoding| decoding.end().is_some()) {
+                running.finish_without_answer();
+                continue;
+            }
+            // of a prompt the last token's row, of an answer also those of its guesses
+            let count = if running.answer().is_empty() {
+                1
+            } else {
+                tokens.len()
+            };
+            let end = first + tokens.len();
+            rows.extend(end - count..end);
+            counts.push(count);
         }
         if rows.is_empty() {
             return Ok(());
         }
-        let logits = self.batch.logits(rows)?;
-        let choosing = (self.active.iter_mut().zip(pieces))
-            .filter(|(active, tokens)| ready(active, tokens))
-            .map(|(active, _)| active);
-        let mut choices: Vec<_> = choosing.zip(logits.chunks_exact(vocab_size)).collect();
+        let mut logits = self.batch.logits(rows)?;
+        let choosing = (self.running.iter_mut().zip(pieces))
+            .filter(|(running, tokens)| ready(running, tokens))
+            .map(|(running, _)| running);
+        let mut choices = Vec::new();
+        for (running, count) in choosing.zip(counts) {
+            let rows;
+            (rows, logits) = logits.split_at(count * vocab_size);
+            choices.push((running, rows, 0));
+        }
         let model = self.model;
         // constraints and long vocabularies cost enough to be shared out
         model.engine.pool().rows(&mut choices, 1, 1, |_, choice| {
-            let (active, logits) = &mut choice[0];
-            active.choose(logits, model);
+            let (running, rows, chosen) = &mut choice[0];
+            *chosen = running.choose(rows, model);
         });
         let metrics = &self.shared.metrics;
-        for (active, _) in &mut choices {
+        for (running, _, chosen) in &mut choices {
             let now = Instant::now();
-            match active.told {
-                0 => metrics.first_token.observe(now - active.since),
-                _ => metrics.next_token.observe(now - active.last_token),
+            for _ in 0..*chosen {
+                if running.emitted == 0 {
+                    metrics.first_token.observe(now - running.since);
+                } else {
+                    metrics.next_token.observe(now - running.last_token);
+                }
+                running.emitted += 1;
+                running.last_token = now;
+                metrics.answer_tokens.add(1);
             }
-            active.told += 1;
-            active.last_token = now;
-            metrics.answer_tokens.add(1);
         }
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! The tree of pages: what is found, held, promised and let go.
 
-use super::logprobs::Logprob;
 use super::prefix_cache::{Pages, Path};
 use retort_engine::decoder::{PAGE, Page};
+use retort_engine::logprobs::Logprob;
 
 fn text(words: &[u32]) -> Vec<u32> {
     words.iter().flat_map(|&word| [word; PAGE]).collect()

@@ -5,21 +5,23 @@ use std::sync::PoisonError;
 use std::time::Instant;
 
 use super::prefix_cache::{Pages, Path};
-use super::running::{Active, Over};
-use super::{Closed, Event, Limits, Request, Shared, Task, Usage, Waiting};
+use super::running::{Finish, Running};
+use super::{Closed, Event, Generate, Limits, Request, Shared, Task, Usage, Waiting};
+use retort_engine::decode::Decoding;
 use retort_engine::decoder::{Batch, PAGE};
 use retort_engine::generate::Model;
-use retort_engine::sampling::Sampler;
+use retort_engine::speculate::Speculation;
 
 /// Works until the scheduler is closed and nothing is left to do.
-pub(super) fn run(model: &Model, limits: &Limits, shared: &Shared) {
+pub(super) fn run(model: &Model, limits: &Limits, speculation: &Speculation, shared: &Shared) {
     let mut worker = Worker {
         model,
         limits,
+        speculation,
         shared,
         batch: Batch::new(&model.engine),
         pages: Pages::new(limits.positions / PAGE),
-        active: Vec::new(),
+        running: Vec::new(),
         turn: 0,
     };
     shared.metrics.pages.set(limits.positions / PAGE);
@@ -33,34 +35,35 @@ pub(super) fn run(model: &Model, limits: &Limits, shared: &Shared) {
 pub(super) struct Worker<'w> {
     pub(super) model: &'w Model,
     pub(super) limits: &'w Limits,
+    speculation: &'w Speculation,
     pub(super) shared: &'w Shared,
     pub(super) batch: Batch<'w>,
     pub(super) pages: Pages,
-    pub(super) active: Vec<Active>,
+    pub(super) running: Vec<Running<'w>>,
     /// Counts passes; says whose prompt gets what cannot be shared equally.
     pub(super) turn: usize,
 }
 
-impl Worker<'_> {
+impl<'w> Worker<'w> {
     /// Sleeps until there is something to do; false when there never will be.
     fn wait(&mut self) -> bool {
         let mut state = self.shared.state();
         loop {
             match state.closed {
                 Closed::Now => {
-                    for active in &mut self.active {
-                        active.over = Some(Over::Failed(super::Refused::Closed.to_string()));
+                    for running in &mut self.running {
+                        running.finish = Some(Finish::Failed(super::Refused::Closed.to_string()));
                     }
                     drop(state);
                     self.retire();
                     return false;
                 }
-                Closed::Draining if self.active.is_empty() && state.queue.is_empty() => {
+                Closed::Draining if self.running.is_empty() && state.queue.is_empty() => {
                     return false;
                 }
                 _ => {}
             }
-            if !self.active.is_empty() || !state.queue.is_empty() {
+            if !self.running.is_empty() || !state.queue.is_empty() {
                 return true;
             }
             let woken = self.shared.wake.wait(state);
@@ -80,7 +83,7 @@ impl Worker<'_> {
             } else if waiting.since.elapsed() > self.limits.timeout {
                 let _ = waiting.events.send(Event::Failed(late(self.limits)));
                 self.shared.metrics.failed.add(1);
-            } else if full || self.active.len() >= self.limits.parallel {
+            } else if full || self.running.len() >= self.limits.parallel {
                 left.push_back(waiting);
             } else if self.is_being_read(&waiting.request) {
                 // it will find the pages there when they have been computed
@@ -95,32 +98,32 @@ impl Worker<'_> {
         state.queue = left;
         self.shared.metrics.waiting.set(state.queue.len());
         drop(state);
-        self.shared.metrics.running.set(self.active.len());
+        self.shared.metrics.running.set(self.running.len());
     }
 
     /// Whether a prompt that begins like this one, further than what is known, is just being read.
     fn is_being_read(&self, request: &Request) -> bool {
-        if !self.shares(request) || needs_every_position(request) {
+        if !self.shares(&request.prompt) || needs_every_position(request) {
             return false;
         }
         let most = (request.prompt.len() - 1) / PAGE;
         let known = self.pages.find(&request.prompt, most).len();
-        (self.active.iter()).any(|active| {
-            let theirs = &active.request.prompt;
+        (self.running.iter()).any(|running| {
+            let theirs = &running.prompt;
             let common = theirs
                 .iter()
                 .zip(&request.prompt)
                 .take_while(|(a, b)| a == b);
-            active.answer.is_empty()
-                && self.shares(&active.request)
+            running.answer().is_empty()
+                && self.shares(theirs)
                 && (common.count().min(theirs.len() - 1) / PAGE).min(most) > known
         })
     }
 
-    /// Whether a request's pages are those of any other that begins alike.
-    fn shares(&self, request: &Request) -> bool {
+    /// Whether the pages of a prompt are those of any other that begins alike.
+    fn shares(&self, prompt: &[u32]) -> bool {
         let past_trained = self.model.engine.config().past_trained;
-        past_trained.ntk_alpha(request.prompt.len()) == 1.0
+        past_trained.ntk_alpha(prompt.len()) == 1.0
     }
 
     /// Makes a waiting request active, unless its pages do not fit now.
@@ -128,10 +131,10 @@ impl Worker<'_> {
         let request = &waiting.request;
         let prompt = &request.prompt;
         let answer = match &request.task {
-            Task::Generate(generate) => generate.max_tokens,
+            Task::Generate(generate) => generate.options.max_tokens,
             Task::Embed => 0,
         };
-        let path = match self.shares(request) && !needs_every_position(request) {
+        let path = match self.shares(prompt) && !needs_every_position(request) {
             // the last token goes in again, for its logits
             true => self.pages.find(prompt, (prompt.len() - 1) / PAGE),
             false => Path::new(),
@@ -143,36 +146,47 @@ impl Worker<'_> {
             return Err(Box::new(waiting));
         }
         let mut sequence = self.model.engine.sequence(prompt.len());
-        let mut over = None;
+        let mut finish = None;
         if let Err(error) = sequence.adopt(&self.pages.pages(&path)) {
-            over = Some(Over::Failed(error.to_string()));
+            finish = Some(Finish::Failed(error.to_string()));
         }
-        let sampler = match &request.task {
-            Task::Generate(generate) => {
-                let mut sampler = Sampler::new(generate.sampling.clone());
-                sampler.prompt(prompt);
-                Some(sampler)
+        let Waiting {
+            request: Request { prompt, task },
+            events,
+            since,
+        } = waiting;
+        let (mut decoding, mut prompt_logprobs) = (None, None);
+        if let Task::Generate(generate) = task {
+            let Generate {
+                options,
+                prompt_logprobs: tell,
+            } = *generate;
+            prompt_logprobs = tell.then_some(options.logprobs.unwrap_or(0));
+            let made = (self.speculation.drafter(self.model, prompt.len() + answer))
+                .and_then(|drafter| Decoding::new(&prompt, options, drafter));
+            match made {
+                Ok(made) => decoding = Some(made),
+                Err(error) => finish = Some(Finish::Failed(error.to_string())),
             }
-            Task::Embed => None,
-        };
+        }
         let metrics = &self.shared.metrics;
         metrics.prompt_tokens.add(prompt.len());
         metrics.reused_tokens.add(sequence.len());
-        self.active.push(Active {
+        self.running.push(Running {
             reused: sequence.len(),
-            request: waiting.request,
-            events: waiting.events,
-            since: waiting.since,
+            prompt,
+            events,
+            since,
             sequence,
             path,
             reserved,
-            sampler,
-            answer: Vec::new(),
-            told: 0,
+            decoding,
+            emitted: 0,
             last_token: Instant::now(),
+            prompt_logprobs,
             logprobs: Vec::new(),
             sum: Vec::new(),
-            over,
+            finish,
         });
         Ok(())
     }
@@ -181,32 +195,32 @@ impl Worker<'_> {
     fn retire(&mut self) {
         let metrics = &self.shared.metrics;
         let (pages, engine) = (&mut self.pages, &self.model.engine);
-        self.active.retain_mut(|active| {
-            let Some(over) = active.over.take() else {
+        self.running.retain_mut(|running| {
+            let Some(finish) = running.finish.take() else {
                 return true;
             };
-            match over {
-                Over::Done(end) => {
+            match finish {
+                Finish::Done(end) => {
                     metrics.finished.add(1);
                     let usage = Usage {
-                        prompt: active.request.prompt.len(),
-                        reused: active.reused,
-                        answer: active.answer.len(),
+                        prompt: running.prompt.len(),
+                        reused: running.reused,
+                        answer: running.answer().len(),
                     };
-                    let _ = active.events.send(Event::End(end, usage));
+                    let _ = running.events.send(Event::End(end, usage));
                 }
-                Over::Failed(problem) => {
+                Finish::Failed(problem) => {
                     metrics.failed.add(1);
-                    let _ = active.events.send(Event::Failed(problem));
+                    let _ = running.events.send(Event::Failed(problem));
                 }
-                Over::Cancelled => metrics.cancelled.add(1),
+                Finish::Cancelled => metrics.cancelled.add(1),
             }
-            active.reserved -= active.shared_pages(pages, engine);
-            pages.release(&active.path);
-            pages.unreserve(active.reserved);
+            running.reserved -= running.shared_pages(pages, engine);
+            pages.release(&running.path);
+            pages.unreserve(running.reserved);
             false
         });
-        metrics.running.set(self.active.len());
+        metrics.running.set(self.running.len());
         let (kept, reserved) = self.pages.counts();
         metrics.kept_pages.set(kept);
         metrics.reserved_pages.set(reserved);

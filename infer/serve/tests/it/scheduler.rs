@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use retort_engine::Model;
+use retort_engine::decode::{DecodeOptions, End};
 use retort_engine::decoder::{Batch, KvType, Settings};
 use retort_engine::sampling::Sampling;
+use retort_engine::speculate::Speculation;
 use retort_format::GgmlType;
-use retort_serve::scheduler::{
-    End, Event, Generate, Limits, Refused, Request, Scheduler, Task, Usage,
-};
+use retort_serve::scheduler::{Event, Generate, Limits, Refused, Request, Scheduler, Task, Usage};
 use retort_test_kit::{Shape, write_gguf};
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -55,12 +55,12 @@ fn generate(prompt: Vec<u32>, max_tokens: usize, seed: u64) -> Request {
         ..Sampling::plain()
     };
     let generate = Generate {
-        max_tokens,
-        sampling,
-        constraint: None,
-        logprobs: Some(2),
+        options: DecodeOptions {
+            logprobs: Some(2),
+            ignore_end: true,
+            ..DecodeOptions::new(max_tokens, &sampling)
+        },
         prompt_logprobs: false,
-        ignore_end: true,
     };
     Request {
         prompt,
@@ -350,7 +350,7 @@ fn what_does_not_fit_is_refused_or_waits() {
     invalid(generate(vec![272], 1, 0), "272");
     let mut hot = generate(vec![1], 1, 0);
     if let Task::Generate(generate) = &mut hot.task {
-        generate.sampling.temperature = -1.0;
+        generate.options.sampling.temperature = -1.0;
     }
     invalid(hot, "temperature");
     let many = (0..4).map(|_| generate(vec![1], 1, 0)).collect();
@@ -432,8 +432,8 @@ fn the_end_of_text_ends_an_answer() {
     // a bias makes the end certain
     let mut request = generate(prompt(9, 0), 50, 0);
     if let Task::Generate(generate) = &mut request.task {
-        generate.ignore_end = false;
-        generate.sampling.logit_bias = vec![(271, 1e6)];
+        generate.options.ignore_end = false;
+        generate.options.sampling.logit_bias = vec![(271, 1e6)];
     }
     let mut events = submit(&scheduler, request);
     assert!(matches!(events.blocking_recv(), Some(Event::Token(token)) if token.id == 271));
@@ -443,4 +443,36 @@ fn the_end_of_text_ends_an_answer() {
         answer: 0,
     };
     assert_eq!(events.blocking_recv(), Some(Event::End(End::Stop, usage)));
+}
+
+#[test]
+fn speculation_gives_the_same_tokens_in_fewer_passes() {
+    let model = model();
+    let greedy = || {
+        let mut request = generate(prompt(40, 2), 24, 0);
+        let Task::Generate(generate) = &mut request.task else {
+            unreachable!()
+        };
+        generate.options.sampling = Sampling::greedy();
+        request
+    };
+    let run = |speculation: Speculation| {
+        let scheduler = Scheduler::speculating(Arc::clone(&model), limits(), speculation).unwrap();
+        let (events, usage) = collect(submit(&scheduler, greedy()));
+        assert_eq!(usage.answer, 24);
+        let alone = scheduler.metrics().passes.get();
+        // beside others nothing is guessed, and nothing changes
+        let both = scheduler.submit(vec![greedy(), greedy()]).unwrap();
+        for events_of_one in both {
+            assert_eq!(tokens(&collect(events_of_one).0), tokens(&events));
+        }
+        (events, alone)
+    };
+    let (plain, passes) = run(Speculation::Off);
+    let (lookup, _) = run(Speculation::Lookup);
+    let (draft, fewer) = run(Speculation::DraftModel(Arc::clone(&model)));
+    assert_eq!(lookup, plain);
+    assert_eq!(draft, plain);
+    // the model guesses itself: six tokens a pass
+    assert!(fewer + 15 < passes, "{fewer} of {passes}");
 }

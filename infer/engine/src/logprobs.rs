@@ -1,7 +1,7 @@
-//! Probabilities as the API tells them: of a token, and of the likeliest in its place.
+//! Log-probabilities of a chosen token and of the likeliest tokens in its place.
 //!
-//! They are those of the model itself, natural logarithms of the softmax of its logits, before penalties, filters and
-//! temperature.
+//! They are the model's own: natural logarithms of the softmax of its logits `[vocab_size]`, before penalties, filters
+//! and temperature.
 
 /// A token and how likely it was.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,7 +16,7 @@ pub struct Logprob {
 
 impl Logprob {
     /// A token whose probability nobody asked for.
-    pub(super) fn unknown(id: u32) -> Self {
+    pub fn unknown(id: u32) -> Self {
         Self {
             id,
             logprob: 0.0,
@@ -25,7 +25,7 @@ impl Logprob {
     }
 
     /// Token `id` under `logits` `[vocab_size]`, with the `n` likeliest.
-    pub(super) fn of(id: u32, logits: &[f32], n: usize) -> Self {
+    pub fn of(id: u32, logits: &[f32], n: usize) -> Self {
         let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let total: f64 = logits
             .iter()
