@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::bail;
 use retort_data::{Inspection, ROWS_A_FILE, Shards, SourceOptions};
+use retort_distill::TeacherConfig;
 use retort_tokenizer::Tokenizer;
 use retort_train::Recipe;
 
@@ -72,7 +73,12 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
             out,
             rows_per_file,
             json,
-        } => pack(&Recipe::load(recipe, set)?, out, *rows_per_file, *json),
+        } => pack(
+            &Recipe::load::<TeacherConfig>(recipe, set)?,
+            out,
+            *rows_per_file,
+            *json,
+        ),
     }
 }
 

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
+use retort_comm::ProcessGroup;
 use retort_distill::cache::{self, Sparsification, WriteOptions, WriteProgress};
 use retort_distill::{Distillation, TeacherConfig, teacher_cost};
-use retort_train::{CrossEntropy, Outline, Recipe, World};
+use retort_train::{CrossEntropy, PlanBuilder, Recipe};
 use serde_json::json;
 
 use crate::{progress, ranks, stop, train};
@@ -77,17 +78,17 @@ pub struct CacheArgs {
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     match (&args.command, &args.train) {
-        (Some(Command::Cache(args)), _) => ranks::among(|world| write_cache(world, args)),
-        (None, Some(args)) => ranks::among(|world| distill(world, args)),
+        (Some(Command::Cache(args)), _) => ranks::among(|group| write_cache(group, args)),
+        (None, Some(args)) => ranks::among(|group| distill(group, args)),
         (None, None) => bail!("name a recipe: retort distill RECIPE.toml"),
     }
 }
 
-fn distill(world: &Arc<World>, args: &train::Args) -> anyhow::Result<()> {
-    let recipe = Recipe::load(&args.recipe, &args.set)?;
-    let config = TeacherConfig::from_table(recipe.teacher.as_ref())?;
+fn distill(group: &Arc<ProcessGroup>, args: &train::Args) -> anyhow::Result<()> {
+    let recipe = Recipe::load::<TeacherConfig>(&args.recipe, &args.set)?;
+    let config = TeacherConfig::of(&recipe)?;
     if args.plan {
-        return match world.leads() {
+        return match group.is_main() {
             true => plan(args, &recipe, config),
             false => Ok(()),
         };
@@ -95,11 +96,11 @@ fn distill(world: &Arc<World>, args: &train::Args) -> anyhow::Result<()> {
     // The teacher is checked before the data is read: it is the likelier thing to be wrong.
     let objective = open(args, config, &recipe)?;
     for line in objective.plan(recipe.train.steps) {
-        if world.leads() {
+        if group.is_main() {
             eprintln!("teacher     {line}");
         }
     }
-    train::run_it(world, args, recipe, &objective)
+    train::run_it(group, args, recipe, &objective)
 }
 
 fn open(
@@ -119,17 +120,17 @@ fn plan(args: &train::Args, recipe: &Recipe, config: TeacherConfig) -> anyhow::R
         return train::without_model(args, recipe, directory);
     }
     let targets = teacher_cost(&config, recipe.data.seq_len)?;
-    let mut outline = Outline::new(recipe, &retort_train::device(&args.device)?, targets)?;
+    let mut builder = PlanBuilder::new(recipe, &retort_train::device(&args.device)?, targets)?;
     if targets.is_none() {
-        outline.note(format!(
+        builder.note(format!(
             "{}: the teacher is not there, and its memory and time are not in this plan: name one with --set \
              teacher.path=DIRECTORY or a .gguf file, or a cache with --set teacher.cache=DIRECTORY",
             config.source().display()
         ));
     }
     let plan = if args.flops_per_second.is_some() {
-        outline.counted()
-    } else if outline.makes_targets() {
+        builder.counted()
+    } else if builder.runs_teacher() {
         let objective = open(args, config, recipe)?;
         for line in objective.plan(recipe.train.steps) {
             match args.json {
@@ -137,15 +138,15 @@ fn plan(args: &train::Args, recipe: &Recipe, config: TeacherConfig) -> anyhow::R
                 false => println!("teacher     {line}"),
             }
         }
-        outline.measured(&objective)?
+        builder.measured(&objective)?
     } else {
-        outline.measured(&CrossEntropy)?
+        builder.measured(&CrossEntropy)?
     };
     train::print_plan(args, plan)
 }
 
-fn write_cache(world: &Arc<World>, args: &CacheArgs) -> anyhow::Result<()> {
-    let recipe = Recipe::load(&args.recipe, &args.set)?;
+fn write_cache(group: &Arc<ProcessGroup>, args: &CacheArgs) -> anyhow::Result<()> {
+    let recipe = Recipe::load::<TeacherConfig>(&args.recipe, &args.set)?;
     let device = retort_train::device(&args.device)?;
     let sparsification = match args.samples {
         Some(draws) => {
@@ -169,7 +170,7 @@ fn write_cache(world: &Arc<World>, args: &CacheArgs) -> anyhow::Result<()> {
     let bar = progress::bar("rows", 0);
     bar.enable_steady_tick(Duration::from_millis(500));
     let show = |p: WriteProgress| {
-        if !world.leads() {
+        if !group.is_main() {
             return;
         }
         if bar.length() != Some(p.total_rows) {
@@ -182,7 +183,7 @@ fn write_cache(world: &Arc<World>, args: &CacheArgs) -> anyhow::Result<()> {
         bar.set_message(format!("{rate:.0} tokens/s"));
     };
     let written = cache::write(
-        world,
+        group,
         &recipe,
         &args.out,
         options,
@@ -191,7 +192,7 @@ fn write_cache(world: &Arc<World>, args: &CacheArgs) -> anyhow::Result<()> {
         &show,
     )?;
     bar.finish_and_clear();
-    if !world.leads() {
+    if !group.is_main() {
         return Ok(());
     }
     let tokens_per_second = written.positions as f64 / written.seconds.max(1e-9);

@@ -22,7 +22,7 @@ pub fn text(plan: &Plan) -> String {
             bytes(m.ema_bytes),
             bytes(m.activations_bytes),
             more(", rounded weights", m.rounded_bytes),
-            more(", teacher", m.targets_bytes),
+            more(", teacher", m.teacher_bytes),
         ),
     ];
     // A pace that was told is another machine's.
@@ -35,7 +35,7 @@ pub fn text(plan: &Plan) -> String {
             bytes(free)
         ));
     }
-    let teacher = plan.targets.map_or(0, |targets| targets.flops_per_token);
+    let teacher = plan.teacher.map_or(0, |teacher| teacher.flops_per_token);
     lines.push(format!(
         "arithmetic  {}FLOP, {}FLOP a token{}",
         counted(plan.flops),
@@ -51,7 +51,7 @@ pub fn text(plan: &Plan) -> String {
     ));
     lines.push(time(plan));
     if let Some(measured) = &plan.measured {
-        lines.push(timed(measured, plan.targets.is_some()));
+        lines.push(timed(measured, plan.teacher.is_some()));
     }
     if let Some(cost) = plan.cost {
         lines.push(format!("cost        {cost:.2} for these hours"));
@@ -105,7 +105,7 @@ fn timed(measured: &Measured, teacher: bool) -> String {
             m.rows, m.rows_of, m.layers, m.layers_of
         ),
     };
-    if teacher && !m.targets {
+    if teacher && !m.teacher {
         what += "; the teacher did not run, and is put at the same pace";
     }
     let peak = m.peak_flops_per_second.map_or(String::new(), |peak| {

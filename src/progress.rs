@@ -110,7 +110,7 @@ impl Training {
             Event::Step(m) => self.step(m),
             Event::Skipped(step, why) => self.line(&format!("step {step}: passed over: {why}")),
             Event::Evaluated(e) => self.line(&format!("step {}: {}", e.step, figures(e))),
-            Event::Examined(e) => {
+            Event::TasksEvaluated(e) => {
                 let figures: Vec<String> = e
                     .tasks
                     .iter()

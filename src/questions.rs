@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use retort_experiments::eval::{self, BurnScorer, Loaded, Options, Task};
 use retort_model::Decoder;
 use retort_tokenizer::Tokenizer;
-use retort_train::{Examiner, Figures, Tasks};
+use retort_train::{Evaluator, TaskMetrics, TasksConfig};
 
 /// Ids that go through the model together.
 const BATCH_TOKENS: usize = 1024;
@@ -18,7 +18,7 @@ impl Questions {
     ///
     /// # Errors
     /// A task, or a file of one, that is not there or not what it should be.
-    pub fn load(tasks: &Tasks) -> anyhow::Result<Self> {
+    pub fn load(tasks: &TasksConfig) -> anyhow::Result<Self> {
         let options = Options {
             dirs: tasks.data.clone(),
             limit: tasks.limit,
@@ -31,12 +31,12 @@ impl Questions {
     }
 }
 
-impl Examiner for Questions {
-    fn examine(
+impl Evaluator for Questions {
+    fn evaluate(
         &self,
         model: &Decoder,
         tokenizer: &Tokenizer,
-    ) -> Result<Figures, Box<dyn std::error::Error + Send + Sync>> {
+    ) -> Result<TaskMetrics, Box<dyn std::error::Error + Send + Sync>> {
         let mut scorer = BurnScorer::new(model, tokenizer, None, BATCH_TOKENS)?;
         let found = eval::evaluate(&self.0, &mut scorer, &mut |_, _, _| {})?;
         let mut figures = BTreeMap::new();

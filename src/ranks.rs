@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use retort_train::World;
+use retort_comm::ProcessGroup;
 
 use crate::said;
 
@@ -11,15 +11,15 @@ use crate::said;
 const MODESTY: Duration = Duration::from_secs(1);
 
 /// Runs `what` among all processes that were started together.
-pub fn among(what: impl FnOnce(&Arc<World>) -> anyhow::Result<()>) -> anyhow::Result<()> {
-    let world = World::join()?;
-    match what(&world) {
-        Err(error) if world.size() > 1 => {
-            if !world.leads() {
+pub fn among(what: impl FnOnce(&Arc<ProcessGroup>) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let group = ProcessGroup::init()?;
+    match what(&group) {
+        Err(error) if group.size() > 1 => {
+            if !group.is_main() {
                 std::thread::sleep(MODESTY);
             }
-            eprintln!("error: rank {}: {}", world.rank(), said::once(&error));
-            world.abort()
+            eprintln!("error: rank {}: {}", group.rank(), said::once(&error));
+            group.abort()
         }
         outcome => outcome,
     }

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::bail;
+use retort_comm::ProcessGroup;
 use retort_train::{
-    CrossEntropy, Objective, Outcome, Outline, Plan, Prepared, Recipe, Tokens, World,
+    CrossEntropy, NoTeacher, Objective, Outcome, Plan, PlanBuilder, Prepared, Recipe, Tokens,
 };
 
 use crate::plan;
@@ -54,28 +54,22 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let recipe = Recipe::load(&args.recipe, &args.set)?;
-    if recipe.teacher.is_some() {
-        bail!(
-            "{}: has a [teacher]: run `retort distill` with it, or remove the table",
-            args.recipe.display()
-        );
-    }
-    ranks::among(|world| match args.plan {
-        true if !world.leads() => Ok(()),
+    let recipe = Recipe::load::<NoTeacher>(&args.recipe, &args.set)?;
+    ranks::among(|group| match args.plan {
+        true if !group.is_main() => Ok(()),
         true => plan(args, &recipe),
-        false => run_it(world, args, recipe, &CrossEntropy),
+        false => run_it(group, args, recipe, &CrossEntropy),
     })
 }
 
 /// Runs `recipe`.
 pub fn run_it(
-    world: &Arc<World>,
+    group: &Arc<ProcessGroup>,
     args: &Args,
     recipe: Recipe,
     objective: &dyn Objective,
 ) -> anyhow::Result<()> {
-    go(prepare(world, args, recipe)?, objective)
+    go(prepare(group, args, recipe)?, objective)
 }
 
 /// Prints what a run of `recipe` will take.
@@ -83,10 +77,10 @@ fn plan(args: &Args, recipe: &Recipe) -> anyhow::Result<()> {
     if let Some(directory) = recipe.missing_model() {
         return without_model(args, recipe, directory);
     }
-    let outline = Outline::new(recipe, &retort_train::device(&args.device)?, None)?;
+    let builder = PlanBuilder::new(recipe, &retort_train::device(&args.device)?, None)?;
     let plan = match args.flops_per_second {
-        Some(_) => outline.counted(),
-        None => outline.measured(&CrossEntropy)?,
+        Some(_) => builder.counted(),
+        None => builder.measured(&CrossEntropy)?,
     };
     print_plan(args, plan)
 }
@@ -140,7 +134,7 @@ fn pace(text: &str) -> Result<f64, String> {
 }
 
 /// Reads the data and opens the run directory, with a bar.
-fn prepare(world: &Arc<World>, args: &Args, recipe: Recipe) -> anyhow::Result<Prepared> {
+fn prepare(group: &Arc<ProcessGroup>, args: &Args, recipe: Recipe) -> anyhow::Result<Prepared> {
     let run = match &args.run {
         Some(run) => run.clone(),
         None => Path::new("runs").join(args.recipe.file_stem().unwrap_or("run".as_ref())),
@@ -148,23 +142,29 @@ fn prepare(world: &Arc<World>, args: &Args, recipe: Recipe) -> anyhow::Result<Pr
     let device = retort_train::device(&args.device)?;
     let (bar, show) = progress::documents();
     // What is asked is looked for first: a missing file would come up hours later.
-    let tasks = recipe.tasks.as_ref().filter(|_| world.leads());
-    let examiner = tasks.map(Questions::load).transpose()?;
+    let tasks = recipe.tasks.as_ref().filter(|_| group.is_main());
+    let evaluator = tasks.map(Questions::load).transpose()?;
     let show = |progress| {
-        if world.leads() {
+        if group.is_main() {
             show(progress);
         }
     };
-    let mut prepared =
-        retort_train::prepare_among(world.clone(), recipe, &run, &device, args.resume, &show)?;
-    prepared.examiner = examiner.map(|questions| Box::new(questions) as _);
+    let mut prepared = retort_train::prepare_distributed(
+        group.clone(),
+        recipe,
+        &run,
+        &device,
+        args.resume,
+        &show,
+    )?;
+    prepared.evaluator = evaluator.map(|tasks| Box::new(tasks) as _);
     bar.finish_and_clear();
     Ok(prepared)
 }
 
 /// Runs the loop with a bar and says how it ended.
 fn go(prepared: Prepared, objective: &dyn Objective) -> anyhow::Result<()> {
-    if !prepared.world.leads() {
+    if !prepared.group.is_main() {
         retort_train::train(prepared, objective, stop::flag(), &mut |_| {})?;
         return Ok(());
     }
@@ -175,8 +175,8 @@ fn go(prepared: Prepared, objective: &dyn Objective) -> anyhow::Result<()> {
         prepared.data.validation().len(),
         prepared.run.display()
     );
-    if prepared.world.size() > 1 {
-        eprintln!("{} ranks", prepared.world.size());
+    if prepared.group.size() > 1 {
+        eprintln!("{} ranks", prepared.group.size());
     }
     if prepared.first_step() > 0 {
         eprintln!("going on after step {}", prepared.first_step());

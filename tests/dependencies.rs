@@ -11,6 +11,7 @@ const CRATES: &[&str] = &[
     "data",
     "data/tokenizer",
     "train",
+    "train/comm",
     "distill",
     "distill/prune",
     "infer/kernels",
@@ -51,10 +52,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "tokenizer",
         ],
     ),
-    ("train", &["model", "format", "data", "files", "tokenizer"]),
+    ("train/comm", &[]),
+    (
+        "train",
+        &["comm", "model", "format", "data", "files", "tokenizer"],
+    ),
     (
         "distill",
         &[
+            "comm",
             "train",
             "model",
             "data",

@@ -17,17 +17,34 @@ pub struct Batch {
     pub documents: Vec<i32>,
     /// For each input its position in its document, or in the part of it that is in the row.
     pub positions: Vec<i32>,
-    /// The position of its first row in the sequence of training rows, if it has one there. It depends
-    /// on neither batch size nor ranks.
-    pub first_row: Option<u64>,
+    /// Where the rows come from.
+    pub source: BatchSource,
+}
+
+/// Where the rows of a [`Batch`] come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BatchSource {
+    /// The training data.
+    Training {
+        /// The first row's index in the sequence of training rows, from 0. It depends on neither batch size nor ranks.
+        first_row: u64,
+    },
+    /// The validation rows.
+    Validation,
+    /// No data: ids drawn by a model, or made up to time a pass.
+    Synthetic,
 }
 
 impl Batch {
     /// The target of a position that no loss is taken at.
     pub const IGNORE: i32 = -1;
 
-    /// The batch of `rows`, each at most `seq_len + 1` ids.
-    pub fn new<'a>(rows: impl IntoIterator<Item = &'a Row>, seq_len: usize) -> Self {
+    /// The batch of `rows`, each at most `seq_len + 1` ids, which come from `source`.
+    pub fn new<'a>(
+        rows: impl IntoIterator<Item = &'a Row>,
+        seq_len: usize,
+        source: BatchSource,
+    ) -> Self {
         let mut batch = Self {
             rows: 0,
             seq_len,
@@ -35,12 +52,20 @@ impl Batch {
             targets: Vec::new(),
             documents: Vec::new(),
             positions: Vec::new(),
-            first_row: None,
+            source,
         };
         for row in rows {
             batch.push(row);
         }
         batch
+    }
+
+    /// The first row's index in the sequence of training rows; `None` if the rows are others.
+    pub fn first_row(&self) -> Option<u64> {
+        match self.source {
+            BatchSource::Training { first_row } => Some(first_row),
+            BatchSource::Validation | BatchSource::Synthetic => None,
+        }
     }
 
     fn push(&mut self, row: &Row) {

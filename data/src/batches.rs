@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, BatchSource};
 use crate::cursor::{Cursor, Identity, SourceCursor};
 use crate::error::{Error, Result};
 use crate::pretokenized::PretokenizedRows;
@@ -113,9 +113,12 @@ impl Batches {
                 rows.push(row);
             }
         }
-        let mut batch = Batch::new(&rows, self.seq_len);
-        batch.first_row = Some(before + first as u64);
-        Ok(batch)
+        let first_row = before + first as u64;
+        Ok(Batch::new(
+            &rows,
+            self.seq_len,
+            BatchSource::Training { first_row },
+        ))
     }
 
     fn next_row(&mut self) -> Result<Row> {

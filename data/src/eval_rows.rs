@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, BatchSource};
 use crate::row::Row;
 
 /// Rows of the same length.
@@ -52,6 +52,6 @@ impl EvalRows {
     ///
     /// If the range reaches past [`len`](Self::len).
     pub fn batch(&self, range: Range<usize>) -> Batch {
-        Batch::new(&self.rows[range], self.seq_len)
+        Batch::new(&self.rows[range], self.seq_len, BatchSource::Validation)
     }
 }

@@ -64,7 +64,7 @@ pub mod stories;
 mod stream;
 mod train_tokenizer;
 
-pub use batch::Batch;
+pub use batch::{Batch, BatchSource};
 pub use batches::{Batches, Rank};
 pub use catch_panic::catch_panic;
 pub use config::{DataConfig, Filter, OnDamage, Packing, Weighted};

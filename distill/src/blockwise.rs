@@ -14,17 +14,15 @@
 
 use std::ops::Range;
 
-use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use retort_format::ModelConfig;
-use retort_model::Decoder;
-use retort_train::{BatchTensors, Loss};
+use retort_train::Block;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::layer_mapping::LayerMapping;
 use crate::matching::relative_error;
-use crate::teacher::{BurnTeacher, RequestedStates};
+use crate::teacher::{HiddenStates, RequestedStates};
 
 /// `[teacher.blockwise]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,7 +42,7 @@ fn one() -> f64 {
     1.0
 }
 
-/// LayerMapping of the student that learn as one.
+/// Layers of the student that learn as one.
 #[derive(Clone, Debug, PartialEq)]
 struct Part {
     student: Range<usize>,
@@ -102,9 +100,10 @@ impl Blockwise {
                      each layer may be in one pair{}",
                     pair.student,
                     pair.teacher,
-                    match layers[0] > layers[1] {
-                        true => ", and the teacher must have as many layers as the student",
-                        false => "",
+                    if layers[0] > layers[1] {
+                        ", and the teacher must have as many layers as the student"
+                    } else {
+                        ""
                     }
                 ));
             }
@@ -122,44 +121,31 @@ impl Blockwise {
         self.parts.len()
     }
 
-    /// The loss of the parts of `model` on `batch`; their gradients go to `take`.
-    pub fn backward(
-        &self,
-        model: &Decoder,
-        teacher: &BurnTeacher,
-        batch: &BatchTensors,
-        take: &mut dyn FnMut(GradientsParams),
-    ) -> Loss {
+    /// The hidden states of the teacher that the blocks begin and end with.
+    pub fn requested_states(&self) -> RequestedStates {
         let ends = self
             .parts
             .iter()
             .flat_map(|p| [p.teacher.start, p.teacher.end]);
-        let wanted = RequestedStates {
+        RequestedStates {
             depths: ends.collect(),
             ..RequestedStates::default()
-        };
-        let states = teacher.states(batch, &wanted).hidden;
-        let forward = model.layerwise(batch.inputs.clone(), batch.documents.as_ref());
-        let mut total: Option<Tensor<1>> = None;
-        for part in &self.parts {
-            let mut x = Tensor::from_inner(states[&part.teacher.start].clone());
-            for i in part.student.clone() {
-                x = forward.layer(i, x);
+        }
+    }
+
+    /// The blocks of the student, each with its input and its loss of the teacher's `states`; positions count `weights`
+    /// `[B, T]`.
+    pub fn blocks<'a>(&'a self, states: &HiddenStates, weights: &'a Tensor<2>) -> Vec<Block<'a>> {
+        let count = self.parts.len() as f32;
+        let block = |part: &Part| {
+            let y = states.hidden[&part.teacher.end].clone();
+            Block {
+                layers: part.student.clone(),
+                input: states.hidden[&part.teacher.start].clone(),
+                loss: Box::new(move |x| relative_error(x, y, weights.clone()) / count),
             }
-            let y = states[&part.teacher.end].clone();
-            let error = relative_error(x, y, batch.weights.clone()) / self.parts.len() as f32;
-            take(GradientsParams::from_grads(error.clone().backward(), model));
-            let error = error.detach();
-            total = Some(match total {
-                Some(total) => total + error,
-                None => error,
-            });
-        }
-        let total = total.expect("there is a part at least");
-        Loss {
-            parts: vec![("blockwise", total.clone())],
-            total,
-        }
+        };
+        self.parts.iter().map(block).collect()
     }
 }
 
@@ -184,13 +170,13 @@ mod tests {
     }
 
     #[test]
-    fn parts_follow_each_other_in_both_models() {
+    fn blockwise_parts_follow_each_other_in_both_models() {
         let part = |student, teacher| Part { student, teacher };
         assert_eq!(
             parts("steps = 1", 2, 6).unwrap(),
             [part(0..1, 0..3), part(1..2, 3..6)]
         );
-        // LayerMapping 2 and 3 of the teacher were dropped; the student's first two learn as one.
+        // Layers 2 and 3 of the teacher were dropped; the student's first two learn as one.
         assert_eq!(
             parts("steps = 1\nlayers = [[1, 1], [2, 4]]", 4, 6).unwrap(),
             [part(0..2, 0..2), part(2..3, 2..5)]

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use retort_train::Recipe;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use crate::blockwise::BlockwiseConfig;
 use crate::error::{Error, Result};
@@ -11,16 +13,16 @@ use crate::matching::MatchConfig;
 use crate::on_policy::OnPolicyConfig;
 
 /// `[teacher]`: the teacher and the losses.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct TeacherConfig {
     /// A Hugging Face directory, run in Burn, or a `.gguf` file, run by the edge engine. It has
     /// the student's tokenizer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub path: Option<PathBuf>,
     /// A directory that `retort distill cache` wrote, in place of running the teacher. With a
     /// `path`, the cache must be of that teacher.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub cache: Option<PathBuf>,
     /// The temperature of both distributions where they are compared.
     #[serde(default = "one")]
@@ -34,16 +36,16 @@ pub struct TeacherConfig {
     #[serde(default)]
     pub losses: LossesConfig,
     /// Matches the student's residual stream to the teacher's after chosen layers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub hidden: Option<MatchConfig>,
     /// Matches what attention adds to the residual stream in chosen layers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub attention: Option<MatchConfig>,
     /// A first phase in which each block of the student learns by itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub blockwise: Option<BlockwiseConfig>,
     /// Steps on text that the student samples itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub on_policy: Option<OnPolicyConfig>,
 }
 
@@ -51,35 +53,51 @@ fn one() -> f32 {
     1.0
 }
 
+impl<'de> Deserialize<'de> for TeacherConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        // The inherent function that `remote` derives.
+        let config = Self::deserialize(deserializer)?;
+        match config.check() {
+            Ok(()) => Ok(config),
+            Err(Error::Config(reason)) => Err(D::Error::custom(reason)),
+            Err(other) => Err(D::Error::custom(other)),
+        }
+    }
+}
+
 impl TeacherConfig {
-    /// Reads a recipe's `[teacher]` table.
+    /// The `[teacher]` table of `recipe`.
     ///
     /// # Errors
-    /// [`Error::NoTeacher`] without one; [`Error::Config`] names the key.
-    pub fn from_table(table: Option<&toml::Table>) -> Result<Self> {
-        let table = table.ok_or(Error::NoTeacher)?.clone();
-        let config: Self = table
-            .try_into()
-            .map_err(|e: toml::de::Error| Error::Config(e.message().to_owned()))?;
-        if !(config.temperature.is_finite() && config.temperature > 0.0) {
+    /// [`Error::NoTeacher`] without one.
+    pub fn of(recipe: &Recipe) -> Result<Self> {
+        recipe.teacher()?.ok_or(Error::NoTeacher)
+    }
+
+    /// Whether the keys have values that go together.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the key.
+    fn check(&self) -> Result<()> {
+        if !(self.temperature.is_finite() && self.temperature > 0.0) {
             return Err(Error::Config("temperature: must be above 0".into()));
         }
-        if config.path.is_none() && config.cache.is_none() {
+        if self.path.is_none() && self.cache.is_none() {
             return Err(Error::Config(
                 "path: is missing: name a Hugging Face directory or a .gguf file, or a cache"
                     .into(),
             ));
         }
-        config.losses.check()?;
-        if config.on_policy.is_some() {
-            if config.cache.is_some() {
+        self.losses.check()?;
+        if self.on_policy.is_some() {
+            if self.cache.is_some() {
                 return Err(Error::Config(
                     "on_policy: a cache says nothing about text that the student draws: remove \
                      teacher.cache and name the teacher with teacher.path, or remove the table"
                         .into(),
                 ));
             }
-            if config.losses.divergences().next().is_none() {
+            if self.losses.divergences().next().is_none() {
                 return Err(Error::Config(
                     "on_policy: on text that the student draws only divergences count: give one \
                      in [teacher.losses], such as reverse_kl, or remove the table"
@@ -87,13 +105,13 @@ impl TeacherConfig {
                 ));
             }
         }
-        Ok(config)
+        Ok(())
     }
 
     /// The path of the cache, if there is one, or else of the teacher.
     pub fn source(&self) -> &Path {
         let source = self.cache.as_ref().or(self.path.as_ref());
-        source.expect("from_table() checked that there is one")
+        source.expect("check() found that there is one")
     }
 
     /// The first table that needs the teacher's hidden states.
@@ -130,8 +148,8 @@ mod tests {
     use super::*;
     use crate::schedule::{LinearSchedule, WeightSchedule};
 
-    fn read(text: &str) -> Result<TeacherConfig> {
-        TeacherConfig::from_table(Some(&text.parse().unwrap()))
+    fn read(text: &str) -> std::result::Result<TeacherConfig, toml::de::Error> {
+        toml::from_str(text)
     }
 
     #[test]
@@ -186,7 +204,6 @@ mod tests {
             let message = read(text).unwrap_err().to_string();
             assert!(message.contains(expect), "{text}: {message}");
         }
-        assert!(TeacherConfig::from_table(None).is_err());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use retort_engine::decoder::Config;
 use retort_format::ModelConfig;
 use retort_format::gguf::Gguf;
-use retort_train::{Targets, forward_flops_per_token};
+use retort_train::{TeacherCost, forward_flops_per_token};
 
 use crate::config::TeacherConfig;
 use crate::error::Result;
@@ -14,13 +14,13 @@ use crate::error::Result;
 ///
 /// # Errors
 /// The path exists and is not a teacher.
-pub fn teacher_cost(config: &TeacherConfig, seq_len: usize) -> Result<Option<Targets>> {
+pub fn teacher_cost(config: &TeacherConfig, seq_len: usize) -> Result<Option<TeacherCost>> {
     let source = config.source();
     if !source.exists() {
         return Ok(None);
     }
     if config.cache.is_some() {
-        return Ok(Some(Targets {
+        return Ok(Some(TeacherCost {
             flops_per_token: 0,
             bytes: 0,
         }));
@@ -35,13 +35,13 @@ pub fn teacher_cost(config: &TeacherConfig, seq_len: usize) -> Result<Option<Tar
         });
         let weights: u64 = products.map(|tensor| tensor.n_elements()).sum();
         let attention = shape.n_layers * shape.q_size() * seq_len;
-        return Ok(Some(Targets {
+        return Ok(Some(TeacherCost {
             flops_per_token: 2 * (weights + attention as u64),
             bytes: file.file_size(),
         }));
     }
     let shape = ModelConfig::from_json_file(&source.join("config.json"))?;
-    Ok(Some(Targets {
+    Ok(Some(TeacherCost {
         flops_per_token: forward_flops_per_token(&shape, seq_len),
         bytes: 4 * shape.parameters(),
     }))

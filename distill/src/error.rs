@@ -55,6 +55,9 @@ pub enum Error {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// A recipe that cannot be read.
+    #[error(transparent)]
+    Train(#[from] retort_train::Error),
     /// A model that cannot be read or run.
     #[error(transparent)]
     Model(#[from] retort_format::Error),

@@ -19,9 +19,9 @@
 //!     forward_kl = 1.0
 //!     reverse_kl = { from = 0.0, to = 0.5, steps = 1000 }
 //! "#;
-//! let config = TeacherConfig::from_table(Some(&table.parse().unwrap()))?;
+//! let config: TeacherConfig = toml::from_str(table)?;
 //! assert_eq!(config.losses.reverse_kl.at(500), 0.25);
-//! # Ok::<(), retort_distill::Error>(())
+//! # Ok::<(), toml::de::Error>(())
 //! ```
 
 pub mod blockwise;

@@ -19,11 +19,10 @@
 //! matrix exists); hidden states through a linear map: Arcee's DistillKit. The division: Puzzle,
 //! arXiv 2411.19146, there by the mean over a batch.
 
-use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use retort_format::ModelConfig;
-use retort_model::{Decoder, LayerwiseForward};
-use retort_train::{BatchTensors, Loss, layer_by_layer};
+use retort_model::Decoder;
+use retort_train::{BatchTensors, LayerLosses, LayerSums, Loss};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -73,10 +72,6 @@ pub struct Matching {
     attention: Option<Compared>,
     shapes: Vec<[usize; 2]>,
 }
-
-/// The sums over the pairs so far: each table's total, unweighted.
-#[derive(Default)]
-struct Sums([Option<Tensor<1>>; 2]);
 
 /// What the parts are called in `metrics.jsonl`.
 const PARTS: [&str; 2] = ["hidden", "attention"];
@@ -150,8 +145,8 @@ impl Matching {
         [self.hidden.as_ref(), self.attention.as_ref()]
     }
 
-    /// What the teacher must show of itself. Depth d is what comes out of layer d − 1.
-    pub fn wanted(&self) -> RequestedStates {
+    /// The states that the teacher must return. Depth d is the output of layer d − 1.
+    pub fn requested_states(&self) -> RequestedStates {
         let of = |c: Option<&Compared>, more: usize| {
             let places = c.iter().flat_map(|c| &c.places);
             places.map(|p| p.teacher + more).collect()
@@ -163,128 +158,78 @@ impl Matching {
         }
     }
 
-    /// What comes out of layer `i` if `x` goes in; what it is compared to is added to `sums`.
-    fn layer(
+    /// The losses of `model`'s layers against the teacher's `states`, for `batch`.
+    pub fn losses<'a>(
+        &'a self,
+        model: &'a Decoder,
+        batch: &'a BatchTensors,
+        states: HiddenStates,
+    ) -> MatchingLosses<'a> {
+        MatchingLosses {
+            matching: self,
+            model,
+            batch,
+            states,
+        }
+    }
+}
+
+/// The losses of one batch.
+pub struct MatchingLosses<'a> {
+    matching: &'a Matching,
+    model: &'a Decoder,
+    batch: &'a BatchTensors,
+    /// The teacher's.
+    states: HiddenStates,
+}
+
+impl LayerLosses for MatchingLosses<'_> {
+    fn needs_attention(&self, layer: usize) -> bool {
+        let here = |c: &Compared| c.places.iter().any(|p| p.student == layer);
+        self.matching.attention.as_ref().is_some_and(here)
+    }
+
+    fn add(
         &self,
-        (model, forward): (&Decoder, &LayerwiseForward<'_>),
-        i: usize,
-        x: Tensor<3>,
-        (states, weights): (&HiddenStates, &Tensor<2>),
-        sums: &mut Sums,
-    ) -> Tensor<3> {
-        let here = |c: &Compared| c.places.iter().any(|p| p.student == i);
-        let (attention, y) = if self.attention.as_ref().is_some_and(here) {
-            let [attention, y] = forward.attention_and_layer(i, x);
-            (Some(attention), y)
-        } else {
-            (None, forward.layer(i, x))
-        };
-        let ours = [Some(&y), attention.as_ref()];
-        let theirs = [(&states.hidden, 1), (&states.attention, 0)];
-        for (k, compared) in self.both().into_iter().enumerate() {
+        layer: usize,
+        output: &Tensor<3>,
+        attention: Option<&Tensor<3>>,
+        sums: &mut LayerSums,
+    ) {
+        let ours = [Some(output), attention];
+        let theirs = [(&self.states.hidden, 1), (&self.states.attention, 0)];
+        for (k, compared) in self.matching.both().into_iter().enumerate() {
             let places = compared.iter().flat_map(|c| &c.places);
-            for place in places.filter(|p| p.student == i) {
+            for place in places.filter(|p| p.student == layer) {
                 let (Some(x), (states, more)) = (ours[k], theirs[k]) else {
                     continue;
                 };
                 let x = match place.projection {
-                    Some(p) => model.project(p, x.clone()),
+                    Some(p) => self.model.project(p, x.clone()),
                     None => x.clone(),
                 };
                 let y = states[&(place.teacher + more)].clone();
-                let error = relative_error(x, y, weights.clone());
-                sums.add(k, error);
+                sums.add(PARTS[k], relative_error(x, y, self.batch.weights.clone()));
             }
         }
-        y
     }
 
-    /// The mean over the pairs of each table in `sums`, and their weighted sum after `step`
-    /// updates.
-    fn counted(
-        &self,
-        sums: &Sums,
-        step: u64,
-    ) -> (Option<Tensor<1>>, Vec<(&'static str, Tensor<1>)>) {
+    /// The mean over the pairs of each table, and their weighted sum.
+    fn weighted(&self, sums: &LayerSums) -> Option<Loss> {
         let mut total: Option<Tensor<1>> = None;
         let mut parts = Vec::new();
-        for (k, compared) in self.both().into_iter().enumerate() {
-            if let (Some(compared), Some(sum)) = (compared, &sums.0[k]) {
+        for (k, compared) in self.matching.both().into_iter().enumerate() {
+            if let (Some(compared), Some(sum)) = (compared, sums.get(PARTS[k])) {
                 let mean = sum.clone() / compared.places.len() as f32;
                 parts.push((PARTS[k], mean.clone().detach()));
-                let more = mean * compared.weight.at(step);
+                let more = mean * compared.weight.at(self.batch.step);
                 total = Some(match total {
                     Some(total) => total + more,
                     None => more,
                 });
             }
         }
-        (total, parts)
-    }
-
-    /// The loss of `model` on `batch`, whose teacher has `states`: what `outputs` says of its
-    /// last layer's normed output, and what is compared on the way there. `sparing`, the
-    /// backward pass runs a layer at a time (see `retort_train`'s `recompute.rs`).
-    ///
-    /// # Errors
-    /// Those of `outputs`.
-    pub fn backward(
-        &self,
-        model: &Decoder,
-        batch: &BatchTensors,
-        states: &HiddenStates,
-        sparing: bool,
-        outputs: &mut dyn FnMut(Tensor<3>) -> retort_train::Result<Loss>,
-        take: &mut dyn FnMut(GradientsParams),
-    ) -> retort_train::Result<Loss> {
-        let teacher = (states, &batch.weights);
-        let mut sums = Sums::default();
-        if !sparing {
-            let forward = model.layerwise(batch.inputs.clone(), batch.documents.as_ref());
-            let mut x = forward.embedded();
-            for i in 0..model.layers.len() {
-                x = self.layer((model, &forward), i, x, teacher, &mut sums);
-            }
-            let mut loss = outputs(forward.normed(x))?;
-            let (more, parts) = self.counted(&sums, batch.step);
-            if let Some(more) = more {
-                loss.total = loss.total + more;
-            }
-            loss.parts.extend(parts);
-            take(GradientsParams::from_grads(
-                loss.total.clone().backward(),
-                model,
-            ));
-            return Ok(loss);
-        }
-
-        let mut layer = |forward: &LayerwiseForward<'_>, i: usize, x: Tensor<3>| {
-            let mut here = Sums::default();
-            let y = self.layer((model, forward), i, x, teacher, &mut here);
-            let (more, _) = self.counted(&here, batch.step);
-            for (k, sum) in here.0.into_iter().enumerate() {
-                if let Some(sum) = sum {
-                    sums.add(k, sum.detach());
-                }
-            }
-            (y, more)
-        };
-        let mut loss = layer_by_layer(model, batch, &mut layer, outputs, take)?;
-        let (more, parts) = self.counted(&sums, batch.step);
-        if let Some(more) = more {
-            loss.total = loss.total + more;
-        }
-        loss.parts.extend(parts);
-        Ok(loss)
-    }
-}
-
-impl Sums {
-    fn add(&mut self, k: usize, error: Tensor<1>) {
-        self.0[k] = Some(match self.0[k].take() {
-            Some(sum) => sum + error,
-            None => error,
-        });
+        total.map(|total| Loss { total, parts })
     }
 }
 

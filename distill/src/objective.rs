@@ -1,12 +1,11 @@
 //! The distillation objective: what a teacher says about a batch and, where the recipe compares
 //! them, what it computes on the way there, mixed with the text.
 
-use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use retort_data::Batch;
 use retort_model::{Decoder, TeacherLogits};
 use retort_tokenizer::Tokenizer;
-use retort_train::{BatchTensors, Loss, ModelSection, Objective, Recipe, Turn};
+use retort_train::{BatchTensors, Loss, ModelSection, Objective, Recipe, StepPlan, UpdateSettings};
 
 use crate::blockwise::Blockwise;
 use crate::cache::RowFormat;
@@ -114,9 +113,10 @@ impl Distillation {
         }
         if let Some(on_policy) = &self.on_policy {
             let first = self.first_ordinary();
-            let count = match steps > first {
-                true => on_policy.count(first, steps - 1),
-                false => 0,
+            let count = if steps > first {
+                on_policy.count(first, steps - 1)
+            } else {
+                0
             };
             lines.push(format!(
                 "{count} of {steps} steps are on text that the student draws itself; the time below \
@@ -204,72 +204,64 @@ const PARTS: [&str; 5] = [
 ];
 
 impl Objective for Distillation {
-    fn loss(
-        &self,
-        model: &Decoder,
-        hidden: Tensor<3>,
-        batch: &BatchTensors,
-    ) -> retort_train::Result<Loss> {
-        let teacher_logits = self.teacher.as_teacher().logits(batch);
-        let teacher_logits = teacher_logits.map_err(retort_train::Error::objective)?;
-        Ok(self.outputs(model, hidden, batch, teacher_logits))
+    fn step_plan<'a>(
+        &'a self,
+        model: &'a Decoder,
+        batch: &'a BatchTensors,
+    ) -> retort_train::Result<StepPlan<'a>> {
+        if let (TeacherAccess::WithHiddenStates(teacher), Some(phase)) =
+            (&self.teacher, &self.blockwise)
+            && batch.step < phase.steps
+        {
+            let states = teacher.states(batch, &phase.requested_states());
+            return Ok(StepPlan::Blockwise(phase.blocks(&states, &batch.weights)));
+        }
+        if let TeacherAccess::WithHiddenStates(teacher) = &self.teacher
+            && !self.matching.is_empty()
+        {
+            let (teacher_logits, states) =
+                teacher.logits_and_states(batch, &self.matching.requested_states());
+            return Ok(StepPlan::Forward {
+                output: Box::new(move |hidden| {
+                    Ok(self.outputs(model, hidden, batch, teacher_logits))
+                }),
+                layers: Some(Box::new(self.matching.losses(model, batch, states))),
+            });
+        }
+        Ok(StepPlan::output(move |hidden| {
+            let teacher_logits = self.teacher.as_teacher().logits(batch);
+            let teacher_logits = teacher_logits.map_err(retort_train::Error::objective)?;
+            Ok(self.outputs(model, hidden, batch, teacher_logits))
+        }))
     }
 
-    fn batches(
+    fn replace_batches(
         &self,
         model: &Decoder,
         batches: &[&Batch],
         step: u64,
     ) -> retort_train::Result<Option<Vec<Batch>>> {
-        // Rows without a place are made up for measuring.
-        let real = batches.iter().all(|b| b.first_row.is_some());
-        let on_policy = self.is_on_policy(step).filter(|_| real);
+        // Made-up rows time a pass: they stay.
+        let training = batches.iter().all(|b| b.first_row().is_some());
+        let on_policy = self.is_on_policy(step).filter(|_| training);
         Ok(on_policy.map(|o| o.batches(model, batches, step)))
     }
 
-    fn backward(
-        &self,
-        model: &Decoder,
-        batch: &BatchTensors,
-        sparing: bool,
-        take: &mut dyn FnMut(GradientsParams),
-    ) -> retort_train::Result<Loss> {
-        let TeacherAccess::WithHiddenStates(teacher) = &self.teacher else {
-            return retort_train::backward(self, model, batch, sparing, take);
-        };
-        if let Some(phase) = &self.blockwise
-            && batch.step < phase.steps
-        {
-            return Ok(phase.backward(model, teacher, batch, take));
-        }
-        if self.matching.is_empty() {
-            return retort_train::backward(self, model, batch, sparing, take);
-        }
-        let (teacher_logits, states) = teacher.logits_and_states(batch, &self.matching.wanted());
-        let mut teacher_logits = Some(teacher_logits);
-        let mut outputs = |hidden| {
-            let teacher_logits = teacher_logits.take().expect("asked for once");
-            Ok(self.outputs(model, hidden, batch, teacher_logits))
-        };
-        self.matching
-            .backward(model, batch, &states, sparing, &mut outputs, take)
-    }
-
-    fn beside(&self) -> Vec<[usize; 2]> {
+    fn auxiliary_parameters(&self) -> Vec<[usize; 2]> {
         self.matching.shapes().to_vec()
     }
 
-    fn turn(&self, step: u64) -> Turn {
+    fn update_settings(&self, step: u64) -> UpdateSettings {
         match &self.blockwise {
-            Some(phase) if step < phase.steps => Turn {
+            Some(phase) if step < phase.steps => UpdateSettings {
                 lr_scale: phase.lr_scale,
-                fresh: false,
+                reset_optimizer: false,
             },
-            Some(phase) if step == phase.steps => Turn {
+            Some(phase) if step == phase.steps => UpdateSettings {
                 lr_scale: 1.0,
-                fresh: phase.steps > 0,
+                reset_optimizer: phase.steps > 0,
             },
-            _ => Turn::default(),
+            _ => UpdateSettings::default(),
         }
     }
 }

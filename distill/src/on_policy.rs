@@ -17,7 +17,7 @@ use std::sync::Mutex;
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor, TensorData};
-use retort_data::Batch;
+use retort_data::{Batch, BatchSource};
 use retort_engine::sampling::{Sampler, Sampling};
 use retort_model::{Cache, Decoder};
 use retort_tokenizer::Tokenizer;
@@ -166,7 +166,7 @@ impl OnPolicy {
         let model = model.valid();
         let each = batches.iter().map(|batch| {
             // A row's index in its step, on whichever rank.
-            let first = batch.first_row.unwrap_or_default() % self.rows;
+            let first = batch.first_row().unwrap_or_default() % self.rows;
             let seeds = (first..first + batch.rows as u64).map(|row| self.hash(step, row));
             let samplers = seeds.map(|seed| Sampler::new(self.config.sampling(seed)));
             let samplers = samplers.collect();
@@ -197,7 +197,7 @@ impl OnPolicy {
             targets,
             documents: vec![0; rows * seq_len],
             positions: (0..rows).flat_map(|_| 0..seq_len as i32).collect(),
-            first_row: None,
+            source: BatchSource::Synthetic,
         }
     }
 

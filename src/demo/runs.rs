@@ -46,7 +46,7 @@ pub fn teacher(out: &Path) -> anyhow::Result<Run> {
 pub fn student(out: &Path, teacher: &Run) -> anyhow::Result<Run> {
     let path = toml_string(&teacher.checkpoint);
     let recipe = recipe(out, "student", STUDENT, &[format!("teacher.path={path}")])?;
-    let config = TeacherConfig::from_table(recipe.teacher.as_ref())?;
+    let config = TeacherConfig::of(&recipe)?;
     let tokenizer = Tokenizer::from_file(&recipe.data.tokenizer, None)?;
     let device = retort_train::device("cpu")?;
     let objective = Distillation::open(config, &tokenizer, &device, &recipe)?;
@@ -55,8 +55,7 @@ pub fn student(out: &Path, teacher: &Run) -> anyhow::Result<Run> {
 
 /// Trains the student without a teacher for as many steps as fit into `seconds`.
 pub fn control(out: &Path, seconds: f64) -> anyhow::Result<Run> {
-    let mut recipe = recipe(out, "student", STUDENT, &[])?;
-    recipe.teacher = None;
+    let mut recipe = recipe(out, "student", STUDENT, &[])?.without_teacher();
     // A step's time, from a short run of its own.
     let mut short = recipe.clone();
     short.train.steps = 20;
@@ -75,7 +74,7 @@ fn recipe(out: &Path, name: &str, text: &str, more: &[String]) -> anyhow::Result
         format!("data.tokenizer={}", toml_string(&out.join("tokenizer"))),
     ];
     set.extend_from_slice(more);
-    Ok(Recipe::parse(
+    Ok(Recipe::parse::<TeacherConfig>(
         text,
         Path::new(&format!("demo/{name}.toml")),
         &set,

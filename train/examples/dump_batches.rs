@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let usage = "usage: dump_batches RECIPE.toml OUT [KEY=VALUE]…";
     let recipe = PathBuf::from(arguments.next().ok_or(usage)?);
     let out = PathBuf::from(arguments.next().ok_or(usage)?);
-    let recipe = Recipe::load(&recipe, &arguments.collect::<Vec<_>>())?;
+    let recipe = Recipe::load::<toml::Table>(&recipe, &arguments.collect::<Vec<_>>())?;
 
     let device = retort_train::device("cpu")?;
     let (config, model) = initial_model(&recipe, &device)?;

@@ -10,12 +10,12 @@
 
 use std::time::Instant;
 
-use retort_data::Batch;
+use retort_data::{Batch, BatchSource};
 use retort_format::ModelConfig;
 use retort_model::{Decoder, RandomInit};
 use retort_train::{
     CrossEntropy, TrainConfig, device, gradients, keep_freed_memory, learning_rates, optimizer,
-    rules,
+    param_groups,
 };
 
 #[global_allocator]
@@ -51,8 +51,8 @@ fn main() {
     .expect("a recipe");
     let mut model = Decoder::build(&config, &mut RandomInit::new(&config, 1), &device)
         .with_compute(recipe.precision);
-    let rules = rules(&recipe, model.named_parameters()).expect("no groups");
-    let mut optimizer = optimizer(&recipe, &rules);
+    let param_groups = param_groups(&recipe, model.named_parameters()).expect("no groups");
+    let mut optimizer = optimizer(&recipe, &param_groups);
     let ids = ids(rows * length, vocabulary);
     let mut targets = ids[1..].to_vec();
     targets.push(ids[0]);
@@ -63,7 +63,7 @@ fn main() {
         targets,
         documents: vec![0; rows * length],
         positions: (0..rows * length).map(|i| (i % length) as i32).collect(),
-        first_row: None,
+        source: BatchSource::Synthetic,
     };
     let (mut times, mut losses) = (Vec::new(), Vec::new());
     for _ in 0..steps {
@@ -72,7 +72,7 @@ fn main() {
             gradients(&model, &CrossEntropy, (&[&batch], 0), &recipe, &device).expect("a loss");
         losses.push(found.loss);
         let backward = start.elapsed().as_secs_f64();
-        model = optimizer.step(learning_rates(recipe.lr, &rules), model, found.grads);
+        model = optimizer.step(learning_rates(recipe.lr, &param_groups), model, found.grads);
         device.sync().expect("a device that answers");
         let all = start.elapsed().as_secs_f64();
         times.push([all, backward, all - backward]);

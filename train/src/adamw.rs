@@ -176,7 +176,7 @@ mod tests {
 
     /// Ten steps against the formula in f64 and against Burn's optimizer.
     #[test]
-    fn steps_equal_the_formula_and_burns() {
+    fn adamw_steps_equal_the_formula_and_burns() {
         let device = Device::flex();
         let n = 3 * PART + 20;
         let number =
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_hold_is_not_changed() {
+    fn adamw_does_not_change_shared_tensors() {
         let device = Device::flex();
         let values: Vec<f32> = (0..64).map(|i| i as f32).collect();
         let (held, grad) = (tensor(&values, &device), tensor(&values, &device));

@@ -121,13 +121,11 @@ pub(crate) fn squares(model: &Decoder, grads: &GradientsParams) -> Vec<f32> {
     };
     model.visit(&mut squares);
     // One transfer for all of them.
-    match squares.sums.is_empty() {
-        true => Vec::new(),
-        false => Tensor::cat(squares.sums, 0)
-            .into_data()
-            .iter::<f32>()
-            .collect(),
+    if squares.sums.is_empty() {
+        return Vec::new();
     }
+    let squares = Tensor::cat(squares.sums, 0).into_data();
+    squares.iter::<f32>().collect()
 }
 
 struct SumSquares<'a> {
@@ -140,9 +138,10 @@ impl ModuleVisitor for SumSquares<'_> {
         let Some(grad) = self.grads.get::<D>(param.id) else {
             return;
         };
-        self.sums.push(match fused(&grad) {
-            true => Tensor::from_dispatch(Dispatch::sum_squares(grad.into_dispatch())),
-            false => grad.square().sum(),
+        self.sums.push(if fused(&grad) {
+            Tensor::from_dispatch(Dispatch::sum_squares(grad.into_dispatch()))
+        } else {
+            grad.square().sum()
         });
     }
 }
@@ -158,12 +157,11 @@ impl ModuleVisitor for Scale {
         let Some(grad) = self.from.remove::<D>(param.id) else {
             return;
         };
-        let scaled = match fused(&grad) {
-            true => {
-                let grad = Dispatch::scaled(grad.into_dispatch(), self.factor as f32);
-                Tensor::<D>::from_dispatch(grad)
-            }
-            false => grad.mul_scalar(self.factor),
+        let scaled = if fused(&grad) {
+            let grad = Dispatch::scaled(grad.into_dispatch(), self.factor as f32);
+            Tensor::<D>::from_dispatch(grad)
+        } else {
+            grad.mul_scalar(self.factor)
         };
         self.to.register(param.id, scaled);
     }
@@ -175,7 +173,7 @@ mod tests {
     use crate::optimizer::tests::{grads, model};
 
     #[test]
-    fn clips_to_the_norm_of_all_gradients() {
+    fn clip_scales_to_the_norm_of_all_gradients() {
         let model = model();
         let (_, norm) = clip(&model, grads(&model), 1.0, 0.0);
         assert!(norm > 0.0);
@@ -186,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn the_norm_is_that_of_plain_sums() {
+    fn clip_norm_equals_plain_sums() {
         let model = model();
         let found = grads(&model);
         struct Plain<'a>(&'a GradientsParams, f64);

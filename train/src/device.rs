@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_processors_devices_are_the_cpu() {
+    fn cpu_and_ndarray_devices_are_on_the_cpu() {
         for name in ["cpu", "ndarray"] {
             let device = device(name).unwrap();
             assert!(on_cpu(&device) && on_cpu(&device.autodiff()));

@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn the_average_follows_slowly_once_it_has_caught_up() {
+    fn ema_follows_slowly_once_it_has_caught_up() {
         let mut average = model().map(&mut Set(0.0)).valid();
         let target = model().map(&mut Set(1.0));
         average = moved(average, &target, 0.9, 1);
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn frozen_weights_stay() {
+    fn ema_leaves_frozen_weights() {
         let average = model().map(&mut Set(0.0)).valid();
         let frozen = model().map(&mut Set(1.0)).no_grad();
         assert_eq!(first(&moved(average, &frozen, 0.9, 1)), 0.0);

@@ -86,9 +86,9 @@ pub enum Error {
         /// What failed.
         source: Box<Error>,
     },
-    /// The processes that train together cannot.
-    #[error("ranks: {0}")]
-    World(String),
+    /// The ranks of the run cannot train together.
+    #[error(transparent)]
+    Comm(#[from] retort_comm::Error),
     /// What a run minimises could not be computed.
     #[error(transparent)]
     Objective(Box<dyn std::error::Error + Send + Sync>),

@@ -9,7 +9,7 @@ use retort_model::Decoder;
 use retort_tokenizer::Tokenizer;
 use serde::Serialize;
 
-use crate::objective::BatchTensors;
+use crate::batch_tensors::BatchTensors;
 
 /// What an evaluation found.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bits_a_byte_do_not_depend_on_how_text_is_cut() {
+    fn bits_per_byte_do_not_depend_on_the_tokenizer() {
         let validation = |loss, tokens| Validation {
             loss,
             tokens,

@@ -4,58 +4,63 @@
 //! teacher's). Out: a run directory with `recipe.toml` as resolved, `metrics.jsonl` and
 //! `checkpoints/step-N/`, each a Hugging Face directory with the trainer's state beside it.
 //!
-//! The loop does not know where targets come from: it is handed an objective.
+//! The loop does not know where targets come from: the objective says what it needs of a forward
+//! pass ([`StepPlan`]), and the trainer runs the passes.
 
+mod activation_checkpointing;
 mod adamw;
+mod backward;
+mod batch_tensors;
 mod checkpoint;
 mod clip;
 mod device;
+mod distributed;
 mod ema;
 mod error;
+mod eval_hook;
 mod evaluate;
-mod examine;
-mod groups;
-mod guard;
-mod journal;
-mod lines;
+mod jsonl;
+mod layer_pass;
+mod loss_spike;
 mod memory;
 mod metrics;
 mod objective;
 mod optimizer;
-mod parallel;
-mod pass;
+mod param_groups;
 mod peak;
 mod plan;
 mod recipe;
-mod recompute;
 mod run;
+mod run_log;
 mod schedule;
 mod step;
 mod tensorboard;
 mod trainer;
-mod world;
 
+pub use backward::backward;
+pub use batch_tensors::BatchTensors;
 pub use checkpoint::{best, latest, list};
 pub use clip::clip;
 pub use device::{DEVICES, device};
 pub use error::{Error, Result};
+pub use eval_hook::{Evaluator, TaskEvaluation, TaskMetrics, TasksConfig};
 pub use evaluate::{Validation, evaluate, target_bytes};
-pub use examine::{Examination, Examiner, Figures, Tasks};
-pub use groups::{Rule, rules};
-pub use guard::Skip;
-pub use journal::Sample;
+pub use loss_spike::Skip;
 pub use memory::keep_freed_memory;
 pub use metrics::{Evaluation, Metrics, read_validation};
-pub use objective::{BatchTensors, CrossEntropy, Loss, Objective, Turn};
+pub use objective::{
+    Block, CrossEntropy, LayerLosses, LayerSums, Loss, Objective, OutputLoss, StepPlan,
+    UpdateSettings,
+};
 pub use optimizer::{learning_rates, optimizer};
-pub use parallel::DilocoConfig;
-pub use pass::backward;
+pub use param_groups::{ParamGroup, param_groups};
 pub use peak::peak_flops_per_second;
-pub use plan::{Measured, Memory, Outline, Plan, Targets, Tokens, forward_flops_per_token};
-pub use recipe::{Algorithm, Group, ModelSection, Recipe, Schedule, TrainConfig};
-pub use recompute::{LayerOutput, layer_by_layer};
-pub use run::{Prepared, initial_model, prepare, prepare_among};
+pub use plan::{Measured, Memory, Plan, PlanBuilder, TeacherCost, Tokens, forward_flops_per_token};
+pub use recipe::{
+    Algorithm, ModelSection, NoTeacher, ParamGroupConfig, Recipe, Schedule, TrainConfig,
+};
+pub use run::{Prepared, initial_model, prepare, prepare_distributed};
+pub use run_log::Sample;
 pub use schedule::learning_rate;
 pub use step::{Gradients, gradients};
 pub use trainer::{Event, Outcome, train};
-pub use world::World;

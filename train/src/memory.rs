@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_option_is_the_one_that_mimalloc_means() {
+    fn keep_freed_memory_sets_mimallocs_purge_delay() {
         // SAFETY: as above.
         let milliseconds = || unsafe { libmimalloc_sys::mi_option_get(PURGE_DELAY) };
         assert_eq!(milliseconds(), 1000, "version 3's default");

@@ -1,87 +1,134 @@
-//! What a run minimises. The loop hands over a model and a batch and gets a scalar.
+//! What a run minimises: an objective says what it needs of a step, and makes a loss of what the trainer hands it.
+//!
+//! The trainer owns the forward and backward passes, with or without activation checkpointing (`backward.rs`). For each
+//! batch it asks for a [`StepPlan`]: the loss of one forward pass, perhaps with losses of the layers on the way, or
+//! blocks of layers that learn by themselves. A teacher's own forward pass belongs to the objective.
 
-use burn::optim::GradientsParams;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use burn::tensor::Tensor;
 use retort_data::Batch;
-use retort_model::{Decoder, Documents};
+use retort_model::Decoder;
 
+use crate::batch_tensors::BatchTensors;
 use crate::error::Result;
-use crate::pass;
 
-/// A batch on a device.
-#[derive(Clone, Debug)]
-pub struct BatchTensors {
-    /// Token ids `[B, T]`.
-    pub inputs: Tensor<2, Int>,
-    /// The ids that follow, `[B, T]`; 0 where there is none.
-    pub targets: Tensor<2, Int>,
-    /// What each position weighs in the mean, `[B, T]`; 0 where there is no target.
-    pub weights: Tensor<2>,
-    /// Targets in the batch.
-    pub tokens: usize,
-    /// Documents that attention must not cross, where the run keeps to them.
-    pub documents: Option<Documents>,
-    /// The place of the first row in the sequence of training rows; none of made-up ones.
-    pub first_row: Option<u64>,
-    /// Updates before this one.
-    pub step: u64,
+/// Where targets come from.
+pub trait Objective {
+    /// What the trainer computes of `model` for `batch`, and the losses of it.
+    ///
+    /// # Errors
+    /// Whatever keeps it from its targets, as [`Error::objective`](crate::Error::objective).
+    fn step_plan<'a>(&'a self, model: &'a Decoder, batch: &'a BatchTensors)
+    -> Result<StepPlan<'a>>;
+
+    /// The batches that replace `batches` in the update after `step` others; `None` keeps them.
+    ///
+    /// # Errors
+    /// Whatever keeps it from making them.
+    fn replace_batches(
+        &self,
+        _model: &Decoder,
+        _batches: &[&Batch],
+        _step: u64,
+    ) -> Result<Option<Vec<Batch>>> {
+        Ok(None)
+    }
+
+    /// Shapes `[in, out]` of the matrices that are trained beside the model
+    /// ([`Decoder::with_projections`]), under AdamW without decay.
+    fn auxiliary_parameters(&self) -> Vec<[usize; 2]> {
+        Vec::new()
+    }
+
+    /// How the update after `step` others differs from those before it. It may depend on the step alone, so that a
+    /// resumed run repeats it.
+    fn update_settings(&self, _step: u64) -> UpdateSettings {
+        UpdateSettings::default()
+    }
 }
 
-impl BatchTensors {
-    /// Copies `batch` to `device`; every target weighs the same in a mean over the batch.
-    pub fn new(batch: &Batch, device: &Device) -> Self {
-        Self::weighted(batch, 1.0 / batch.tokens().max(1) as f32, device)
-    }
+/// What the trainer computes for one batch.
+pub enum StepPlan<'a> {
+    /// One forward pass through the whole model.
+    Forward {
+        /// The loss of the last layer's normed output `[B, T, D]`.
+        output: OutputLoss<'a>,
+        /// Losses of layers on the way, which are added to it.
+        layers: Option<Box<dyn LayerLosses + 'a>>,
+    },
+    /// Blocks of layers, each on an input of its own; the gradient of each stays within it.
+    Blockwise(Vec<Block<'a>>),
+}
 
-    /// Copies `batch` to `device`; each of its targets weighs `share`.
-    pub fn weighted(batch: &Batch, share: f32, device: &Device) -> Self {
-        let shape = [batch.rows, batch.seq_len];
-        let put = |ids: Vec<i32>| Tensor::from_data(TensorData::new(ids, shape), device);
-        let weight = |&id: &i32| if id == Batch::IGNORE { 0.0 } else { share };
-        let weights: Vec<f32> = batch.targets.iter().map(weight).collect();
-        Self {
-            inputs: put(batch.inputs.clone()),
-            targets: put(batch.targets.iter().map(|&id| id.max(0)).collect()),
-            weights: Tensor::from_data(TensorData::new(weights, shape), device),
-            tokens: batch.tokens(),
-            documents: None,
-            first_row: batch.first_row,
-            step: 0,
+/// A loss of the last layer's normed output.
+pub type OutputLoss<'a> = Box<dyn FnOnce(Tensor<3>) -> Result<Loss> + 'a>;
+
+impl<'a> StepPlan<'a> {
+    /// One forward pass, and a loss of its output alone.
+    pub fn output(loss: impl FnOnce(Tensor<3>) -> Result<Loss> + 'a) -> Self {
+        Self::Forward {
+            output: Box::new(loss),
+            layers: None,
         }
     }
+}
 
-    /// For the update after `step` of them.
-    pub fn at_step(mut self, step: u64) -> Self {
-        self.step = step;
-        self
+/// Losses of what layers compute on the way to the output: named sums over the layers, and a loss of the sums.
+pub trait LayerLosses {
+    /// Whether the attention's output of `layer` (from 0) is needed; a layer's own output always is at hand.
+    fn needs_attention(&self, layer: usize) -> bool;
+
+    /// Adds the losses of `layer`, not weighted, to `sums`. `output` `[B, T, D]` is the residual stream after the layer,
+    /// `attention` `[B, T, D]` what attention added to it. Called once a layer, in either order of the layers.
+    fn add(
+        &self,
+        layer: usize,
+        output: &Tensor<3>,
+        attention: Option<&Tensor<3>>,
+        sums: &mut LayerSums,
+    );
+
+    /// The loss of `sums`, over all layers or over some, with the named parts; `None` where no sum counts.
+    fn weighted(&self, sums: &LayerSums) -> Option<Loss>;
+}
+
+/// Sums over layers, by name, each `[1]`.
+#[derive(Debug, Default)]
+pub struct LayerSums(BTreeMap<&'static str, Tensor<1>>);
+
+impl LayerSums {
+    /// Adds `value` to the sum called `name`.
+    pub fn add(&mut self, name: &'static str, value: Tensor<1>) {
+        let sum = match self.0.remove(name) {
+            Some(sum) => sum + value,
+            None => value,
+        };
+        self.0.insert(name, sum);
     }
 
-    /// Keeps attention within the documents of `batch`, which this is made of, if `keep`.
-    pub fn within_documents(mut self, batch: &Batch, keep: bool) -> Self {
-        let shape = [batch.rows, batch.seq_len];
-        self.documents = keep.then(|| Documents::new(&batch.documents, &batch.positions, shape));
-        self
+    /// The sum called `name`, if anything was added to it.
+    pub fn get(&self, name: &str) -> Option<&Tensor<1>> {
+        self.0.get(name)
     }
 
-    /// The last layer's output for the batch, `[B, T, D]`.
-    pub fn hidden(&self, model: &Decoder) -> Tensor<3> {
-        match &self.documents {
-            Some(documents) => model.hidden_packed(self.inputs.clone(), documents),
-            None => model.hidden(self.inputs.clone()),
+    /// Adds `other`'s sums, detached from their graphs.
+    pub fn add_detached(&mut self, other: Self) {
+        for (name, value) in other.0 {
+            self.add(name, value.detach());
         }
     }
+}
 
-    /// What `model` predicts for the batch: logits `[B, T, V]`.
-    pub fn logits(&self, model: &Decoder) -> Tensor<3> {
-        model.logits(self.hidden(model))
-    }
-
-    /// The mean loss in nats, `[1]`, of `model` whose last layer's output for the batch is
-    /// `hidden`, without logits of all positions at once where the device can do without.
-    pub fn cross_entropy(&self, model: &Decoder, hidden: Tensor<3>) -> Tensor<1> {
-        let (targets, weights) = (self.targets.clone(), self.weights.clone());
-        model.cross_entropy(hidden, targets, weights)
-    }
+/// Layers of the model that learn as one, by themselves.
+pub struct Block<'a> {
+    /// The layers, from 0.
+    pub layers: Range<usize>,
+    /// What goes into the first of them, `[B, T, D]`, without autodiff.
+    pub input: Tensor<3>,
+    /// The loss `[1]` of what the last of them gives, `[B, T, D]`.
+    pub loss: Box<dyn FnOnce(Tensor<3>) -> Tensor<1> + 'a>,
 }
 
 /// A loss, and figures worth writing beside it.
@@ -93,71 +140,21 @@ pub struct Loss {
     pub parts: Vec<(&'static str, Tensor<1>)>,
 }
 
-/// Where targets come from.
-pub trait Objective {
-    /// The loss of `model` on `batch`, for which its last layer gives `hidden` `[B, T, D]`.
-    ///
-    /// # Errors
-    /// Whatever keeps it from its targets, as [`Error::objective`](crate::Error::objective).
-    fn loss(&self, model: &Decoder, hidden: Tensor<3>, batch: &BatchTensors) -> Result<Loss>;
-
-    /// What the update after `step` of them is made of in place of `batches`, if not of those.
-    ///
-    /// # Errors
-    /// Whatever keeps it from making them.
-    fn batches(
-        &self,
-        _model: &Decoder,
-        _batches: &[&Batch],
-        _step: u64,
-    ) -> Result<Option<Vec<Batch>>> {
-        Ok(None)
-    }
-
-    /// Runs `model` forward and backward over `batch`, `sparing` memory a layer at a time; the
-    /// gradients go to `take`, in as many parts as they come. An objective that looks at more
-    /// than the last layer does so here.
-    ///
-    /// # Errors
-    /// As [`loss`](Self::loss).
-    fn backward(
-        &self,
-        model: &Decoder,
-        batch: &BatchTensors,
-        sparing: bool,
-        take: &mut dyn FnMut(GradientsParams),
-    ) -> Result<Loss> {
-        pass::backward(self, model, batch, sparing, take)
-    }
-
-    /// Shapes `[in, out]` of the matrices that are trained beside the model
-    /// ([`Decoder::with_projections`]), under AdamW without decay.
-    fn beside(&self) -> Vec<[usize; 2]> {
-        Vec::new()
-    }
-
-    /// What is special about the update after `step` of them.
-    fn turn(&self, _step: u64) -> Turn {
-        Turn::default()
-    }
-}
-
-/// How an update differs from those before it. It may depend on the step alone, so that a
-/// resumed run repeats it.
+/// How one update differs from the others.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Turn {
+pub struct UpdateSettings {
     /// A multiple of the schedule's learning rate.
     pub lr_scale: f64,
-    /// Another loss begins: the optimizer's moments and the guard's mean begin anew.
-    pub fresh: bool,
+    /// Another loss begins: the optimizer's moments and the spike detector's mean begin anew.
+    pub reset_optimizer: bool,
 }
 
-impl Default for Turn {
-    /// Nothing.
+impl Default for UpdateSettings {
+    /// An update as the recipe says.
     fn default() -> Self {
         Self {
             lr_scale: 1.0,
-            fresh: false,
+            reset_optimizer: false,
         }
     }
 }
@@ -167,10 +164,16 @@ impl Default for Turn {
 pub struct CrossEntropy;
 
 impl Objective for CrossEntropy {
-    fn loss(&self, model: &Decoder, hidden: Tensor<3>, batch: &BatchTensors) -> Result<Loss> {
-        Ok(Loss {
-            total: batch.cross_entropy(model, hidden),
-            parts: Vec::new(),
-        })
+    fn step_plan<'a>(
+        &'a self,
+        model: &'a Decoder,
+        batch: &'a BatchTensors,
+    ) -> Result<StepPlan<'a>> {
+        Ok(StepPlan::output(|hidden| {
+            Ok(Loss {
+                total: batch.cross_entropy(model, hidden),
+                parts: Vec::new(),
+            })
+        }))
     }
 }

@@ -4,17 +4,17 @@
 
 use burn::lr_scheduler::constant::ConstantLr;
 use burn::lr_scheduler::module_lr_scheduler::{ModuleLearningRate, ModuleLrScheduler};
-use burn::module::{ParamGroup, ParamId};
+use burn::module::{ParamGroup as BurnGroup, ParamId};
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdjustLrFn, ModuleOptimizer, MuonConfig};
 
 use crate::adamw::AdamW;
-use crate::groups::Rule;
+use crate::param_groups::ParamGroup;
 use crate::recipe::{Algorithm, TrainConfig};
 
-/// The optimizer of `config` that follows `rules`.
-pub fn optimizer(config: &TrainConfig, rules: &[Rule]) -> ModuleOptimizer {
+/// The optimizer of `config` for `param_groups`.
+pub fn optimizer(config: &TrainConfig, param_groups: &[ParamGroup]) -> ModuleOptimizer {
     let adamw = |decay: f64| AdamW {
         beta1: config.beta1 as f32,
         beta2: config.beta2 as f32,
@@ -34,11 +34,11 @@ pub fn optimizer(config: &TrainConfig, rules: &[Rule]) -> ModuleOptimizer {
     };
     let mut built = ModuleOptimizer::from(adamw(0.0));
     for ((algorithm, decay), ids) in grouped(
-        rules,
+        param_groups,
         |r| (r.algorithm, r.weight_decay),
         (Algorithm::Adamw, 0.0),
     ) {
-        let group = ParamGroup::from_ids(ids);
+        let group = BurnGroup::from_ids(ids);
         built = match algorithm {
             Algorithm::Adamw => built.with_group(group, adamw(decay), None),
             Algorithm::Muon => built.with_group(group, muon(decay).build(), None),
@@ -48,31 +48,31 @@ pub fn optimizer(config: &TrainConfig, rules: &[Rule]) -> ModuleOptimizer {
 }
 
 /// The learning rate of each parameter where the run's is `lr`.
-pub fn learning_rates(lr: f64, rules: &[Rule]) -> ModuleLearningRate {
-    let groups = grouped(rules, |r| r.lr_scale, 1.0);
+pub fn learning_rates(lr: f64, param_groups: &[ParamGroup]) -> ModuleLearningRate {
+    let groups = grouped(param_groups, |r| r.lr_scale, 1.0);
     let all = ModuleLrScheduler::new(ConstantLr::new(lr));
     let mut each = groups.into_iter().fold(all, |all, (scale, ids)| {
-        all.with_group(ParamGroup::from_ids(ids), ConstantLr::new(lr * scale))
+        all.with_group(BurnGroup::from_ids(ids), ConstantLr::new(lr * scale))
     });
     each.step()
 }
 
-/// Parameters with the same `key`, in the order in which the keys come; those with
-/// `usual` are left out.
+/// Parameters with the same `key`, in the order in which the keys come; those with the
+/// `usual` key are left out.
 fn grouped<K: PartialEq>(
-    rules: &[Rule],
-    key: impl Fn(&Rule) -> K,
+    param_groups: &[ParamGroup],
+    key: impl Fn(&ParamGroup) -> K,
     usual: K,
 ) -> Vec<(K, Vec<ParamId>)> {
     let mut groups: Vec<(K, Vec<ParamId>)> = Vec::new();
-    for rule in rules {
-        let key = key(rule);
+    for group in param_groups {
+        let key = key(group);
         if key == usual {
             continue;
         }
         match groups.iter_mut().find(|(k, _)| *k == key) {
-            Some((_, ids)) => ids.extend(&rule.ids),
-            None => groups.push((key, rule.ids.clone())),
+            Some((_, ids)) => ids.extend(&group.ids),
+            None => groups.push((key, group.ids.clone())),
         }
     }
     groups
@@ -83,13 +83,13 @@ pub(crate) mod tests {
     use burn::module::{Module, ModuleVisitor, Param};
     use burn::optim::GradientsParams;
     use burn::tensor::{Device, Tensor};
-    use retort_data::{Batch, Row};
+    use retort_data::{Batch, BatchSource, Row};
     use retort_format::ModelConfig;
     use retort_model::{Decoder, RandomInit};
 
     use super::*;
-    use crate::groups::rules;
-    use crate::objective::BatchTensors;
+    use crate::batch_tensors::BatchTensors;
+    use crate::param_groups::param_groups;
 
     pub(crate) fn model() -> Decoder {
         let config: ModelConfig = toml::from_str(
@@ -108,21 +108,21 @@ pub(crate) mod tests {
             ids: vec![1, 2, 3, 4, 5],
             starts: vec![0],
         };
-        let batch = BatchTensors::new(&Batch::new([&row], 4), &device);
+        let batch = BatchTensors::new(&Batch::new([&row], 4, BatchSource::Synthetic), &device);
         let loss = batch.cross_entropy(model, batch.hidden(model));
         GradientsParams::from_grads(loss.backward(), model)
     }
 
-    /// One update of a gradient of ones, so that what a parameter moves by says its rule.
+    /// One update of a gradient of ones, so that what a parameter moves by says its group.
     fn moved(groups: &str) -> (Decoder, Decoder) {
         let text = format!("steps = 1\nbatch_size = 1\nlr = 1.0\nweight_decay = 0.5\n{groups}");
         let config: TrainConfig = toml::from_str(&text).unwrap();
         let before = model();
-        let rules = rules(&config, before.named_parameters()).unwrap();
+        let param_groups = param_groups(&config, before.named_parameters()).unwrap();
         let mut grads = GradientsParams::new();
         before.visit(&mut Ones(&mut grads));
-        let mut optimizer = optimizer(&config, &rules);
-        let after = optimizer.step(learning_rates(0.125, &rules), before.clone(), grads);
+        let mut optimizer = optimizer(&config, &param_groups);
+        let after = optimizer.step(learning_rates(0.125, &param_groups), before.clone(), grads);
         (before, after)
     }
 

@@ -63,7 +63,7 @@ pub fn peak_flops_per_second() -> f64 {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_peak_is_a_plausible_number() {
+    fn peak_flops_are_plausible_per_thread() {
         // A thread of the slowest processor that this is built for does a hundred million, and none two units of
         // 512 bits at more than 8 GHz; a loop that the compiler left out is faster.
         let peak = super::peak_flops_per_second() / rayon::current_num_threads() as f64;

@@ -11,11 +11,13 @@ use retort_data::Batch;
 use retort_model::Decoder;
 use serde_json::{Map, Value, json};
 
-use crate::clip::{clip, clip_to};
+use crate::backward::backward;
+use crate::batch_tensors::BatchTensors;
+use crate::clip::{clip, clip_to, squares};
 use crate::error::Result;
-use crate::objective::{BatchTensors, Objective};
-use crate::parallel::Synchronous;
+use crate::objective::Objective;
 use crate::recipe::TrainConfig;
+use retort_comm::Zero1;
 
 /// What a step's batches say about the weights.
 pub struct Gradients {
@@ -45,23 +47,23 @@ pub fn gradients(
     config: &TrainConfig,
     device: &Device,
 ) -> Result<Gradients> {
-    gradients_of_all(model, objective, now, config, device, None)
+    gradients_of_all_ranks(model, objective, now, config, device, None)
 }
 
-/// The same where `batches` are this rank's share of the step, and `ranks` have the others: the gradients are
+/// The same where `batches` are this rank's share of the step, and the other ranks have the rest: the gradients are
 /// those that this rank owns, everything else is of all ranks' batches.
 ///
 /// # Errors
 /// The objective's; the ranks do not do the same.
-pub(crate) fn gradients_of_all(
+pub(crate) fn gradients_of_all_ranks(
     model: &Decoder,
     objective: &dyn Objective,
     (batches, step): (&[&Batch], u64),
     config: &TrainConfig,
     device: &Device,
-    ranks: Option<&Synchronous>,
+    ranks: Option<&Zero1>,
 ) -> Result<Gradients> {
-    let made = objective.batches(model, batches, step)?;
+    let made = objective.replace_batches(model, batches, step)?;
     let made: Option<Vec<&Batch>> = made.as_ref().map(|made| made.iter().collect());
     let batches = made.as_deref().unwrap_or(batches);
     let mut accumulator = GradientsAccumulator::new();
@@ -70,7 +72,7 @@ pub(crate) fn gradients_of_all(
     let tokens: usize = batches.iter().map(|b| b.tokens()).sum();
     let mut all = vec![tokens as f64, batches.len() as f64];
     if let Some(ranks) = ranks {
-        all = ranks.sums(&all);
+        all = ranks.all_reduce_f64(&all);
     }
     let [tokens, passes] = [all[0], all[1]];
     let weight = passes as f32 / tokens.max(1.0) as f32;
@@ -83,8 +85,8 @@ pub(crate) fn gradients_of_all(
             Some(reduction) => reduction.add(grads, last),
             None => accumulator.accumulate(model, grads),
         };
-        let sparing = config.activation_checkpointing;
-        let loss = objective.backward(model, &tensors, sparing, &mut take)?;
+        let checkpointing = config.activation_checkpointing;
+        let loss = backward(objective, model, &tensors, checkpointing, &mut take)?;
         let parts = std::iter::once(("loss", loss.total)).chain(loss.parts);
         add_parts(&mut sums, parts.map(|(n, v)| (n, v.inner())));
     }
@@ -95,12 +97,12 @@ pub(crate) fn gradients_of_all(
         .map(|(_, sum)| f64::from(sum.into_scalar::<f32>()));
     let mut values: Vec<f64> = values.collect();
     if let Some(ranks) = ranks {
-        values = ranks.sums(&values);
+        values = ranks.all_reduce_f64(&values);
     }
     let (grads, norm, updated) = match (ranks, reduction) {
         (Some(ranks), Some(reduction)) => {
             let (grads, updated) = reduction.finish()?;
-            let norm = ranks.norm(model, &grads, share);
+            let norm = ranks.norm(model, &grads, squares(model, &grads), share);
             let grads = clip_to(model, grads, share, (norm, config.grad_clip));
             (grads, norm, updated)
         }

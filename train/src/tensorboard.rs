@@ -1,4 +1,5 @@
-//! Scalars in TensorBoard's event files, `events.out.tfevents.*`.
+//! Scalars in TensorBoard's event files, `events.out.tfevents.*`. No maintained crate writes them (`tensorboard-rs`: no
+//! release since 2022; `tfrecord`: with its own protocol-buffer and async stack).
 //!
 //! A file is a sequence of TFRecords: the length of the data as a little-endian u64, the masked
 //! CRC-32C of those eight bytes, the data, its masked CRC-32C. The data is a protocol buffer,
@@ -151,7 +152,7 @@ mod tests {
     /// By hand from the rules of the wire format: `Value(tag="loss", simple_value=0.25)` and
     /// `Event(wall_time=1.5, step=300)`.
     #[test]
-    fn an_event_is_encoded_as_the_format_says() {
+    fn tensorboard_event_is_encoded_as_protobuf() {
         let mut value = Message::default();
         value.bytes(VALUE_TAG, b"loss");
         value.float(VALUE_SIMPLE, 0.25);
@@ -164,7 +165,7 @@ mod tests {
 
     /// CRC-32C of "123456789" is 0xe3069283 (RFC 3720, appendix B.4, and the CRC catalogue).
     #[test]
-    fn records_carry_masked_checksums() {
+    fn tensorboard_records_have_masked_checksums() {
         let expected = 0xe306_9283_u32
             .rotate_right(15)
             .wrapping_add(0xa282_ead8)
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_a_version_a_session_and_its_scalars() {
+    fn tensorboard_file_holds_a_version_a_session_and_scalars() {
         let dir = tempfile::tempdir().unwrap();
         let mut events = Events::open(dir.path(), 7).unwrap();
         events.scalars(8, &[("loss", 1.0), ("lr", 2.0)]).unwrap();

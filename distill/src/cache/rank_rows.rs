@@ -5,8 +5,8 @@
 
 use std::ops::Range;
 
+use retort_comm::ProcessGroup;
 use retort_data::{Batch, Batches, Cursor};
-use retort_train::World;
 
 use super::shards::Shard;
 use crate::error::Result;
@@ -25,16 +25,16 @@ impl RankRows {
     /// The share of this rank of `total` rows. A block has `max_block` rows, or fewer where that
     /// gives every rank a block; `shards` are already written.
     pub(super) fn new(
-        world: &World,
+        group: &ProcessGroup,
         shards: &[Shard],
         total: u64,
         max_block: usize,
         batch_size: usize,
     ) -> Self {
-        let ranks = world.size() as u64;
+        let ranks = group.size() as u64;
         let block = total.div_ceil(ranks).min(max_block as u64).max(1);
         Self {
-            rank: world.rank() as u64,
+            rank: group.rank() as u64,
             ranks,
             block: block.next_multiple_of(batch_size as u64),
             total,
@@ -72,7 +72,7 @@ impl RankRows {
                 return Ok((None, before));
             }
             let batch = batches.next_batch()?;
-            let first = batch.first_row.unwrap_or_default();
+            let first = batch.first_row().unwrap_or_default();
             // A shard may end within a batch.
             let mut rows = first..first + batch.rows as u64;
             if self.contains(first) && rows.any(|row| !self.is_written(row)) {

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{UInt32Type, UInt64Type};
-use retort_data::catch_panic;
+use retort_data::{BatchSource, catch_panic};
 use retort_model::{Sparse, Tail, TeacherLogits};
 use retort_train::BatchTensors;
 
@@ -124,10 +124,15 @@ impl Teacher for LogitCache {
         };
         let mut rest = Vec::with_capacity(b * t);
         for i in 0..b {
-            let positions = match batch.first_row {
-                Some(first) => self.row(first + i as u64, Some(checksum(&ids[i * t..][..t])))?,
-                // Rows made up for a timed probe may have any row's positions.
-                None => self.row(i as u64 % self.rows().max(1), None)?,
+            let positions = match batch.source {
+                BatchSource::Training { first_row } => {
+                    let ids = checksum(&ids[i * t..][..t]);
+                    self.row(first_row + i as u64, Some(ids))?
+                }
+                // These are for measuring: any row's positions do.
+                BatchSource::Validation | BatchSource::Synthetic => {
+                    self.row(i as u64 % self.rows().max(1), None)?
+                }
             };
             for position in positions {
                 for (id, code) in position.entries {

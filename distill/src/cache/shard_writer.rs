@@ -54,7 +54,7 @@ pub(super) fn encode_rows(
     let TeacherLogits::Dense { vocabulary, logits } = logits else {
         unreachable!("a running teacher has dense logits");
     };
-    let first = batch.first_row.unwrap_or_default();
+    let first = batch.first_row().unwrap_or_default();
     let n = batch.inputs.len();
     let mut positions = Vec::with_capacity(n);
     for start in (0..n).step_by(LOGITS_AT_ONCE) {

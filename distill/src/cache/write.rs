@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::tensor::Device;
+use retort_comm::ProcessGroup;
 use retort_data::{Cursor, Data, Rank};
 use retort_tokenizer::Tokenizer;
-use retort_train::{BatchTensors, Recipe, World};
+use retort_train::{BatchTensors, Recipe};
 
 use super::format::{RowFormat, Sparsification};
 use super::header::{Header, VERSION};
@@ -61,12 +62,12 @@ pub struct WriteSummary {
 
 /// Writes what the teacher of `recipe` says about the run's rows into `dir`, resuming what is
 /// there. Setting `stop` ends it after the current batch, and nothing is lost. The ranks of
-/// `world` divide the rows among them and write shards of their own into the same `dir`.
+/// `group` divide the rows among them and write shards of their own into the same `dir`.
 ///
 /// # Errors
 /// Anything wrong with the recipe, the teacher or the data; a `dir` with another cache.
 pub fn write(
-    world: &World,
+    group: &ProcessGroup,
     recipe: &Recipe,
     dir: &Path,
     options: WriteOptions,
@@ -74,7 +75,7 @@ pub fn write(
     stop: &AtomicBool,
     progress: &dyn Fn(WriteProgress),
 ) -> Result<WriteSummary> {
-    let config = TeacherConfig::from_table(recipe.teacher.as_ref())?;
+    let config = TeacherConfig::of(recipe)?;
     let path = config.path.as_ref().ok_or_else(|| {
         Error::Config("path: is missing: a cache is written by a teacher that runs".into())
     })?;
@@ -94,8 +95,8 @@ pub fn write(
         seed: recipe.seed,
     };
     // The main rank makes the directory before the others check it.
-    if !world.leads() {
-        world.meet();
+    if !group.is_main() {
+        group.barrier();
     }
     header.claim(dir)?;
     let shards = list_shards(dir)?;
@@ -107,17 +108,17 @@ pub fn write(
         cursor.as_ref(),
         &|_| {},
     )?;
-    if world.leads() {
-        world.meet();
+    if group.is_main() {
+        group.barrier();
     }
-    check_same_directory(world, dir, &shards)?;
+    check_same_directory(group, dir, &shards)?;
     let total_rows = options.rows.unwrap_or(rows.count);
     let batch_size = recipe.train.batch_size;
     let mut batches = data.batches(batch_size, Rank::default(), cursor.as_ref())?;
     let max_block = SHARD_POSITIONS / rows.seq_len;
-    let mine = RankRows::new(world, &shards, total_rows, max_block, batch_size);
+    let mine = RankRows::new(group, &shards, total_rows, max_block, batch_size);
     let next_index = shards.iter().map(|s| s.index + 1).max().unwrap_or(0);
-    let mut shard = ShardWriter::new(next_index + world.rank(), world.size());
+    let mut shard = ShardWriter::new(next_index + group.rank(), group.size());
     let (start, already) = (Instant::now(), mine.written());
     let (mut written, mut positions) = (0, 0);
     // The ranks take steps together, so that all of them stop at the same one.
@@ -129,7 +130,7 @@ pub fn write(
             u64::from(batch.is_some()),
             u64::from(stop.load(Ordering::Relaxed)),
         ];
-        let all = world.gather_numbers(&counts.map(|n| n as f64));
+        let all = group.all_gather_f64(&counts.map(|n| n as f64));
         let sum = |i: usize| all.iter().map(|counts| counts[i]).sum::<f64>() as u64;
         let [written_by_all, positions_of_all, batches_left, stops] = [0, 1, 2, 3].map(sum);
         progress(WriteProgress {
@@ -144,7 +145,7 @@ pub fn write(
             }
             continue;
         };
-        let first = batch.first_row.unwrap_or_default();
+        let first = batch.first_row().unwrap_or_default();
         if shard.end() != Some(first) {
             shard = shard.finish(dir, Some(&before))?;
         }
@@ -165,7 +166,7 @@ pub fn write(
             shard = shard.finish(dir, Some(&batches.cursor()))?;
         }
     };
-    world.meet();
+    group.barrier();
     let cache = LogitCache::open(dir)?;
     let bytes = cache.bytes()?;
     Ok(WriteSummary {
@@ -189,10 +190,10 @@ fn resume_cursor(dir: &Path, shards: &[Shard]) -> Result<Option<Cursor>> {
 }
 
 /// Checks that all ranks see the same shards.
-fn check_same_directory(world: &World, dir: &Path, shards: &[Shard]) -> Result<()> {
+fn check_same_directory(group: &ProcessGroup, dir: &Path, shards: &[Shard]) -> Result<()> {
     let seen = [shards.len() as f64, complete_rows(shards).0 as f64];
-    if world
-        .gather_numbers(&seen)
+    if group
+        .all_gather_f64(&seen)
         .iter()
         .all(|other| *other == seen)
     {

@@ -2,9 +2,9 @@ use std::collections::BTreeMap;
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, TensorData};
-use retort_data::{Batch, Row};
+use retort_data::{Batch, BatchSource, Row};
 use retort_model::RandomInit;
-use retort_train::{CrossEntropy, Objective};
+use retort_train::{Objective, StepPlan, backward};
 use serde_json::json;
 
 use super::*;
@@ -25,7 +25,7 @@ fn tensor<const D: usize>(x: &[f64], shape: [usize; D], device: &Device) -> Tens
 }
 
 #[test]
-fn its_gradient_is_that_of_the_formula() {
+fn relative_error_gradient_equals_finite_differences() {
     let (b, t, d, e) = (2, 3, 4, 5);
     let (x, w) = (noise(b * t * d, 1), noise(d * e, 2));
     let y = noise(b * t * e, 3);
@@ -91,7 +91,7 @@ fn fixture() -> (Decoder, BatchTensors, Matching, HiddenStates) {
         ids: (first..first + 7).collect(),
         starts: vec![0],
     };
-    let batch = Batch::new([&row(1), &row(9)], 6);
+    let batch = Batch::new([&row(1), &row(9)], 6, BatchSource::Synthetic);
     let tensors = BatchTensors::new(&batch, &device);
     let ids = Tensor::<2, Int>::from_data(TensorData::new(batch.inputs, [2, 6]), &Device::flex());
     let forward = teacher.layerwise(ids, None);
@@ -107,11 +107,32 @@ fn fixture() -> (Decoder, BatchTensors, Matching, HiddenStates) {
     (student, tensors, matching, states)
 }
 
+/// Cross entropy, and what is compared.
+struct MatchedText(Matching, HiddenStates);
+
+impl Objective for MatchedText {
+    fn step_plan<'a>(
+        &'a self,
+        model: &'a Decoder,
+        batch: &'a BatchTensors,
+    ) -> retort_train::Result<StepPlan<'a>> {
+        Ok(StepPlan::Forward {
+            output: Box::new(move |hidden| {
+                Ok(Loss {
+                    total: batch.cross_entropy(model, hidden),
+                    parts: Vec::new(),
+                })
+            }),
+            layers: Some(Box::new(self.0.losses(model, batch, self.1.clone()))),
+        })
+    }
+}
+
 type Found = (f64, Vec<f64>, BTreeMap<u64, Vec<f32>>);
 
 /// The loss, its parts, and the gradients by parameter.
-fn run(model: &Decoder, sparing: bool) -> Found {
-    struct Read<'a>(&'a GradientsParams, BTreeMap<u64, Vec<f32>>);
+fn run(model: &Decoder, checkpointing: bool) -> Found {
+    struct Read<'a>(&'a burn::optim::GradientsParams, BTreeMap<u64, Vec<f32>>);
     impl burn::module::ModuleVisitor for Read<'_> {
         fn visit_float<const D: usize>(&mut self, param: &burn::module::Param<Tensor<D>>) {
             if let Some(gradient) = self.0.get::<D>(param.id) {
@@ -122,10 +143,9 @@ fn run(model: &Decoder, sparing: bool) -> Found {
     }
     let (_, batch, matching, states) = fixture();
     let mut accumulator = burn::optim::GradientsAccumulator::new();
-    let mut outputs = |hidden| CrossEntropy.loss(model, hidden, &batch);
     let mut take = |grads| accumulator.accumulate(model, grads);
-    let loss = matching.backward(model, &batch, &states, sparing, &mut outputs, &mut take);
-    let loss = loss.unwrap();
+    let objective = MatchedText(matching, states);
+    let loss = backward(&objective, model, &batch, checkpointing, &mut take).unwrap();
     let grads = accumulator.grads();
     let mut read = Read(&grads, BTreeMap::new());
     model.visit(&mut read);
@@ -135,21 +155,21 @@ fn run(model: &Decoder, sparing: bool) -> Found {
 }
 
 #[test]
-fn a_layer_at_a_time_gives_the_same() {
+fn matching_loss_and_gradients_are_equal_with_activation_checkpointing() {
     let (model, batch, ..) = fixture();
-    let (at_once, sparing) = (run(&model, false), run(&model, true));
+    let (at_once, checkpointed) = (run(&model, false), run(&model, true));
     let text: f32 = batch
         .cross_entropy(&model, batch.hidden(&model))
         .into_scalar();
     let sum = f64::from(text) + 0.7 * at_once.1[0] + 0.4 * at_once.1[1];
     assert!((at_once.0 - sum).abs() < 1e-5, "{} {sum}", at_once.0);
-    assert!((at_once.0 - sparing.0).abs() < 1e-5);
-    for (a, b) in at_once.1.iter().zip(&sparing.1) {
+    assert!((at_once.0 - checkpointed.0).abs() < 1e-5);
+    for (a, b) in at_once.1.iter().zip(&checkpointed.1) {
         assert!((a - b).abs() < 1e-5, "{a} {b}");
     }
-    assert_eq!(at_once.2.len(), sparing.2.len());
+    assert_eq!(at_once.2.len(), checkpointed.2.len());
     for (id, a) in &at_once.2 {
-        for (a, b) in a.iter().zip(&sparing.2[id]) {
+        for (a, b) in a.iter().zip(&checkpointed.2[id]) {
             assert!((a - b).abs() < 1e-5, "{id}: {a} {b}");
         }
     }
@@ -158,7 +178,7 @@ fn a_layer_at_a_time_gives_the_same() {
 /// The loss falls along its gradient as fast as the gradient says, in each parameter: in the
 /// projections, and through the states in the student's weights.
 #[test]
-fn the_whole_loss_moves_as_its_gradient_says() {
+fn matching_loss_gradient_equals_finite_differences() {
     struct Moved<'a>(u64, &'a [f32], f32);
     impl burn::module::ModuleMapper for Moved<'_> {
         fn map_float<const D: usize>(

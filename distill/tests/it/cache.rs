@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use retort_comm::ProcessGroup;
 use retort_data::{Data, Rank};
 use retort_distill::Teacher;
 use retort_distill::cache::{
@@ -11,7 +12,7 @@ use retort_distill::cache::{
 };
 use retort_model::{Sparse, Tail, TeacherLogits};
 use retort_tokenizer::Tokenizer;
-use retort_train::{BatchTensors, Recipe, World};
+use retort_train::{BatchTensors, Recipe};
 
 use crate::fixture::{distil_recipe, objective, recipe, teacher, train_recipe};
 
@@ -25,7 +26,16 @@ fn cached(recipe: &Recipe, dir: &Path, choice: Sparsification, until: u64) -> Wr
     };
     let stop = AtomicBool::new(false);
     let show = |p: WriteProgress| stop.store(p.rows >= until, Ordering::Relaxed);
-    write(&World::alone(), recipe, dir, options, &device, &stop, &show).unwrap()
+    write(
+        &ProcessGroup::single(),
+        recipe,
+        dir,
+        options,
+        &device,
+        &stop,
+        &show,
+    )
+    .unwrap()
 }
 
 /// The logits in the cache in `dir` of the first `n` rows of the recipe's data.
@@ -202,7 +212,7 @@ fn cache_of_another_run_is_an_error_naming_the_setting() {
         rows: None,
     };
     let message = write(
-        &World::alone(),
+        &ProcessGroup::single(),
         &recipe,
         &cache,
         options,

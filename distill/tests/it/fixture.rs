@@ -49,7 +49,7 @@ pub fn recipe(dir: &Path, tokenizer: &Path, changes: &[String]) -> Recipe {
         format!("data.tokenizer={tokenizer:?}"),
     ];
     set.extend_from_slice(changes);
-    Recipe::parse(TEXT, Path::new("test.toml"), &set).unwrap()
+    Recipe::parse::<TeacherConfig>(TEXT, Path::new("test.toml"), &set).unwrap()
 }
 
 /// Trains and answers with every step's forward divergence (or none).
@@ -147,7 +147,7 @@ pub fn teacher(dir: &Path) -> (PathBuf, PathBuf) {
 
 /// The objective of `recipe`.
 pub fn objective(recipe: &Recipe) -> retort_distill::Result<Distillation> {
-    let config = TeacherConfig::from_table(recipe.teacher.as_ref())?;
+    let config = TeacherConfig::of(recipe)?;
     let tokenizer = Tokenizer::from_file(&recipe.data.tokenizer, None)?;
     let device = retort_train::device("cpu").unwrap();
     Distillation::open(config, &tokenizer, &device, recipe)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use retort_data::{Batch, Data, Rank};
+use retort_data::{Batch, BatchSource, Data, Rank};
 use retort_distill::WeightSchedule;
 use retort_distill::on_policy::{OnPolicy, OnPolicyConfig};
 use retort_model::Decoder;
@@ -101,7 +101,10 @@ fn on_policy_targets_are_the_ids_the_student_samples() {
     // Drawn without chance, both halves are the same.
     assert_eq!(made[0], made[1]);
     let made = &made[0];
-    assert_eq!((made.rows, made.seq_len, made.first_row), (4, 13, None));
+    assert_eq!(
+        (made.rows, made.seq_len, made.source),
+        (4, 13, BatchSource::Synthetic)
+    );
     let end = tokenizer.eot() as i32;
     for r in 0..4 {
         let row = |ids: &[i32]| ids[r * 13..(r + 1) * 13].to_vec();
@@ -150,7 +153,7 @@ fn on_policy_samples_depend_on_seed_step_and_row_alone() {
     assert_ne!(once, drawn(2, 7, &[&batch]));
     // The same row later in a step is drawn anew, and alike on a rank that has only that part of it.
     let mut later = batch.clone();
-    later.first_row = Some(4);
+    later.source = BatchSource::Training { first_row: 4 };
     let twice = drawn(1, 7, &[&batch, &later]);
     assert_eq!(once, twice[..once.len()]);
     assert_ne!(once, twice[once.len()..]);

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
 use retort_prune::{LayerSelection, PruneOptions, TargetSizes, TextSource, prune};
-use retort_train::{CrossEntropy, Recipe};
+use retort_train::{CrossEntropy, NoTeacher, Recipe};
 
 use crate::fixture::{deep_teacher, distil_recipe, train_recipe};
 
@@ -34,7 +34,7 @@ fn recipe(dir: &Path, tokenizer: &Path, student: &Path, more: &str) -> Recipe {
          [train]\nsteps = 20\nbatch_size = 4\nlr = 1e-3\n{more}",
         dir.join("corpus")
     );
-    Recipe::parse(&text, Path::new("r.toml"), &[]).unwrap()
+    Recipe::parse::<NoTeacher>(&text, Path::new("r.toml"), &[]).unwrap()
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::{Int, Tensor, TensorData};
+use retort_distill::TeacherConfig;
 use retort_engine::decoder::{Engine, KvType, Settings};
 use retort_format::GgmlType;
 use retort_format::gguf::Gguf;
@@ -41,7 +42,7 @@ fn recipe(dir: &Path, tokens: &Path, parent: &Path) -> Recipe {
         format!("model.from={parent:?}"),
         format!("teacher.path={parent:?}"),
     ];
-    Recipe::parse(text, Path::new("test.toml"), &set).unwrap()
+    Recipe::parse::<TeacherConfig>(text, Path::new("test.toml"), &set).unwrap()
 }
 
 /// The bytes of the tensors in a safetensors file, by name.

@@ -61,8 +61,7 @@ fn engine_teacher_has_the_burn_teachers_logits_and_cost() {
     assert_eq!(burn.vocab_size(), engine.vocab_size());
     // What a plan counts of them, without either, is the same; a file of f32 is little more than its weights.
     let counted = [&teacher, &gguf].map(|path| {
-        let table = format!("path = {path:?}").parse().unwrap();
-        let config = TeacherConfig::from_table(Some(&table)).unwrap();
+        let config: TeacherConfig = toml::from_str(&format!("path = {path:?}")).unwrap();
         retort_distill::teacher_cost(&config, 32).unwrap().unwrap()
     });
     assert_eq!(counted[0].flops_per_token, counted[1].flops_per_token);

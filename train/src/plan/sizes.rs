@@ -3,9 +3,19 @@
 //! In: a shape, the rules of its parameters and the recipe. Out: counts, not bytes.
 
 use retort_format::{Kind, ModelConfig, tensors};
+use serde::Serialize;
 
-use crate::groups::Rule;
+use crate::param_groups::ParamGroup;
 use crate::recipe::{Algorithm, Recipe};
+
+/// What a teacher takes, beside the model's own passes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct TeacherCost {
+    /// Floating-point operations a token of the rows.
+    pub flops_per_token: u64,
+    /// Bytes that it holds.
+    pub bytes: u64,
+}
 
 /// What the arithmetic and the memory are counted from.
 pub(super) struct Sizes {
@@ -26,7 +36,7 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    pub(super) fn new(config: &ModelConfig, rules: &[Rule], recipe: &Recipe) -> Self {
+    pub(super) fn new(config: &ModelConfig, param_groups: &[ParamGroup], recipe: &Recipe) -> Self {
         let lora = recipe.lora.is_some();
         let d = config.hidden_size as u64;
         let head = config.vocab_size as u64 * d;
@@ -36,20 +46,21 @@ impl Sizes {
             specs.iter().filter(move |s| matrix(s.kind))
         };
         let body: u64 = matrices().map(|s| s.elements() as u64).sum();
-        let sum = |kept: &dyn Fn(&Rule) -> bool| -> u64 {
-            let kept = rules.iter().filter(|r| kept(r));
+        let sum = |kept: &dyn Fn(&ParamGroup) -> bool| -> u64 {
+            let kept = param_groups.iter().filter(|r| kept(r));
             kept.map(|r| r.elements).sum()
         };
         let adapters = sum(&|r| r.adapter);
-        let trained = |r: &Rule| !lora || r.adapter;
+        let trained = |r: &ParamGroup| !lora || r.adapter;
         let muon = sum(&|r| trained(r) && r.algorithm == Algorithm::Muon);
         let all_trained = sum(&trained);
         let outputs: u64 = matrices().map(|s| s.shape[0] as u64).sum();
         let residual = matrices().filter(|s| s.kind == Kind::Residual);
         let inputs: u64 = residual.map(|s| s.shape[1] as u64).sum();
-        let logits = match recipe.teacher {
-            Some(_) => config.vocab_size as u64,
-            None => 0,
+        let logits = if recipe.has_teacher() {
+            config.vocab_size as u64
+        } else {
+            0
         };
         let layers = config.num_hidden_layers as u64;
         let norms = 2 * d * (layers + 1);
@@ -64,9 +75,10 @@ impl Sizes {
                 (Some(_), true) => body / layers.max(1) + head,
                 (Some(_), false) => body + head,
             },
-            activations_per_token: match recipe.train.activation_checkpointing {
-                true => (outputs + inputs) / layers + 2 * d + d * (layers + 1) + logits,
-                false => outputs + inputs + norms + logits,
+            activations_per_token: if recipe.train.activation_checkpointing {
+                (outputs + inputs) / layers + 2 * d + d * (layers + 1) + logits
+            } else {
+                outputs + inputs + norms + logits
             },
         }
     }
