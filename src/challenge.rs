@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use retort_experiments::challenge::{arm, edge_llm};
-use retort_experiments::measured::{self, Measured};
+use retort_eval::challenge::{arm, edge_llm};
+use retort_eval::measured::{self, Measured};
 
 #[derive(clap::Subcommand)]
 pub enum Command {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use retort_engine::Model;
 use retort_engine::decoder::{KvType, Settings};
-use retort_experiments::eval::{
+use retort_eval::eval::{
     BurnScorer, EngineScorer, Error, Evaluation, Loaded, Options, Scorer, Task, evaluate_with,
     item_json, results_json,
 };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use retort_experiments::eval::{self, BurnScorer, Loaded, Options, Task};
+use retort_eval::eval::{self, BurnScorer, Loaded, Options, Task};
 use retort_model::Decoder;
 use retort_tokenizer::Tokenizer;
 use retort_train::{Evaluator, TaskMetrics, TasksConfig};

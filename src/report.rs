@@ -22,7 +22,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    retort_experiments::report::write(&args.runs, &args.figures, &args.out)?;
+    retort_eval::report::write(&args.runs, &args.figures, &args.out)?;
     println!("{}", args.out.join("index.html").display());
     Ok(())
 }

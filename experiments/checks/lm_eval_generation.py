@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tasks that are written beside lm-evaluation-harness: prompts byte for byte, and verdicts on the same texts.
 
-    cargo build --release -p retort-experiments --example given
+    cargo build --release -p retort-eval --example given
     pip install torch transformers "lm_eval[api]"
     python3 experiments/checks/lm_eval_generation.py --data DIR [--limit 10] [--model DIR --gguf FILE]
 

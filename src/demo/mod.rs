@@ -48,7 +48,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     rows.push(edge_row(out, &student, GgmlType::Q4_0)?);
     eprintln!("6/6  the report");
     let directories = [&teacher, &student, &control].map(|r| r.directory.clone());
-    retort_experiments::report::write::<_, PathBuf>(&directories, &[], &out.join("report"))?;
+    retort_eval::report::write::<_, PathBuf>(&directories, &[], &out.join("report"))?;
 
     let results = serde_json::json!({ "entropy": floor, "models": rows });
     let path = out.join("results.json");
@@ -103,7 +103,7 @@ fn edge_row(out: &Path, run: &runs::Run, quant: GgmlType) -> anyhow::Result<tabl
         bar.inc(1);
         &row.ids[..]
     });
-    let loss = retort_experiments::quality::loss(&model.engine, tokens)?;
+    let loss = retort_eval::quality::loss(&model.engine, tokens)?;
     bar.finish_and_clear();
     let settings = retort_engine::bench::Settings {
         prompt: 64,

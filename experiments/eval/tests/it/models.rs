@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use retort_experiments::challenge::{arm, edge_llm};
-use retort_experiments::measured::{self, Measured};
-use retort_experiments::{Error, report};
+use retort_eval::challenge::{arm, edge_llm};
+use retort_eval::measured::{self, Measured};
+use retort_eval::{Error, report};
 use serde_json::{Value, json};
 
 /// What `retort eval --json` writes.

@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use retort_experiments::eval::{
+use retort_eval::eval::{
     Encoder, Likelihood, Loaded, Options, Request, Result, Scorer, Task, evaluate,
 };
 use serde_json::json;

@@ -1,7 +1,7 @@
 //! The built-in tasks on rows in their publishers' layouts: what is asked is spelled as
 //! lm-evaluation-harness spells it.
 
-use retort_experiments::eval::{Gold, Loaded, Options, TASKS, Task};
+use retort_eval::eval::{Gold, Loaded, Options, TASKS, Task};
 use serde_json::{Value, json};
 
 /// The items of the built-in task `name` from `files`.

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use retort_experiments::metrics::Run;
-use retort_experiments::{Error, report};
+use retort_eval::metrics::Run;
+use retort_eval::{Error, report};
 
 /// A run of `steps` steps with an evaluation every 50.
 fn run(dir: &Path, name: &str, steps: u32) -> PathBuf {

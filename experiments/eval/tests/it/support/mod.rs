@@ -1,8 +1,6 @@
 //! A made-up model of a few thousand random weights as a Hugging Face directory and as an F32 GGUF
 //! of it, with a tokenizer trained on generated stories.
 
-#![allow(dead_code)] // each test binary uses its own part
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,14 +1,13 @@
 //! Evaluation end to end on a made-up model: a task that is a TOML file and nothing else, and the
 //! engine's shortcuts, which change no likelihood.
 
-mod support;
-
 use std::fs;
 use std::path::Path;
 
+use super::support;
 use retort_engine::Model;
 use retort_engine::perplexity::negative_log_likelihood;
-use retort_experiments::eval::{
+use retort_eval::eval::{
     Encoder, EngineScorer, Error, Evaluation, Likelihood, Loaded, Metric, Options, Request, Result,
     Scorer, Task, evaluate, evaluate_with, item_json, results_json,
 };
@@ -523,7 +522,7 @@ fn items_are_handed_on_as_they_are_answered() {
         &mut |_, _| {
             count += 1;
             match count {
-                100 => Err(retort_experiments::eval::Error::Model("enough".into())),
+                100 => Err(retort_eval::eval::Error::Model("enough".into())),
                 _ => Ok(()),
             }
         },

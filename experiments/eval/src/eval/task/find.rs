@@ -9,7 +9,7 @@ macro_rules! builtin {
     ($name:literal) => {
         (
             $name,
-            include_str!(concat!("../../../tasks/", $name, ".toml")),
+            include_str!(concat!("../../../../tasks/", $name, ".toml")),
         )
     };
 }
