@@ -1,11 +1,11 @@
-//! `retort challenge`: a model's score in public contests, from figures measured before.
+//! `retort challenge`: a model's score in public challenges, from measured figures.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use retort_eval::challenge::{arm, edge_llm};
-use retort_eval::measured::{self, Measured};
+use retort_eval::results::{self, ModelResults};
 
 #[derive(clap::Subcommand)]
 pub enum Command {
@@ -23,7 +23,7 @@ pub enum Command {
 pub struct Arm {
     #[command(flatten)]
     of: Model,
-    /// The same of what it is compared with
+    /// Results of the baseline, in the same files
     #[arg(
         long,
         required = true,
@@ -48,10 +48,10 @@ pub struct EdgeLlm {
     of: Model,
 }
 
-/// What is scored, and how it is shown.
+/// The model to score, and the form of the report.
 #[derive(clap::Args)]
 struct Model {
-    /// Figures of the model: of `retort eval --json` and `retort-edge bench --json`
+    /// Results of the model: JSON of `retort eval` and `retort-edge bench`
     #[arg(
         long,
         required = true,
@@ -148,7 +148,7 @@ fn run_edge_llm(args: &EdgeLlm) -> anyhow::Result<()> {
         );
     }
     if !report.missing.is_empty() {
-        println!("not asked        {}", report.missing.join(", "));
+        println!("not evaluated    {}", report.missing.join(", "));
     }
     println!("time a token     {:.2} ms", report.tpot_seconds * 1e3);
     println!("parameters       {:.1} M", report.parameters as f64 / 1e6);
@@ -164,9 +164,9 @@ fn run_edge_llm(args: &EdgeLlm) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The one model whose figures the files hold.
-fn one(files: &[PathBuf]) -> anyhow::Result<Measured> {
-    let mut models = measured::read(files)?;
+/// The only model of the files.
+fn one(files: &[PathBuf]) -> anyhow::Result<ModelResults> {
+    let mut models = results::read(files)?;
     if models.len() > 1 {
         let paths: Vec<&str> = models.iter().map(|model| &model.path[..]).collect();
         bail!(

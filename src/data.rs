@@ -1,4 +1,4 @@
-//! `retort data`: what is in a source, and packing it once.
+//! `retort data`: inspects a source, or tokenizes and packs it once.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,15 +30,15 @@ pub enum Command {
         /// The split of a hub dataset
         #[arg(long, default_value = "train")]
         split: String,
-        /// Print the figures as JSON
+        /// Print the numbers as JSON
         #[arg(long)]
         json: bool,
     },
-    /// Tokenize and pack a recipe's data once, memory-mapped afterwards
+    /// Tokenize and pack a recipe's data once, for memory-mapped reading
     #[command(
         after_help = "Example:\n  retort data pack experiments/recipes/web-4m.toml --out packed/\n  \
         retort train experiments/recipes/web-4m.toml --set data.source=packed\n\n\
-        Run it again after an interruption: it goes on where the last whole file ended."
+        Run it again after an interruption: it resumes after the last complete file."
     )]
     Pack {
         /// The recipe whose data is packed
@@ -52,7 +52,7 @@ pub enum Command {
         /// Rows in a file
         #[arg(long, value_name = "N", default_value_t = ROWS_A_FILE)]
         rows_per_file: usize,
-        /// Print the figures as JSON
+        /// Print the numbers as JSON
         #[arg(long)]
         json: bool,
     },

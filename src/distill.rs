@@ -1,5 +1,5 @@
-//! `retort distill`: `retort train` with a teacher; `retort distill cache`: what the teacher
-//! says, written down once.
+//! `retort distill`: trains a student from a teacher; `retort distill cache` writes the teacher's logits
+//! to disk for many students.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use retort_distill::{Distillation, TeacherConfig, teacher_cost};
 use retort_train::{CrossEntropy, PlanBuilder, Recipe};
 use serde_json::json;
 
-use crate::{progress, ranks, stop, train};
+use crate::{distributed, progress, signals, train};
 
 /// Train a student from a recipe that names a teacher
 #[derive(clap::Args)]
@@ -20,13 +20,13 @@ use crate::{progress, ranks, stop, train};
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     after_help = "Example:\n  retort distill experiments/recipes/web-distil.toml --set teacher.path=runs/web-4m/checkpoints/step-600\n\n\
-    The teacher may also be a .gguf file, which the int4 engine runs, or a cache of what one said \
+    The teacher may also be a .gguf file, which the int4 engine runs, or a cache of a teacher's logits \
     (`retort distill cache --help`).\n\
-    Tables of the recipe, beside [teacher.losses]: [teacher.hidden] and [teacher.attention] hold layers' states to the teacher's, \
-    [teacher.blockwise] begins block by block, [teacher.on_policy] corrects what the student writes itself:\n  \
+    Tables of the recipe, beside [teacher.losses]: [teacher.hidden] and [teacher.attention] match layers' states with the teacher's, \
+    [teacher.blockwise] starts block by block, [teacher.on_policy] trains on the student's own completions:\n  \
     retort distill recipe.toml --set teacher.hidden.weight=1.0\n  \
     retort distill recipe.toml --set 'teacher.on_policy={ fraction = 0.5, prompt = 32, new_tokens = 64 }'\n\n\
-    Ctrl-C stops with a checkpoint; the same command with --resume goes on from it."
+    Ctrl-C stops with a checkpoint; the same command with --resume resumes from it."
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -40,12 +40,12 @@ enum Command {
     Cache(CacheArgs),
 }
 
-/// Write what the teacher says about the recipe's rows as parquet, once for many students
+/// Write the teacher's logits for the recipe's rows as parquet, once for many students
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  retort distill cache recipe.toml --set teacher.path=qwen-7b-q4_0.gguf --out cache --top-k 50\n  \
     retort distill recipe.toml --set teacher.cache=cache\n\n\
-    Ctrl-C stops; the same command goes on from there."
+    Ctrl-C stops; the same command resumes."
 )]
 pub struct CacheArgs {
     /// The recipe of the students' runs: its data, its order and its teacher
@@ -53,22 +53,22 @@ pub struct CacheArgs {
     /// The directory to write
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Keep the K most likely ids of each position, and the others' mass [default: 50]
+    /// Keep the K most likely ids of each position, and the probability of all others [default: 50]
     #[arg(long, value_name = "K", conflicts_with = "samples", value_parser = clap::value_parser!(u8).range(1..))]
     top_k: Option<u8>,
-    /// Keep N ids drawn at random of each position: an unbiased gradient
+    /// Keep N ids of each position, sampled: an unbiased gradient
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     samples: Option<u8>,
-    /// Draw from the teacher's probabilities to this power
+    /// Sample from the teacher's probabilities to this power
     #[arg(long, value_name = "T", requires = "samples", default_value_t = 1.0)]
     proposal: f32,
-    /// How many rows to write [default: as many as the recipe's run takes]
+    /// Rows to write [default: those of the recipe's run]
     #[arg(long, value_name = "N")]
     rows: Option<u64>,
     /// Override a key of the recipe, such as teacher.path=DIR (may be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Where a teacher that is not a .gguf file runs: cpu, ndarray, or in a build with the feature: wgpu, vulkan, cuda
+    /// The device of a teacher that is not a .gguf file: cpu, ndarray, or in a build with the feature: wgpu, vulkan, cuda
     #[arg(long, default_value = "cpu")]
     device: String,
     /// The figures as JSON
@@ -78,8 +78,8 @@ pub struct CacheArgs {
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     match (&args.command, &args.train) {
-        (Some(Command::Cache(args)), _) => ranks::among(|group| write_cache(group, args)),
-        (None, Some(args)) => ranks::among(|group| distill(group, args)),
+        (Some(Command::Cache(args)), _) => distributed::run(|group| write_cache(group, args)),
+        (None, Some(args)) => distributed::run(|group| distill(group, args)),
         (None, None) => bail!("name a recipe: retort distill RECIPE.toml"),
     }
 }
@@ -88,19 +88,20 @@ fn distill(group: &Arc<ProcessGroup>, args: &train::Args) -> anyhow::Result<()> 
     let recipe = Recipe::load::<TeacherConfig>(&args.recipe, &args.set)?;
     let config = TeacherConfig::of(&recipe)?;
     if args.plan {
-        return match group.is_main() {
-            true => plan(args, &recipe, config),
-            false => Ok(()),
+        return if group.is_main() {
+            plan(args, &recipe, config)
+        } else {
+            Ok(())
         };
     }
-    // The teacher is checked before the data is read: it is the likelier thing to be wrong.
+    // The teacher is checked before the data is read: it is more often wrong.
     let objective = open(args, config, &recipe)?;
     for line in objective.plan(recipe.train.steps) {
         if group.is_main() {
             eprintln!("teacher     {line}");
         }
     }
-    train::run_it(group, args, recipe, &objective)
+    train::train_recipe(group, args, recipe, &objective)
 }
 
 fn open(
@@ -113,11 +114,11 @@ fn open(
     Ok(Distillation::open(config, &tokenizer, &device, recipe)?)
 }
 
-/// Prints what a run of `recipe` will take: with its teacher where that is there and can be run,
-/// else with what can be counted of it.
+/// Prints the plan of a run of `recipe`: timed with its teacher where that can be run, else with the
+/// teacher's counted cost.
 fn plan(args: &train::Args, recipe: &Recipe, config: TeacherConfig) -> anyhow::Result<()> {
     if let Some(directory) = recipe.missing_model() {
-        return train::without_model(args, recipe, directory);
+        return train::print_plan_without_model(args, recipe, directory);
     }
     let targets = teacher_cost(&config, recipe.data.seq_len)?;
     let mut builder = PlanBuilder::new(recipe, &retort_train::device(&args.device)?, targets)?;
@@ -133,9 +134,10 @@ fn plan(args: &train::Args, recipe: &Recipe, config: TeacherConfig) -> anyhow::R
     } else if builder.runs_teacher() {
         let objective = open(args, config, recipe)?;
         for line in objective.plan(recipe.train.steps) {
-            match args.json {
-                true => eprintln!("teacher     {line}"),
-                false => println!("teacher     {line}"),
+            if args.json {
+                eprintln!("teacher     {line}");
+            } else {
+                println!("teacher     {line}");
             }
         }
         builder.measured(&objective)?
@@ -188,7 +190,7 @@ fn write_cache(group: &Arc<ProcessGroup>, args: &CacheArgs) -> anyhow::Result<()
         &args.out,
         options,
         &device,
-        stop::flag(),
+        signals::stop_flag(),
         &show,
     )?;
     bar.finish_and_clear();
@@ -216,7 +218,7 @@ fn write_cache(group: &Arc<ProcessGroup>, args: &CacheArgs) -> anyhow::Result<()
         );
     }
     if written.rows < written.total_rows {
-        eprintln!("stopped: the same command goes on from there");
+        eprintln!("stopped: the same command resumes");
     }
     Ok(())
 }

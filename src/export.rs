@@ -1,4 +1,4 @@
-//! `retort export`: a checkpoint becomes one GGUF file.
+//! `retort export`: converts a checkpoint to a GGUF file.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,14 +27,14 @@ pub struct Args {
     /// The file to write
     #[arg(long, value_name = "FILE.gguf")]
     out: PathBuf,
-    /// How weights are stored
+    /// The type of the weights
     #[arg(long, value_enum, default_value = "q4_0")]
     quant: Quant,
-    /// How the weights lie in the file
+    /// The layout of the weights in the file
     #[arg(long, value_enum, default_value = "plain")]
     layout: Layout,
-    /// Round so that the layers' answers to these texts change least: parquet or JSON-lines files, a glob, a
-    /// directory, or hf://OWNER/NAME/CONFIG@REVISION
+    /// Round the weights so that the layers' outputs on these texts change least: parquet or JSON-lines files, a
+    /// glob, a directory, or hf://OWNER/NAME/CONFIG@REVISION
     #[arg(long, value_name = "SOURCE")]
     calibrate: Option<String>,
     #[command(flatten)]
@@ -44,7 +44,7 @@ pub struct Args {
 /// The layouts `retort export` writes.
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Layout {
-    /// Row after row: llama.cpp runs it, and retort-edge does
+    /// Row after row: llama.cpp and retort-edge run it
     Plain,
     /// In panels of 16 rows, as `retort-edge pack` reorders them: only retort-edge runs it, faster
     #[value(name = "rows16")]

@@ -1,4 +1,4 @@
-//! `retort generate`: text from a training checkpoint.
+//! `retort generate`: samples text from a training checkpoint.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use retort_tokenizer::Tokenizer;
 
-/// Sample text from a checkpoint (a look while training; for speed, export and use retort-edge)
+/// Sample text from a checkpoint (a look while training; for speed, export and use `retort run`)
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  retort generate runs/web-4m -p 'The film was' -n 40 --temperature 0.8"
@@ -17,7 +17,7 @@ pub struct Args {
     /// The text to continue
     #[arg(short, long)]
     prompt: String,
-    /// Tokens to generate at most
+    /// Most tokens to generate
     #[arg(short, default_value_t = 64)]
     n: usize,
     /// 0 takes the likeliest token
@@ -55,7 +55,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut outcome = Ok(());
     retort_model::generate(&config, &model, &device, &ids, args.n, sampling, |id| {
         written.push(id);
-        // A character may take several tokens: what is not whole yet waits.
+        // A character may take several tokens: an incomplete one waits.
         let Ok(text) = tokenizer.decode(&written) else {
             return false;
         };

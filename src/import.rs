@@ -1,4 +1,4 @@
-//! `retort import`: a GGUF file becomes a Hugging Face directory.
+//! `retort import`: converts a GGUF file to a Hugging Face directory.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use retort_format::GgmlType;
 
 use crate::progress;
 
-/// Turn a GGUF file back into a Hugging Face directory, to train from it or to learn from it
+/// Turn a GGUF file into a Hugging Face directory, to train or distil from
 #[derive(clap::Args)]
 #[command(
     after_help = "Reads F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K and Q6_K weights of the \
@@ -23,10 +23,10 @@ pub struct Args {
     /// The directory to write; it must not exist yet, or be empty
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// How all weights are stored; without it F32, F16 and BF16 stay as they are, others become f32
+    /// The type of all weights [default: F32, F16 and BF16 stay as they are, others become f32]
     #[arg(long, value_enum)]
     dtype: Option<Dtype>,
-    /// Weights are cut into files of at most so many bytes
+    /// Most bytes of a file of weights
     #[arg(long, value_name = "BYTES", default_value_t = Settings::default().max_shard_bytes)]
     max_shard_bytes: u64,
 }

@@ -1,13 +1,14 @@
-//! `retort`: a large language model in, a small fast one out.
+//! `retort`: distils a large language model into a small fast one.
 //!
-//! One file per subcommand, each a thin call into the crates; what is shared is the
-//! progress shown on standard error. Results go to standard output.
+//! One file per subcommand, each a thin call into the crates. Results go to standard output, progress
+//! and notes to standard error.
 
-mod against;
 mod challenge;
 mod data;
 mod demo;
 mod distill;
+mod distributed;
+mod error_chain;
 mod eval;
 mod export;
 mod generate;
@@ -15,11 +16,9 @@ mod import;
 mod plan;
 mod progress;
 mod prune;
-mod questions;
-mod ranks;
 mod report;
-mod said;
-mod stop;
+mod signals;
+mod task_evaluator;
 mod tokenizer;
 mod train;
 
@@ -27,8 +26,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Training frees and asks for the same tensors every step; the system's allocator gives
-/// their pages back in between and pays for them again (`experiments/results/`).
+/// Training frees and allocates the same tensors every step. The system's allocator returns their pages
+/// to the system in between, and page faults slow the next step (`experiments/results/`).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -60,7 +59,7 @@ enum Command {
     Report(report::Args),
     #[command(
         subcommand,
-        about = "A model's score in public contests, from measured figures"
+        about = "A model's score in public challenges, from measured figures"
     )]
     Challenge(challenge::Command),
 }
@@ -92,7 +91,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", said::once(&error));
+            eprintln!("error: {}", error_chain::one_line(&error));
             ExitCode::FAILURE
         }
     }

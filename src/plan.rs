@@ -1,8 +1,8 @@
-//! A run's plan in words.
+//! A training plan as text: parameters, tokens, memory, arithmetic, time, cost.
 
 use retort_train::{Measured, Plan, Tokens};
 
-/// Lines for a person.
+/// The plan as lines.
 pub fn text(plan: &Plan) -> String {
     let m = &plan.memory;
     let mut lines = vec![
@@ -25,7 +25,7 @@ pub fn text(plan: &Plan) -> String {
             more(", teacher", m.teacher_bytes),
         ),
     ];
-    // A pace that was told is another machine's.
+    // A given pace is another machine's.
     let here = plan.told_flops_per_second.is_none();
     let free = retort_files::memory::available_bytes().filter(|&free| here && free < m.total_bytes);
     if let Some(free) = free {
@@ -61,7 +61,7 @@ pub fn text(plan: &Plan) -> String {
     lines.join("\n")
 }
 
-/// The line about steps and tokens.
+/// The line about tokens and steps.
 pub fn tokens(tokens: &Tokens) -> String {
     format!(
         "tokens      {} in {} steps of {}{}",
@@ -74,7 +74,7 @@ pub fn tokens(tokens: &Tokens) -> String {
     )
 }
 
-/// The hours, and at which pace.
+/// The line about time.
 fn time(plan: &Plan) -> String {
     let Some(hours) = plan.hours else {
         return "time        not measured: the memory for a row through one layer is not there"
@@ -94,16 +94,17 @@ fn time(plan: &Plan) -> String {
     }
 }
 
-/// What was timed for it.
+/// The line about the timed pass.
 fn timed(measured: &Measured, teacher: bool) -> String {
     let m = measured;
     let whole = m.rows == m.rows_of && m.layers == m.layers_of;
-    let mut what = match whole {
-        true => "a batch, forward and backward".to_owned(),
-        false => format!(
+    let mut what = if whole {
+        "a batch, forward and backward".to_owned()
+    } else {
+        format!(
             "{} of {} rows through {} of {} layers, forward and backward; the rest by arithmetic",
             m.rows, m.rows_of, m.layers, m.layers_of
-        ),
+        )
     };
     if teacher && !m.teacher {
         what += "; the teacher did not run, and is put at the same pace";
@@ -119,7 +120,7 @@ fn timed(measured: &Measured, teacher: bool) -> String {
     format!("timed       {what}: {pace}FLOP/s{peak}{resident}")
 }
 
-/// `what` and its size, where there is any.
+/// `what` and its size, unless that is 0.
 fn more(what: &str, n: u64) -> String {
     match n {
         0 => String::new(),

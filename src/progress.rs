@@ -1,4 +1,4 @@
-//! Progress on standard error: bars on a terminal, in a pipe a line now and then.
+//! Progress on standard error: bars on a terminal, a line every half minute in a pipe.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use retort_data::Progress;
 use retort_train::{Evaluation, Event, Metrics, Plan};
 
-/// A bar of `length` steps, `what` before it and a changing message behind it.
+/// A bar of `length` steps, between the text `what` and a message.
 pub fn bar(what: &str, length: u64) -> ProgressBar {
     let style = ProgressStyle::with_template(
         "{prefix:>12} [{bar:30}] {pos}/{len} {msg} {elapsed} (left {eta})",
@@ -36,30 +36,28 @@ pub fn documents() -> (ProgressBar, impl Fn(Progress) + use<>) {
     })
 }
 
-/// When a line is due where there is no bar: every half minute.
-pub struct Pace {
-    last: Instant,
-}
+/// The pace of lines where there is no bar: one at once, then one every half minute.
+#[derive(Default)]
+pub struct Pace(Cell<Option<Instant>>);
 
 impl Pace {
-    /// The first half minute begins.
-    pub fn new() -> Self {
-        Self {
-            last: Instant::now(),
-        }
+    /// The same, with the first line after half a minute.
+    pub fn later() -> Self {
+        Self(Cell::new(Some(Instant::now())))
     }
 
     /// Whether a line is due; if so, the next half minute begins.
-    pub fn due(&mut self) -> bool {
-        let due = self.last.elapsed() >= Duration::from_secs(30);
+    pub fn due(&self) -> bool {
+        let last = self.0.get();
+        let due = last.is_none_or(|last| last.elapsed() >= Duration::from_secs(30));
         if due {
-            self.last = Instant::now();
+            self.0.set(Some(Instant::now()));
         }
         due
     }
 }
 
-/// An evaluation in words.
+/// An evaluation as text.
 pub fn figures(e: &Evaluation) -> String {
     let mut text = format!(
         "validation loss {:.4} nats/token, perplexity {:.2}",
@@ -78,15 +76,14 @@ pub fn figures(e: &Evaluation) -> String {
 pub struct Training {
     bar: ProgressBar,
     smooth: Cell<Option<f64>>,
-    /// The share of the processor's peak that a token a second is.
+    /// The share of the processor's peak FLOP/s that one token a second takes.
     share: Option<f64>,
     quiet: bool,
-    last_line: Cell<Option<Instant>>,
+    pace: Pace,
 }
 
 impl Training {
-    /// A bar from `first` to `last` step. `plan`: what the run was found to take. `quiet`: nothing is printed but
-    /// the bar.
+    /// A bar from step `first` to `last`, with the share of the peak by `plan`; `quiet` prints no lines.
     pub fn new(what: &str, [first, last]: [u64; 2], plan: Option<&Plan>, quiet: bool) -> Self {
         let share = plan.and_then(|plan| {
             let peak = plan.measured?.peak_flops_per_second?;
@@ -100,7 +97,7 @@ impl Training {
             smooth: Cell::new(None),
             share,
             quiet,
-            last_line: Cell::new(None),
+            pace: Pace::default(),
         }
     }
 
@@ -108,7 +105,7 @@ impl Training {
     pub fn event(&self, event: Event<'_>) {
         match event {
             Event::Step(m) => self.step(m),
-            Event::Skipped(step, why) => self.line(&format!("step {step}: passed over: {why}")),
+            Event::Skipped(step, why) => self.line(&format!("step {step}: skipped: {why}")),
             Event::Evaluated(e) => self.line(&format!("step {}: {}", e.step, figures(e))),
             Event::TasksEvaluated(e) => {
                 let figures: Vec<String> = e
@@ -125,7 +122,7 @@ impl Training {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
@@ -135,10 +132,11 @@ impl Training {
             .smooth
             .get()
             .map_or(m.loss, |s| 0.95 * s + 0.05 * m.loss);
-        // A batch that was passed over may have no number for a loss.
-        let smooth = match smooth.is_finite() {
-            true => smooth,
-            false => self.smooth.get().unwrap_or(f64::NAN),
+        // The loss of a skipped batch may not be finite.
+        let smooth = if smooth.is_finite() {
+            smooth
+        } else {
+            self.smooth.get().unwrap_or(f64::NAN)
         };
         self.smooth.set(Some(smooth).filter(|s| s.is_finite()));
         self.bar.set_position(m.step);
@@ -149,13 +147,7 @@ impl Training {
             "loss {smooth:.3}  {:.0} tokens/s{share} ",
             m.tokens_per_second
         ));
-        // In a pipe or a log there is no bar: a line now and then instead.
-        let due = self
-            .last_line
-            .get()
-            .is_none_or(|t| t.elapsed() > Duration::from_secs(30));
-        if self.bar.is_hidden() && due {
-            self.last_line.set(Some(Instant::now()));
+        if self.bar.is_hidden() && self.pace.due() {
             self.line(&format!(
                 "step {}: loss {smooth:.4}, {:.0} tokens/s{share}",
                 m.step, m.tokens_per_second

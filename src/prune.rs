@@ -1,4 +1,4 @@
-//! `retort prune`: a student cut out of a parent.
+//! `retort prune`: cuts a student out of a parent model.
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use retort_prune::{
 };
 
 use crate::progress;
-use crate::stop;
+use crate::signals;
 
 /// Cut a smaller model out of a checkpoint, to train on from there
 #[derive(clap::Args)]
@@ -19,7 +19,7 @@ use crate::stop;
     after_help = "Examples:\n  retort prune smollm2 --out half --layers 15 --data 'c4/*.parquet'\n  \
     retort prune smollm2 --out small --params 60M --data 'c4/*.parquet' --vocab 16384 --vocab-from 'c4/*.parquet'\n  \
     retort prune smollm2 --params 35M --plan\n\n\
-    What comes out is a Hugging Face directory: start a recipe from it with [model] from = \"half\"."
+    The student is a Hugging Face directory: start a recipe from it with [model] from = \"half\"."
 )]
 pub struct Args {
     /// A Hugging Face directory, or a run directory (its newest checkpoint)
@@ -30,13 +30,13 @@ pub struct Args {
     /// Layers to keep
     #[arg(long, value_name = "N")]
     layers: Option<usize>,
-    /// How they are chosen
+    /// The criterion that chooses them
     #[arg(long, value_enum, default_value_t = By::Influence)]
     layers_by: By,
     /// The layers to keep by number, from 0, such as 0,1,4-7
     #[arg(long, value_name = "LIST", conflicts_with_all = ["layers", "layers_by"])]
     keep_layers: Option<String>,
-    /// Let the first and the last layer go, too
+    /// Allow the first and the last layer to be removed
     #[arg(long)]
     ends: bool,
     /// Width of the residual stream
@@ -51,7 +51,7 @@ pub struct Args {
     /// Channels within the feed-forward block
     #[arg(long, value_name = "N")]
     mlp: Option<usize>,
-    /// What channels and heads are judged by
+    /// The importance of channels and heads
     #[arg(long, value_enum, default_value_t = Importance::Activation)]
     importance: Importance,
     /// Tokens to keep: bytes, special tokens, and the most frequent in --vocab-from
@@ -60,26 +60,26 @@ pub struct Args {
     /// Text to count tokens in
     #[arg(long, value_name = "SOURCE", requires = "vocab")]
     vocab_from: Option<String>,
-    /// How many tokens of it are counted at most
+    /// Most tokens of it to count
     #[arg(long, value_name = "N", default_value_t = 50_000_000)]
     vocab_tokens: usize,
-    /// Parameters in all, such as 35M: what is not given is chosen in the parent's proportions
+    /// Total parameters, such as 35M: sizes that are not given keep the parent's proportions
     #[arg(long, value_name = "N", value_parser = count)]
     params: Option<u64>,
     /// Text to measure influence and activations on: parquet or JSON-lines files, a glob, a
     /// directory, or hf://OWNER/NAME/CONFIG@REVISION
     #[arg(long, value_name = "SOURCE")]
     data: Option<String>,
-    /// How many tokens of it
+    /// Tokens of it to read
     #[arg(long, value_name = "N", default_value_t = 65_536)]
     tokens: usize,
-    /// Tokens that see each other
+    /// Tokens of a sequence
     #[arg(long, value_name = "N", default_value_t = 512)]
     seq_len: usize,
     /// cpu (burn-flex), ndarray, or in a build with the feature: wgpu, vulkan, cuda
     #[arg(long, default_value = "cpu")]
     device: String,
-    /// Only print the shapes before and after. No weights or data are read and nothing written
+    /// Print the shapes before and after, and do nothing: no weights or data are read
     #[arg(long)]
     plan: bool,
     /// Print the figures as JSON
@@ -90,20 +90,20 @@ pub struct Args {
 /// `--layers-by`.
 #[derive(Clone, Copy, ValueEnum)]
 enum By {
-    /// Those that change the residual stream least go (needs --data)
+    /// Remove the layers that change the residual stream least (needs --data)
     Influence,
-    /// The neighbours that together turn it least go (needs --data)
+    /// Remove the consecutive layers that together rotate it least (needs --data)
     Range,
-    /// Layers evenly apart stay
+    /// Keep evenly spaced layers
     Every,
 }
 
 /// `--importance`.
 #[derive(Clone, Copy, ValueEnum)]
 enum Importance {
-    /// The sizes of their weights
+    /// The L1 norm of their weights
     L1,
-    /// The sizes of their activations (needs --data)
+    /// The norm of their activations (needs --data)
     Activation,
 }
 
@@ -167,9 +167,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     match &args.out {
         Some(out) if !args.plan => {
             let report = cut(args, &checkpoint, out, &options, &plan)?;
-            match args.json {
-                true => println!("{}", serde_json::to_string_pretty(&report)?),
-                false => summary(&report, out),
+            if args.json {
+                println!("{}", serde_json::to_string_pretty(&report)?);
+            } else {
+                summary(&report, out);
             }
         }
         _ if args.json => println!("{}", serde_json::to_string_pretty(&plan)?),
@@ -178,7 +179,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Does it, with the plan printed when nothing asked for has been found to be wrong.
+/// Writes the student; prints the plan first, once the request is known to be possible.
 fn cut(
     args: &Args,
     checkpoint: &Path,
@@ -201,7 +202,14 @@ fn cut(
             bar.set_position(progress.done.min(progress.total));
         }
     };
-    let report = retort_prune::prune(checkpoint, out, options, &device, stop::flag(), &show);
+    let report = retort_prune::prune(
+        checkpoint,
+        out,
+        options,
+        &device,
+        signals::stop_flag(),
+        &show,
+    );
     if let Some((_, bar)) = bar.into_inner() {
         bar.finish_and_clear();
     }
@@ -236,13 +244,10 @@ fn summary(report: &PruneReport, out: &Path) {
     }
     if let Some(moved) = &report.layer_distances {
         let moved: Vec<String> = moved.iter().map(|m| format!("{m:.4}")).collect();
-        eprintln!("they were chosen by: {}", moved.join(" "));
+        eprintln!("their scores: {}", moved.join(" "));
     }
     if let Some(covers) = report.vocabulary_coverage {
-        eprintln!(
-            "{:.2} % of the tokens counted are kept ones",
-            100.0 * covers
-        );
+        eprintln!("{:.2} % of the counted tokens are kept", 100.0 * covers);
     }
     println!("{}", out.display());
 }

@@ -1,8 +1,8 @@
-//! `retort report`: runs and measured models, to look at.
+//! `retort report`: a page on training runs and models' results.
 
 use std::path::PathBuf;
 
-/// Write an HTML report with plots and CSV from run directories and figures of models
+/// Write an HTML report with plots and CSV, of run directories and of models' results
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  retort report runs/web-4m runs/web-distil --out report/\n  \
@@ -11,7 +11,7 @@ use std::path::PathBuf;
     retort report --figures small.eval.json,small.bench.json,large.eval.json,large.bench.json --out report/"
 )]
 pub struct Args {
-    /// Run directories: curves, and first what their recipes differ in
+    /// Run directories: the differences of their recipes, and curves
     runs: Vec<PathBuf>,
     /// Files of `retort eval --json` and `retort-edge bench --json`: accuracy against size and time
     #[arg(long, value_delimiter = ',', value_name = "FILE.json,…")]

@@ -1,4 +1,4 @@
-//! `retort tokenizer`: train one on shards, or convert one of another form.
+//! `retort tokenizer`: trains a tokenizer on shards, or converts one of another form.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

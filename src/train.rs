@@ -1,4 +1,4 @@
-//! `retort train`, and what `retort distill` shares with it.
+//! `retort train`: trains a model from a recipe. `retort distill` uses its arguments, plan and loop.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,17 +8,17 @@ use retort_train::{
     CrossEntropy, NoTeacher, Objective, Outcome, Plan, PlanBuilder, Prepared, Recipe, Tokens,
 };
 
+use crate::distributed;
 use crate::plan;
 use crate::progress::{self, Training};
-use crate::questions::Questions;
-use crate::ranks;
-use crate::stop;
+use crate::signals;
+use crate::task_evaluator::TaskEvaluator;
 
 /// Train a model from a recipe
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  retort train experiments/recipes/web-4m.toml --set train.steps=500 --run runs/try\n\n\
-    Ctrl-C stops with a checkpoint; the same command with --resume goes on from it.\n\n\
+    Ctrl-C stops with a checkpoint; the same command with --resume resumes from it.\n\n\
     In a build with the feature mpi, several processes train one model: mpirun -n 4 retort train RECIPE.toml"
 )]
 pub struct Args {
@@ -33,49 +33,49 @@ pub struct Args {
     /// The run directory [default: runs/ and the recipe's name]
     #[arg(long, value_name = "DIR")]
     pub run: Option<PathBuf>,
-    /// Go on from the run directory's newest checkpoint
+    /// Resume from the run directory's newest checkpoint
     #[arg(long)]
     pub resume: bool,
-    /// Only say what the run will take: parameters, tokens, memory, arithmetic and, from a pass
-    /// timed (a few rows and layers where the whole would take long), hours. No data is read and
-    /// nothing written; tokenizer and teacher may be missing
+    /// Print what the run will take, and do not run it: parameters, tokens, memory, arithmetic, and
+    /// hours by a timed pass (of a few rows and layers where a batch would take long). Reads no data
+    /// and writes nothing; tokenizer and teacher may be missing
     #[arg(long)]
     pub plan: bool,
     /// The plan as JSON
     #[arg(long, requires = "plan")]
     pub json: bool,
-    /// What an hour of this machine costs: the plan then says what the run will
+    /// The price of an hour of this machine: the plan then has the price of the run
     #[arg(long, value_name = "PRICE", requires = "plan", value_parser = price)]
     pub price_per_hour: Option<f64>,
-    /// Plan for a device that reaches so many floating-point operations a second, such as 1e14:
-    /// nothing is timed here
+    /// Plan for a device of F floating-point operations a second, such as 1e14, without a timed
+    /// pass
     #[arg(long, value_name = "F", requires = "plan", value_parser = pace)]
     pub flops_per_second: Option<f64>,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let recipe = Recipe::load::<NoTeacher>(&args.recipe, &args.set)?;
-    ranks::among(|group| match args.plan {
+    distributed::run(|group| match args.plan {
         true if !group.is_main() => Ok(()),
         true => plan(args, &recipe),
-        false => run_it(group, args, recipe, &CrossEntropy),
+        false => train_recipe(group, args, recipe, &CrossEntropy),
     })
 }
 
-/// Runs `recipe`.
-pub fn run_it(
+/// Trains by `recipe` with `objective`.
+pub fn train_recipe(
     group: &Arc<ProcessGroup>,
     args: &Args,
     recipe: Recipe,
     objective: &dyn Objective,
 ) -> anyhow::Result<()> {
-    go(prepare(group, args, recipe)?, objective)
+    train_with_bar(prepare(group, args, recipe)?, objective)
 }
 
-/// Prints what a run of `recipe` will take.
+/// Prints the plan of a run of `recipe`.
 fn plan(args: &Args, recipe: &Recipe) -> anyhow::Result<()> {
     if let Some(directory) = recipe.missing_model() {
-        return without_model(args, recipe, directory);
+        return print_plan_without_model(args, recipe, directory);
     }
     let builder = PlanBuilder::new(recipe, &retort_train::device(&args.device)?, None)?;
     let plan = match args.flops_per_second {
@@ -85,7 +85,7 @@ fn plan(args: &Args, recipe: &Recipe) -> anyhow::Result<()> {
     print_plan(args, plan)
 }
 
-/// Prints `plan` with the prices and paces that are asked for.
+/// Prints `plan` with the given price and pace.
 pub fn print_plan(args: &Args, mut plan: Plan) -> anyhow::Result<()> {
     if let Some(pace) = args.flops_per_second {
         plan.at(pace);
@@ -93,15 +93,20 @@ pub fn print_plan(args: &Args, mut plan: Plan) -> anyhow::Result<()> {
     if let Some(price) = args.price_per_hour {
         plan.price(price);
     }
-    match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&plan)?),
-        false => println!("{}", plan::text(&plan)),
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&plan)?);
+    } else {
+        println!("{}", plan::text(&plan));
     }
     Ok(())
 }
 
-/// Prints what can be said of `recipe` where the directory that its model starts from has none.
-pub fn without_model(args: &Args, recipe: &Recipe, directory: &Path) -> anyhow::Result<()> {
+/// Prints the tokens of `recipe` where the directory of its initial model does not exist yet.
+pub fn print_plan_without_model(
+    args: &Args,
+    recipe: &Recipe,
+    directory: &Path,
+) -> anyhow::Result<()> {
     let tokens = Tokens::new(recipe, 0);
     let note = format!(
         "{}: there is no model yet (model.from): parameters, memory, hours and cost are not in this plan; make it \
@@ -118,7 +123,7 @@ pub fn without_model(args: &Args, recipe: &Recipe, directory: &Path) -> anyhow::
     Ok(())
 }
 
-/// A price, nothing or more.
+/// A price, 0 or more.
 fn price(text: &str) -> Result<f64, String> {
     let price = text.parse().ok();
     price
@@ -126,14 +131,14 @@ fn price(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "must be a number such as 2.5".to_owned())
 }
 
-/// A pace, above nothing.
+/// A pace in FLOP/s, above 0.
 fn pace(text: &str) -> Result<f64, String> {
     let pace = text.parse().ok();
     pace.filter(|pace: &f64| pace.is_finite() && *pace > 0.0)
         .ok_or_else(|| "must be a number such as 1e14".to_owned())
 }
 
-/// Reads the data and opens the run directory, with a bar.
+/// Reads the data and opens the run directory, with a progress bar.
 fn prepare(group: &Arc<ProcessGroup>, args: &Args, recipe: Recipe) -> anyhow::Result<Prepared> {
     let run = match &args.run {
         Some(run) => run.clone(),
@@ -141,9 +146,9 @@ fn prepare(group: &Arc<ProcessGroup>, args: &Args, recipe: Recipe) -> anyhow::Re
     };
     let device = retort_train::device(&args.device)?;
     let (bar, show) = progress::documents();
-    // What is asked is looked for first: a missing file would come up hours later.
+    // First of all: a missing task file would otherwise show hours later.
     let tasks = recipe.tasks.as_ref().filter(|_| group.is_main());
-    let evaluator = tasks.map(Questions::load).transpose()?;
+    let evaluator = tasks.map(TaskEvaluator::load).transpose()?;
     let show = |progress| {
         if group.is_main() {
             show(progress);
@@ -162,10 +167,10 @@ fn prepare(group: &Arc<ProcessGroup>, args: &Args, recipe: Recipe) -> anyhow::Re
     Ok(prepared)
 }
 
-/// Runs the loop with a bar and says how it ended.
-fn go(prepared: Prepared, objective: &dyn Objective) -> anyhow::Result<()> {
+/// Runs the training loop with a progress bar and prints its outcome.
+fn train_with_bar(prepared: Prepared, objective: &dyn Objective) -> anyhow::Result<()> {
     if !prepared.group.is_main() {
-        retort_train::train(prepared, objective, stop::flag(), &mut |_| {})?;
+        retort_train::train(prepared, objective, signals::stop_flag(), &mut |_| {})?;
         return Ok(());
     }
     let plan = prepared.plan(objective)?;
@@ -179,11 +184,13 @@ fn go(prepared: Prepared, objective: &dyn Objective) -> anyhow::Result<()> {
         eprintln!("{} ranks", prepared.group.size());
     }
     if prepared.first_step() > 0 {
-        eprintln!("going on after step {}", prepared.first_step());
+        eprintln!("resuming after step {}", prepared.first_step());
     }
     let steps = [prepared.first_step(), prepared.recipe.train.steps];
     let bar = Training::new("training", steps, Some(&plan), false);
-    let outcome = retort_train::train(prepared, objective, stop::flag(), &mut |e| bar.event(e))?;
+    let outcome = retort_train::train(prepared, objective, signals::stop_flag(), &mut |e| {
+        bar.event(e)
+    })?;
     bar.finish();
     summary(&outcome);
     Ok(())
@@ -191,12 +198,15 @@ fn go(prepared: Prepared, objective: &dyn Objective) -> anyhow::Result<()> {
 
 fn summary(outcome: &Outcome) {
     if outcome.stopped {
-        eprintln!("stopped after step {}: add --resume to go on", outcome.step);
+        eprintln!(
+            "stopped after step {}: add --resume to continue",
+            outcome.step
+        );
     } else if let Some(evaluation) = &outcome.validation {
         println!("{}", progress::figures(evaluation));
     }
     if outcome.skipped > 0 {
-        eprintln!("{} batches were passed over", outcome.skipped);
+        eprintln!("{} batches were skipped", outcome.skipped);
     }
     println!("{}", outcome.checkpoint.display());
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tasks that are written beside lm-evaluation-harness: prompts byte for byte, and verdicts on the same texts.
 
-    cargo build --release -p retort-eval --example given
+    cargo build --release -p retort-eval --example score_texts
     pip install torch transformers "lm_eval[api]"
     python3 experiments/checks/lm_eval_generation.py --data DIR [--limit 10] [--model DIR --gguf FILE]
 
@@ -74,7 +74,7 @@ def texts_about(answer):
 def given(task, data, shots, texts):
     path = work / "texts.json"
     path.write_text(json.dumps(texts))
-    command = [args.bin / "examples/given", task, data, shots, path]
+    command = [args.bin / "examples/score_texts", task, data, shots, path]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stderr)

@@ -1,7 +1,7 @@
-//! `retort demo`: the whole pipeline on text it generates, nothing downloaded.
+//! `retort demo`: the whole pipeline on generated text, nothing downloaded.
 //!
-//! Stories → tokenizer → teacher → distilled student, and beside it the same student
-//! trained for the same time without a teacher → int4 → a table and three completions.
+//! Stories → tokenizer → teacher → distilled student, and the same student trained for the same time
+//! without a teacher → int4 → a table and three completions.
 
 mod corpus;
 mod runs;
@@ -72,8 +72,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 /// Marks a directory as a demo's own, which a new demo may replace.
 const MARK: &str = ".retort-demo";
 
-/// Leaves `out` an existing directory with nothing but the mark in it. Only what carries the
-/// mark is removed: a directory with anything else in it is somebody's.
+/// Makes `out` a directory with nothing but the mark in it. A directory without the mark that is not
+/// empty is an error: it belongs to the user.
 fn clear(out: &Path) -> anyhow::Result<()> {
     let at = || out.display().to_string();
     if out.join(MARK).exists() {
@@ -92,7 +92,7 @@ fn file(out: &Path, name: &str, quant: GgmlType) -> PathBuf {
     out.join(format!("{name}-{}.gguf", quant.name().to_lowercase()))
 }
 
-/// Exports a run's last checkpoint, and measures the file as the edge engine runs it.
+/// Exports a run's last checkpoint, and measures the file in the edge engine.
 fn edge_row(out: &Path, run: &runs::Run, quant: GgmlType) -> anyhow::Result<table::Row> {
     let path = file(out, &run.name, quant);
     let exported = retort_convert::export::export(&run.checkpoint, &path, quant, |_| {})?;
@@ -103,7 +103,7 @@ fn edge_row(out: &Path, run: &runs::Run, quant: GgmlType) -> anyhow::Result<tabl
         bar.inc(1);
         &row.ids[..]
     });
-    let loss = retort_eval::quality::loss(&model.engine, tokens)?;
+    let loss = retort_eval::held_out_loss(&model.engine, tokens)?;
     bar.finish_and_clear();
     let settings = retort_engine::bench::Settings {
         prompt: 64,

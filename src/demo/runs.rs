@@ -11,7 +11,7 @@ use retort_tokenizer::Tokenizer;
 use retort_train::{CrossEntropy, Objective, Recipe};
 
 use crate::progress::Training;
-use crate::stop;
+use crate::signals;
 
 const TEACHER: &str = include_str!("../../experiments/recipes/demo/teacher.toml");
 const STUDENT: &str = include_str!("../../experiments/recipes/demo/student.toml");
@@ -99,7 +99,9 @@ fn go(
     let steps = prepared.recipe.train.steps;
     let validation = prepared.data.validation().clone();
     let bar = Training::new(name, [0, steps], None, true);
-    let outcome = retort_train::train(prepared, objective, stop::flag(), &mut |e| bar.event(e))?;
+    let outcome = retort_train::train(prepared, objective, signals::stop_flag(), &mut |e| {
+        bar.event(e)
+    })?;
     bar.finish();
     if outcome.stopped {
         bail!("interrupted; run the demo again to start over");

@@ -1,60 +1,115 @@
-//! What can go wrong between a run directory and a report.
+//! The errors of this crate: each names the file, the field and the remedy.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything this crate reports.
+/// The errors of reading tasks, evaluating models, and reporting on runs.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No run was named.
-    #[error("nothing to report on; name a run directory, or files of figures after --figures")]
-    NoRuns,
+    /// `--tasks` names a task that does not exist.
+    #[error(
+        "there is no task {name:?}; built in are {known}, and a path to a task's .toml is taken too"
+    )]
+    UnknownTask {
+        /// The name that was given.
+        name: String,
+        /// The built-in tasks.
+        known: String,
+    },
+    /// A task file has a wrong field.
+    #[error("{task}: {field}: {reason}")]
+    Task {
+        /// The file, or the built-in task's name.
+        task: String,
+        /// The field.
+        field: String,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// None of a task's data files exists.
+    #[error(
+        "task {task}: no file in {dirs} matches {patterns}; put one of them there or name its directory with --data"
+    )]
+    NoData {
+        /// The task.
+        task: String,
+        /// The directories that were searched.
+        dirs: String,
+        /// The patterns that were searched for.
+        patterns: String,
+    },
     /// A file could not be read or written.
     #[error("{}: cannot {action}: {cause}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What was being done, as in "read it".
+        /// The action that failed, as in "read it".
         action: &'static str,
-        /// What the system said.
+        /// The system's error.
         #[source]
         cause: std::io::Error,
     },
+    /// A data file is not of its format.
+    #[error("{}: {place}: {reason}", path.display())]
+    Data {
+        /// The file.
+        path: PathBuf,
+        /// Line or row.
+        place: String,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// A row does not give what the task asks of it.
+    #[error("task {task}: item {index}: {field}: {reason}")]
+    Item {
+        /// The task.
+        task: String,
+        /// The row of the data, from 0.
+        index: usize,
+        /// The field of the task file.
+        field: String,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// A text and this model do not go together.
+    #[error("{0}")]
+    Model(String),
+    /// The engine's error.
+    #[error(transparent)]
+    Engine(#[from] retort_engine::Error),
+    /// The error of a checkpoint's tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] retort_tokenizer::Error),
+    /// A report was asked for of no run and no results.
+    #[error("nothing to report on; name a run directory, or files of figures after --figures")]
+    NoRuns,
     /// A line of `metrics.jsonl` is not a step or an evaluation.
     #[error("{}: line {line}: {reason}; every line but a torn last one must be a JSON object with step and tokens", path.display())]
-    Line {
+    MetricsLine {
         /// The file.
         path: PathBuf,
         /// Line, from 1.
         line: usize,
-        /// What the parser said.
+        /// The parser's message.
         reason: String,
     },
     /// A run has written nothing yet.
     #[error("{}: holds no step and no evaluation yet; let the run take a step first", path.display())]
-    Empty {
+    EmptyRun {
         /// The file.
         path: PathBuf,
     },
-    /// A file of figures that a report cannot use.
+    /// A results file, or a run's resolved recipe, cannot be used.
     #[error("{}: {reason}", path.display())]
-    Figures {
+    File {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
-    /// A run's resolved recipe is no TOML.
-    #[error("{}: {reason}", path.display())]
-    Recipe {
-        /// The file.
-        path: PathBuf,
-        /// What the parser said.
-        reason: String,
-    },
-    /// Figures that a challenge asks for are missing, or were taken another way.
+    /// Results that a challenge asks for are missing, or were measured with other settings.
     #[error("{model}: {reason}")]
     Challenge {
         /// The model.
@@ -67,14 +122,21 @@ pub enum Error {
     Plot {
         /// The plot's file name.
         name: &'static str,
-        /// What the plotting library said.
+        /// The plotting library's message.
         reason: String,
     },
+    /// The report page or a table could not be written as text.
+    #[error("the report: {0}")]
+    Page(String),
 }
 
 impl Error {
-    pub(crate) fn io(path: &std::path::Path, action: &'static str, cause: std::io::Error) -> Self {
-        Self::Io {
+    /// Makes [`Error::Io`] of a system's error; `action` is as in "read it".
+    pub(crate) fn io<'p>(
+        path: &'p Path,
+        action: &'static str,
+    ) -> impl FnOnce(std::io::Error) -> Self + 'p {
+        move |cause| Self::Io {
             path: path.to_owned(),
             action,
             cause,

@@ -1,20 +1,27 @@
-//! How good a model is, and what came out of runs: evaluation, reports, plots and tables.
+//! Evaluation of models, and reports of runs.
 //!
 //! ```text
-//! run/metrics.jsonl ─► metrics::Run ─► report ─► index.html, *.svg, metrics.csv
-//! model.gguf + held-out rows ─► quality ─► loss in nats a token
-//! model.gguf or Hugging Face directory + tasks ─► eval ─► accuracies, perplexities
-//! figures of eval and bench as JSON ─► measured ─► report (accuracy against size and time), challenge (scores)
+//! model.gguf or Hugging Face directory + tasks ─► tasks ─► accuracies, perplexities
+//! model.gguf + held-out rows ─► held_out_loss ─► loss in nats a token
+//! run/metrics.jsonl ─► run_metrics ─► report ─► index.html, *.svg, metrics.csv
+//! JSON of `retort eval` and `retort-edge bench` ─► results ─► report (accuracy against size and time), challenge (scores)
 //! ```
 //!
-//! This crate knows nothing of how anything is computed: it asks `retort-engine` and `retort-model`.
+//! ```
+//! use retort_eval::tasks::Task;
+//!
+//! let task = Task::find("piqa")?;
+//! assert!(task.multiple_choice.is_some());
+//! # Ok::<(), retort_eval::Error>(())
+//! ```
 
 pub mod challenge;
 mod error;
-pub mod eval;
-pub mod measured;
-pub mod metrics;
-pub mod quality;
+mod held_out_loss;
 pub mod report;
+pub mod results;
+pub mod run_metrics;
+pub mod tasks;
 
 pub use error::{Error, Result};
+pub use held_out_loss::held_out_loss;

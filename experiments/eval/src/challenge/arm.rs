@@ -1,32 +1,32 @@
-//! The Arm contest: AICAS 2024's grand challenge, inference of a general language model on an Arm CPU.
+//! The Arm challenge: AICAS 2024's grand challenge, inference of a language model on an Arm CPU.
 //!
-//! Accuracy on three tasks against bounds, and what a model saves of a baseline's memory and time, all
-//! between 0 and 1, weighted. The contest normalised times and memory over its contestants, whom a single
-//! report does not know: here each is normalised by the baseline, as the share of it that is saved.
+//! The score is a weighted sum of terms from 0 to 1: accuracy on three tasks between bounds, and the
+//! shares of a baseline's memory and time that are saved. The challenge normalised times and memory
+//! over its contestants, which a single report does not know; here the baseline takes their place.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{speed, told};
+use super::{required, speed};
 use crate::error::{Error, Result};
-use crate::measured::Measured;
+use crate::results::ModelResults;
 
-/// Its tasks, and how often chance answers them rightly.
+/// The tasks, and the accuracy of chance.
 pub const TASKS: [(&str, f64); 3] = [("arc_challenge", 0.25), ("hellaswag", 0.25), ("piqa", 0.5)];
-/// Tokens of its prompt, tokens generated, repetitions.
+/// Prompt tokens, generated tokens, repetitions.
 pub const PROTOCOL: (u64, u64, usize) = (560, 50, 10);
 
-/// Accuracies between which a task counts from 0 to 1.
+/// The accuracies that count 0 and 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Bounds {
-    /// Counts 0, as does all below.
+    /// This and everything below counts 0.
     pub low: f64,
-    /// Counts 1, as does all above.
+    /// This and everything above counts 1.
     pub high: f64,
 }
 
-/// What each part of the score is worth; they add to 1.
+/// The weights of the terms; they add to 1.
 pub const WEIGHTS: Terms = Terms {
     accuracy: 0.30,
     resident_memory: 0.15,
@@ -35,18 +35,18 @@ pub const WEIGHTS: Terms = Terms {
     decode: 0.25,
 };
 
-/// The parts of the score, each 0 to 1.
+/// The terms of the score, each 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Terms {
-    /// Mean over the tasks of where the accuracy lies between its bounds.
+    /// Mean over the tasks of the accuracy's position between its bounds.
     pub accuracy: f64,
-    /// Share of the baseline's resident memory that is saved.
+    /// Saved share of the baseline's resident memory.
     pub resident_memory: f64,
-    /// Share of its address space.
+    /// Saved share of its address space.
     pub virtual_memory: f64,
-    /// Share of its time for a prompt token.
+    /// Saved share of its time for a prompt token.
     pub prefill: f64,
-    /// Share of its time for a decoded token.
+    /// Saved share of its time for a decoded token.
     pub decode: f64,
 }
 
@@ -61,18 +61,18 @@ impl Terms {
     }
 }
 
-/// A model beside its baseline.
+/// The score of a model beside its baseline.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Report {
+pub struct ArmReport {
     /// The model's path.
     pub model: String,
     /// The baseline's path.
     pub baseline: String,
-    /// By task.
+    /// The model's accuracy by task.
     pub accuracies: BTreeMap<&'static str, f64>,
-    /// The baseline's, where it was asked.
+    /// The baseline's, for the tasks it was evaluated on.
     pub baseline_accuracies: BTreeMap<&'static str, f64>,
-    /// By task.
+    /// The bounds by task.
     pub bounds: BTreeMap<&'static str, Bounds>,
     /// The file's size, as a share of the baseline's.
     pub compression_rate: f64,
@@ -90,7 +90,7 @@ pub struct Report {
     pub decode_gain: f64,
     /// The baseline's time to the first token over the model's.
     pub latency_gain: f64,
-    /// The parts of the score.
+    /// The terms of the score.
     pub terms: Terms,
     /// Their weights.
     pub weights: Terms,
@@ -106,11 +106,11 @@ pub struct Report {
 /// [`Error::Challenge`] for figures that are missing, that were not taken with [`PROTOCOL`], or bounds that
 /// leave no room between them.
 pub fn score(
-    model: &Measured,
-    baseline: &Measured,
+    model: &ModelResults,
+    baseline: &ModelResults,
     bounds: &BTreeMap<String, Bounds>,
-) -> Result<Report> {
-    let wrong = |model: &Measured, reason: String| Error::Challenge {
+) -> Result<ArmReport> {
+    let wrong = |model: &ModelResults, reason: String| Error::Challenge {
         model: model.path.clone(),
         reason,
     };
@@ -184,18 +184,18 @@ pub fn score(
         placed += ((accuracy.value - between.low) / (between.high - between.low)).clamp(0.0, 1.0);
     }
     let (ours, theirs) = (speed(model)?, speed(baseline)?);
-    let rss = told(ours.peak_rss_bytes, model, "peak_rss_bytes")?;
-    let vms = told(ours.peak_vms_bytes, model, "peak_vms_bytes")?;
+    let rss = required(ours.peak_rss_bytes, model, "peak_rss_bytes")?;
+    let vms = required(ours.peak_vms_bytes, model, "peak_vms_bytes")?;
     let saved = |ours: f64, theirs: f64| (1.0 - ours / theirs).clamp(0.0, 1.0);
     let terms = Terms {
         accuracy: placed / TASKS.len() as f64,
         resident_memory: saved(
             rss as f64,
-            told(theirs.peak_rss_bytes, baseline, "peak_rss_bytes")? as f64,
+            required(theirs.peak_rss_bytes, baseline, "peak_rss_bytes")? as f64,
         ),
         virtual_memory: saved(
             vms as f64,
-            told(theirs.peak_vms_bytes, baseline, "peak_vms_bytes")? as f64,
+            required(theirs.peak_vms_bytes, baseline, "peak_vms_bytes")? as f64,
         ),
         prefill: saved(
             ours.prefill_tokens_per_second.recip(),
@@ -204,10 +204,10 @@ pub fn score(
         decode: saved(ours.tpot_seconds, theirs.tpot_seconds),
     };
     let sizes = (
-        told(model.bytes, model, "model_bytes")?,
-        told(baseline.bytes, baseline, "model_bytes")?,
+        required(model.bytes, model, "model_bytes")?,
+        required(baseline.bytes, baseline, "model_bytes")?,
     );
-    Ok(Report {
+    Ok(ArmReport {
         model: model.path.clone(),
         baseline: baseline.path.clone(),
         accuracies,

@@ -1,15 +1,15 @@
-//! The edge-LLM challenge's compression track: a small model under 12 GB of memory, by accuracy over
-//! seven tasks, time a token and parameters.
+//! The edge-LLM challenge's compression track: accuracy over seven tasks, time a token and parameters
+//! of a model within 12 GB of memory.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{speed, told};
+use super::{required, speed};
 use crate::error::Result;
-use crate::measured::Measured;
+use crate::results::ModelResults;
 
-/// Its tasks, as they are called here.
+/// The tasks, by their names here.
 pub const TASKS: [&str; 7] = [
     "commonsense_qa",
     "bbh",
@@ -19,21 +19,21 @@ pub const TASKS: [&str; 7] = [
     "chid",
     "truthfulqa_mc2",
 ];
-/// Which other task of ours answers to one of them; it counts where both were asked.
-const INSTEAD: [(&str, &str); 1] = [("bbh", "bbh_cot")];
-/// Memory that a model may take.
+/// A task here that replaces one of them; it counts where both were evaluated.
+const REPLACEMENTS: [(&str, &str); 1] = [("bbh", "bbh_cot")];
+/// Most resident memory.
 pub const MEMORY_LIMIT_BYTES: u64 = 12_000_000_000;
 
-/// Where a model stands.
+/// The report on a model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Report {
+pub struct EdgeLlmReport {
     /// The model's path.
     pub model: String,
-    /// By task, of those that were asked.
+    /// By task, of the evaluated ones.
     pub accuracies: BTreeMap<&'static str, f64>,
-    /// Tasks of the challenge that are not among the figures.
+    /// Tasks of the challenge without results.
     pub missing: Vec<&'static str>,
-    /// Over the tasks that were asked; none where none was.
+    /// Over the evaluated tasks; none without any.
     pub mean_accuracy: Option<f64>,
     /// Seconds from one token to the next.
     pub tpot_seconds: f64,
@@ -41,7 +41,7 @@ pub struct Report {
     pub parameters: u64,
     /// Most memory held, bytes.
     pub peak_rss_bytes: u64,
-    /// Whether that is within [`MEMORY_LIMIT_BYTES`].
+    /// Whether `peak_rss_bytes` is within [`MEMORY_LIMIT_BYTES`].
     pub within_memory: bool,
 }
 
@@ -50,19 +50,19 @@ pub struct Report {
 /// # Errors
 ///
 /// [`crate::Error::Challenge`] without figures of speed and memory.
-pub fn score(model: &Measured) -> Result<Report> {
+pub fn score(model: &ModelResults) -> Result<EdgeLlmReport> {
     let found = speed(model)?;
-    let peak = told(found.peak_rss_bytes, model, "peak_rss_bytes")?;
+    let peak = required(found.peak_rss_bytes, model, "peak_rss_bytes")?;
     let accuracy = |task: &str| {
-        let instead = INSTEAD.iter().find(|(name, _)| *name == task);
-        let found = instead.and_then(|(_, other)| model.accuracies.get(*other));
+        let replacement = REPLACEMENTS.iter().find(|(name, _)| *name == task);
+        let found = replacement.and_then(|(_, other)| model.accuracies.get(*other));
         found.or(model.accuracies.get(task)).map(|a| a.value)
     };
     let accuracies: BTreeMap<_, _> = (TASKS.into_iter())
         .filter_map(|task| Some((task, accuracy(task)?)))
         .collect();
     let mean = accuracies.values().sum::<f64>() / accuracies.len().max(1) as f64;
-    Ok(Report {
+    Ok(EdgeLlmReport {
         model: model.path.clone(),
         missing: (TASKS.into_iter())
             .filter(|task| !accuracies.contains_key(task))

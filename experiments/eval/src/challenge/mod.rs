@@ -1,17 +1,17 @@
-//! Scores of two public contests for small models, from figures that were measured.
+//! Scores of two public challenges for small models, from measured results.
 //!
 //! ```text
-//! measured::Measured of the model (and of a baseline) ─► arm::score, edge_llm::score ─► JSON, a table
+//! results::ModelResults of the model (and of a baseline) ─► arm::score, edge_llm::score ─► JSON, a table
 //! ```
 
 pub mod arm;
 pub mod edge_llm;
 
 use crate::error::{Error, Result};
-use crate::measured::{Measured, Speed};
+use crate::results::{ModelResults, Speed};
 
-/// The model's speed, measured as it has to be.
-fn speed(model: &Measured) -> Result<&Speed> {
+/// The model's speed; an error where it was not measured.
+fn speed(model: &ModelResults) -> Result<&Speed> {
     model.speed.as_ref().ok_or_else(|| Error::Challenge {
         model: model.path.clone(),
         reason: format!(
@@ -21,8 +21,8 @@ fn speed(model: &Measured) -> Result<&Speed> {
     })
 }
 
-/// A figure that the system where it was measured did not tell.
-fn told<T>(value: Option<T>, model: &Measured, what: &str) -> Result<T> {
+/// A figure that some systems do not report.
+fn required<T>(value: Option<T>, model: &ModelResults, what: &str) -> Result<T> {
     value.ok_or_else(|| Error::Challenge {
         model: model.path.clone(),
         reason: format!(

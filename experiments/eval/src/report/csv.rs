@@ -1,60 +1,69 @@
-//! Every record of every run as one CSV table (RFC 4180), and every model's figures as another; an
-//! absent number is an empty field.
+//! The report's tables as CSV (RFC 4180): every record of every run, and the results of every model.
+//! A missing number is an empty field.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
 
-use crate::measured::Measured;
-use crate::metrics::{Record, Run};
+use csv::{Terminator, WriterBuilder};
 
-/// The table, header first.
-pub(super) fn table(runs: &[Run]) -> String {
-    let mut table = String::from(
-        "run,step,tokens,loss,validation_loss,lr,grad_norm,tokens_per_second,seconds\r\n",
-    );
+use crate::error::{Error, Result};
+use crate::results::ModelResults;
+use crate::run_metrics::{MetricsRecord, TrainingRun};
+
+/// A line for every training step and evaluation of `runs`.
+pub(super) fn runs_table(runs: &[TrainingRun]) -> Result<Vec<u8>> {
+    let header = [
+        "run",
+        "step",
+        "tokens",
+        "loss",
+        "validation_loss",
+        "lr",
+        "grad_norm",
+        "tokens_per_second",
+        "seconds",
+    ];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
     for run in runs {
-        let mut records: Vec<&Record> = run.steps.iter().chain(&run.evaluations).collect();
+        let mut records: Vec<&MetricsRecord> = run.steps.iter().chain(&run.evaluations).collect();
         records.sort_by_key(|record| record.step);
-        for r in records {
-            let _ = write!(table, "{},{},{}", quoted(&run.name), r.step, r.tokens);
-            for value in [
-                r.loss,
-                r.validation_loss,
-                r.lr,
-                r.grad_norm,
-                r.tokens_per_second,
-                r.seconds,
-            ] {
-                table.push(',');
-                if let Some(value) = value {
-                    let _ = write!(table, "{value}");
-                }
-            }
-            table.push_str("\r\n");
-        }
+        rows.extend(records.into_iter().map(|r| {
+            vec![
+                run.name.clone(),
+                r.step.to_string(),
+                r.tokens.to_string(),
+                field(r.loss),
+                field(r.validation_loss),
+                field(r.lr),
+                field(r.grad_norm),
+                field(r.tokens_per_second),
+                field(r.seconds),
+            ]
+        }));
     }
-    table
+    write(&rows)
 }
 
-/// A line for every model: size, speed and memory, and a column for every task that any has.
-pub(super) fn models(models: &[Measured]) -> String {
+/// A line for every model: size, speed and memory, and two columns for every task that any has.
+pub(super) fn models_table(models: &[ModelResults]) -> Result<Vec<u8>> {
     let tasks: BTreeSet<&String> = models.iter().flat_map(|m| m.accuracies.keys()).collect();
-    let mut table = String::from(
-        "model,bytes,parameters,seconds_per_token,prefill_tokens_per_second,peak_rss_bytes,peak_vms_bytes",
-    );
+    let columns = [
+        "model",
+        "bytes",
+        "parameters",
+        "seconds_per_token",
+        "prefill_tokens_per_second",
+        "peak_rss_bytes",
+        "peak_vms_bytes",
+    ];
+    let mut header = columns.map(str::to_owned).to_vec();
     for task in &tasks {
-        let _ = write!(
-            table,
-            ",{},{}",
-            quoted(task),
-            quoted(&format!("{task} stderr"))
-        );
+        header.extend([(*task).clone(), format!("{task} stderr")]);
     }
-    table.push_str("\r\n");
+    let mut rows = vec![header];
     for model in models {
         let speed = model.speed.as_ref();
-        let mut cells = vec![
-            quoted(&model.name),
+        let mut row = vec![
+            model.name.clone(),
             field(model.bytes),
             field(speed.map(|s| s.parameters)),
             field(speed.map(|s| s.tpot_seconds)),
@@ -64,24 +73,25 @@ pub(super) fn models(models: &[Measured]) -> String {
         ];
         for task in &tasks {
             let accuracy = model.accuracies.get(*task);
-            cells.push(field(accuracy.map(|a| a.value)));
-            cells.push(field(accuracy.and_then(|a| a.stderr)));
+            row.push(field(accuracy.map(|a| a.value)));
+            row.push(field(accuracy.and_then(|a| a.stderr)));
         }
-        table += &cells.join(",");
-        table.push_str("\r\n");
+        rows.push(row);
     }
-    table
+    write(&rows)
 }
 
 fn field(value: Option<impl ToString>) -> String {
     value.map_or(String::new(), |value| value.to_string())
 }
 
-/// A field in quotes where it needs them.
-fn quoted(field: &str) -> String {
-    if field.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", field.replace('"', "\"\""))
-    } else {
-        field.to_owned()
+fn write(rows: &[Vec<String>]) -> Result<Vec<u8>> {
+    let page = |e: String| Error::Page(e);
+    let mut writer = WriterBuilder::new()
+        .terminator(Terminator::CRLF)
+        .from_writer(Vec::new());
+    for row in rows {
+        writer.write_record(row).map_err(|e| page(e.to_string()))?;
     }
+    writer.into_inner().map_err(|e| page(e.to_string()))
 }

@@ -1,26 +1,28 @@
-//! A report on runs, and on models that were measured: a page that stands alone, the plots as SVG
-//! files, the figures as CSV.
+//! A report on training runs and on models' results: one HTML page, the plots as SVG, the numbers as CSV.
 
 mod csv;
 mod html;
 mod pareto;
-mod plots;
+mod plot;
+mod run_plots;
 mod series;
 
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::measured;
-use crate::metrics::read_all;
+use crate::results;
+use crate::run_metrics;
 
-/// Writes `index.html` (with the plots inside, for light and dark) into `out`, which is made if need
-/// be, and beside it the plots as SVG and the figures as CSV: of run directories `loss.svg`,
-/// `learning-rate.svg`, `gradient-norm.svg`, `throughput.svg`, where tasks were asked `tasks.svg`,
-/// and `metrics.csv`; of `figures`, files that `retort eval --json` and `retort-edge bench --json`
-/// wrote, `accuracy-size.svg`, `accuracy-time.svg` and `models.csv`. Returns the path of the page.
+/// Writes a report into the directory `out`, which is made if it does not exist; returns the path of
+/// its `index.html`, which has the plots inside, for light and dark.
 ///
-/// Nothing is written before everything has been read and every plot drawn; each file takes its
-/// place whole, the page last.
+/// | input | files beside the page |
+/// | --- | --- |
+/// | `runs`, run directories | `loss.svg`, `learning-rate.svg`, `gradient-norm.svg`, `throughput.svg`, `tasks.svg` (with tasks), `metrics.csv` |
+/// | `figures`, JSON of `retort eval` and `retort-edge bench` | `accuracy-size.svg`, `accuracy-time.svg`, `models.csv` |
+///
+/// Everything is read and drawn before the first file is written. Each file is written whole, the
+/// page last.
 ///
 /// # Errors
 ///
@@ -34,23 +36,20 @@ pub fn write<P: AsRef<Path>, F: AsRef<Path>>(
     if runs.is_empty() && figures.is_empty() {
         return Err(Error::NoRuns);
     }
-    let (runs, models) = (read_all(runs)?, measured::read(figures)?);
-    let of_runs = match runs.is_empty() {
-        true => Vec::new(),
-        false => plots::draw(&runs)?,
-    };
-    let of_models = pareto::draw(&models)?;
-    let page = html::page(&runs, &of_runs, &models, &of_models);
+    let (runs, models) = (run_metrics::read_all(runs)?, results::read(figures)?);
+    let run_plots = run_plots::draw(&runs)?;
+    let model_plots = pareto::draw(&models)?;
+    let page = html::page(&runs, &run_plots, &models, &model_plots)?;
 
-    std::fs::create_dir_all(out).map_err(|e| Error::io(out, "make the directory", e))?;
-    for plot in of_runs.iter().chain(&of_models) {
+    std::fs::create_dir_all(out).map_err(Error::io(out, "make the directory"))?;
+    for plot in run_plots.iter().chain(&model_plots) {
         write_file(&out.join(plot.file), plot.standalone().as_bytes())?;
     }
     if !runs.is_empty() {
-        write_file(&out.join("metrics.csv"), csv::table(&runs).as_bytes())?;
+        write_file(&out.join("metrics.csv"), &csv::runs_table(&runs)?)?;
     }
     if !models.is_empty() {
-        write_file(&out.join("models.csv"), csv::models(&models).as_bytes())?;
+        write_file(&out.join("models.csv"), &csv::models_table(&models)?)?;
     }
     let index = out.join("index.html");
     write_file(&index, page.as_bytes())?;
@@ -58,5 +57,5 @@ pub fn write<P: AsRef<Path>, F: AsRef<Path>>(
 }
 
 fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
-    retort_files::write(path, bytes).map_err(|e| Error::io(path, "write it", e))
+    retort_files::write(path, bytes).map_err(Error::io(path, "write it"))
 }

@@ -1,11 +1,11 @@
-//! Accuracy against what it costs: bytes, and milliseconds a token. A line joins the models that none
-//! beats in both (the Pareto front).
+//! The plots of models: accuracy against bytes, and against milliseconds a token. A line joins the
+//! Pareto front, the models that none beats in both.
 
 use plotters::prelude::*;
 
-use super::plots::{Area, COLOURS, Drawn, INK, Plot, axes, drawing, legend};
-use crate::error::{Error, Result};
-use crate::measured::Measured;
+use super::plot::{Area, COLOURS, Drawn, INK, Plot, axes, legend};
+use crate::error::Result;
+use crate::results::ModelResults;
 
 /// A model in a plot.
 pub(super) struct Point {
@@ -13,7 +13,7 @@ pub(super) struct Point {
     pub(super) cost: f64,
     /// Mean accuracy, 0 to 1.
     pub(super) accuracy: f64,
-    /// Its standard error, were the tasks' independent.
+    /// Its standard error, if the tasks are independent.
     pub(super) stderr: f64,
     /// The model's name.
     pub(super) name: String,
@@ -21,12 +21,12 @@ pub(super) struct Point {
 }
 
 /// The tasks that every model with accuracies has, in order of name.
-pub(super) fn common_tasks(models: &[Measured]) -> Vec<&str> {
+pub(super) fn common_tasks(models: &[ModelResults]) -> Vec<&str> {
     let mut with = models.iter().filter(|model| !model.accuracies.is_empty());
     let Some(first) = with.next() else {
         return Vec::new();
     };
-    let rest: Vec<&Measured> = with.collect();
+    let rest: Vec<&ModelResults> = with.collect();
     let shared = |task: &&String| {
         rest.iter()
             .all(|model| model.accuracies.contains_key(*task))
@@ -40,7 +40,7 @@ pub(super) fn common_tasks(models: &[Measured]) -> Vec<&str> {
 }
 
 /// Mean and standard error of the accuracies in `tasks`; none where one is missing.
-pub(super) fn mean_accuracy(model: &Measured, tasks: &[&str]) -> Option<(f64, f64)> {
+pub(super) fn mean_accuracy(model: &ModelResults, tasks: &[&str]) -> Option<(f64, f64)> {
     let (mut sum, mut squares) = (0.0, 0.0);
     for task in tasks {
         let accuracy = model.accuracies.get(*task)?;
@@ -51,11 +51,11 @@ pub(super) fn mean_accuracy(model: &Measured, tasks: &[&str]) -> Option<(f64, f6
     (!tasks.is_empty()).then(|| (sum / n, squares.sqrt() / n))
 }
 
-/// Draws the plots that have points.
-pub(super) fn draw(models: &[Measured]) -> Result<Vec<Plot>> {
+/// Draws the plots; those without points are left out.
+pub(super) fn draw(models: &[ModelResults]) -> Result<Vec<Plot>> {
     let tasks = common_tasks(models);
-    let points = |cost: fn(&Measured) -> Option<f64>| -> Vec<Point> {
-        let point = |(i, model): (usize, &Measured)| {
+    let points = |cost: fn(&ModelResults) -> Option<f64>| -> Vec<Point> {
+        let point = |(i, model): (usize, &ModelResults)| {
             let (accuracy, stderr) = mean_accuracy(model, &tasks)?;
             Some(Point {
                 cost: cost(model)?,
@@ -86,16 +86,12 @@ pub(super) fn draw(models: &[Measured]) -> Result<Vec<Plot>> {
         if points.is_empty() {
             continue;
         }
-        let svg = drawing(|root| chart(root, &points, unit)).map_err(|e| Error::Plot {
-            name: file,
-            reason: e.to_string(),
-        })?;
-        plots.push(Plot { file, title, svg });
+        plots.push(Plot::new(file, title, |root| chart(root, &points, unit))?);
     }
     Ok(plots)
 }
 
-/// The points that no other beats: none is as cheap and better, or cheaper and as good.
+/// The Pareto front: the points for which none is as cheap and better, or cheaper and as good.
 pub(super) fn front(points: &[Point]) -> Vec<(f64, f64)> {
     let mut order: Vec<&Point> = points.iter().collect();
     order.sort_by(|a, b| {
@@ -112,7 +108,7 @@ pub(super) fn front(points: &[Point]) -> Vec<(f64, f64)> {
     front
 }
 
-/// Draws the points and their front.
+/// Draws the points and their Pareto front.
 fn chart(root: &Area<'_>, points: &[Point], unit: &str) -> Drawn {
     let most = points.iter().map(|p| p.cost).fold(0.0, f64::max);
     let ends = |p: &Point| [p.accuracy - p.stderr, p.accuracy + p.stderr];
@@ -147,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_front_has_what_none_beats() {
+    fn pareto_front_has_the_points_that_none_beats() {
         let point = |cost, accuracy| Point {
             cost,
             accuracy,

@@ -1,6 +1,6 @@
 //! Curves from records: thinning, smoothing, ranges and tick labels.
 
-use crate::metrics::Record;
+use crate::run_metrics::MetricsRecord;
 
 /// (tokens, value) in order of tokens.
 pub(super) type Points = Vec<(f64, f64)>;
@@ -9,7 +9,10 @@ pub(super) type Points = Vec<(f64, f64)>;
 const MOST_POINTS: usize = 600;
 
 /// The finite values of `field` against tokens, averaged in groups if there are many.
-pub(super) fn points(records: &[Record], field: impl Fn(&Record) -> Option<f64>) -> Points {
+pub(super) fn points(
+    records: &[MetricsRecord],
+    field: impl Fn(&MetricsRecord) -> Option<f64>,
+) -> Points {
     let all: Points = records
         .iter()
         .filter_map(|r| {
@@ -107,7 +110,7 @@ mod tests {
 
     #[test]
     fn long_curves_are_thinned_and_gaps_left_out() {
-        let record = |i: u64| Record {
+        let record = |i: u64| MetricsRecord {
             step: i,
             tokens: i,
             loss: i.is_multiple_of(2).then_some(1.0),
@@ -118,7 +121,7 @@ mod tests {
             validation_loss: None,
             tasks: None,
         };
-        let records: Vec<Record> = (0..10_000).map(record).collect();
+        let records: Vec<MetricsRecord> = (0..10_000).map(record).collect();
         let thinned = points(&records, |r| r.loss);
         assert!((300..=MOST_POINTS).contains(&thinned.len()));
         assert!(thinned.iter().all(|p| p.1 == 1.0));

@@ -1,7 +1,9 @@
-//! Tests of the whole crate: built-in tasks, evaluation on a made-up model, reports and challenges.
+//! Integration tests: built-in tasks, evaluation of a tiny model, reports and challenges.
 
 mod builtin_tasks;
-mod eval;
-mod models;
+mod engine_scorer;
+mod evaluate;
+mod generation;
 mod report;
+mod results;
 mod support;

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use retort_eval::metrics::Run;
+use retort_eval::run_metrics::TrainingRun;
 use retort_eval::{Error, report};
 
 /// A run of `steps` steps with an evaluation every 50.
@@ -30,7 +30,7 @@ fn run(dir: &Path, name: &str, steps: u32) -> PathBuf {
 }
 
 #[test]
-fn a_report_stands_alone() {
+fn report_page_loads_nothing_else_and_escapes_names() {
     let dir = tempfile::tempdir().unwrap();
     let runs = [
         run(dir.path(), "teacher", 400),
@@ -73,26 +73,29 @@ fn a_report_stands_alone() {
 }
 
 #[test]
-fn only_a_torn_last_line_is_passed_over() {
+fn metrics_with_a_torn_last_line_are_read_and_other_damage_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let run = run(dir.path(), "killed", 60);
     let path = run.join("metrics.jsonl");
     let whole = std::fs::read_to_string(&path).unwrap();
-    let complete = Run::read(&run).unwrap();
+    let complete = TrainingRun::read(&run).unwrap();
     assert_eq!((complete.steps.len(), complete.evaluations.len()), (60, 1));
 
     std::fs::write(&path, &whole[..whole.len() - 20]).unwrap();
-    assert_eq!(Run::read(&run).unwrap().steps, complete.steps[..59]);
+    assert_eq!(TrainingRun::read(&run).unwrap().steps, complete.steps[..59]);
 
     std::fs::write(&path, whole.replacen("\"step\":2,", "\"ste", 1)).unwrap();
-    let error = Run::read(&run).unwrap_err();
-    assert!(matches!(error, Error::Line { line: 2, .. }), "{error}");
+    let error = TrainingRun::read(&run).unwrap_err();
+    assert!(
+        matches!(error, Error::MetricsLine { line: 2, .. }),
+        "{error}"
+    );
     assert!(report::write::<_, PathBuf>(&[&run], &[], &dir.path().join("out")).is_err());
     assert!(!dir.path().join("out").exists(), "nothing is written");
 }
 
 #[test]
-fn a_resumed_run_keeps_the_later_steps() {
+fn resumed_run_keeps_the_later_record_of_a_step() {
     let dir = tempfile::tempdir().unwrap();
     let line =
         |step: u32, loss: f32| format!("{{\"step\":{step},\"tokens\":{step},\"loss\":{loss}}}\n");
@@ -105,7 +108,7 @@ fn a_resumed_run_keeps_the_later_steps() {
     ]
     .concat();
     std::fs::write(dir.path().join("metrics.jsonl"), lines).unwrap();
-    let losses: Vec<f64> = Run::read(dir.path())
+    let losses: Vec<f64> = TrainingRun::read(dir.path())
         .unwrap()
         .steps
         .iter()
@@ -115,7 +118,7 @@ fn a_resumed_run_keeps_the_later_steps() {
 }
 
 #[test]
-fn odd_runs_are_reported_or_refused() {
+fn report_on_missing_or_empty_runs_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
     assert!(matches!(
@@ -130,7 +133,7 @@ fn odd_runs_are_reported_or_refused() {
     std::fs::write(dir.path().join("metrics.jsonl"), "\n").unwrap();
     assert!(matches!(
         report::write::<_, PathBuf>(&[dir.path()], &[], &out),
-        Err(Error::Empty { .. })
+        Err(Error::EmptyRun { .. })
     ));
     // One step whose loss was not finite, and one run named twice.
     let one = dir.path().join("one");

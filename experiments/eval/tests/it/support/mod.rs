@@ -1,65 +1,21 @@
-//! A made-up model of a few thousand random weights as a Hugging Face directory and as an F32 GGUF
-//! of it, with a tokenizer trained on generated stories.
+//! Tiny models, questions, and a scorer without a model.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-use retort_data::{Shards, SourceOptions, stories};
-use retort_format::checkpoint::{TensorHeader, write_config, write_weights};
-use retort_format::{GgmlType, Kind, ModelConfig, Precision, tensors};
+use retort_data::stories;
+use retort_eval::Result;
+use retort_eval::tasks::{Encoder, Likelihood, LoadOptions, LoadedTask, Request, Scorer, Task};
+use retort_format::GgmlType;
 
-/// Positions of the model's context.
-pub const CONTEXT: usize = 64;
+pub use retort_test_kit::CONTEXT;
 
-/// Writes the model into `dir`; answers the directory and the GGUF.
-pub fn model(dir: &Path) -> (PathBuf, PathBuf) {
-    let corpus = dir.join("corpus");
-    stories::write_parquet(&corpus, &stories::generate(1, 200), 1).unwrap();
-    let shards = Shards::resolve(corpus.to_str().unwrap(), &SourceOptions::default()).unwrap();
-    let tokenizer = retort_data::train_tokenizer(&Arc::new(shards), 320, &|_| {}).unwrap();
-    let hf = dir.join("model");
-    fs::create_dir_all(&hf).unwrap();
-    tokenizer.save(&hf).unwrap();
-    let config: ModelConfig = serde_json::from_value(serde_json::json!({
-        "model_type": "llama",
-        "vocab_size": tokenizer.vocab_size(),
-        "hidden_size": 64,
-        "intermediate_size": 96,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": CONTEXT,
-        "eos_token_id": tokenizer.eot(),
-    }))
-    .unwrap();
-    let config = config.resolve().unwrap();
-    let mut seed = 0;
-    let specs = tensors(&config);
-    let weights: std::collections::BTreeMap<String, Vec<u8>> = specs
-        .iter()
-        .map(|spec| {
-            seed += 1;
-            let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            let mut one = || match spec.kind {
-                Kind::Norm => 1f32,
-                _ => rng.random_range(-0.3..0.3),
-            };
-            let bytes = (0..spec.elements()).flat_map(|_| one().to_le_bytes());
-            (spec.name.clone(), bytes.collect())
-        })
-        .collect();
-    let headers = TensorHeader::all(&specs, Precision::F32);
-    write_weights(&hf, &headers, u64::MAX, |i, sink| {
-        sink.write(&weights[&specs[i].name])
-    })
-    .unwrap();
-    write_config(&hf, &config, Precision::F32).unwrap();
+/// Writes a tiny model into `dir/model`; returns its F32 GGUF.
+pub fn gguf(dir: &Path) -> PathBuf {
+    retort_test_kit::write_checkpoint(dir);
     let gguf = dir.join("model.gguf");
-    retort_convert::export::export(&hf, &gguf, GgmlType::F32, |_| {}).unwrap();
-    (hf, gguf)
+    retort_convert::export::export(&dir.join("model"), &gguf, GgmlType::F32, |_| {}).unwrap();
+    gguf
 }
 
 /// Questions with four choices of different lengths: JSON lines.
@@ -82,4 +38,96 @@ pub fn questions(n: usize) -> String {
         lines += &format!("{line}\n");
     }
     lines
+}
+
+/// A task of choices over the rows of [`questions`].
+pub const TASK: &str = r#"
+name = "my_task"
+description = "Stories.\n"
+metrics = ["acc", "acc_norm"]
+
+[multiple_choice]
+prompt = "Story: {{ q }}\nIt goes on:"
+choices = "choices"
+target = "right"
+
+[[source]]
+files = ["my_task.jsonl"]
+"#;
+
+/// Loads from `dir`.
+pub fn options(dir: &Path) -> LoadOptions {
+    LoadOptions {
+        dirs: vec![dir.to_owned()],
+        ..LoadOptions::default()
+    }
+}
+
+/// Writes files of `content` and loads the task in `toml`.
+pub fn load(toml: &str, content: &[(&str, &str)], shots: Option<usize>) -> Result<LoadedTask> {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, content) in content {
+        fs::write(dir.path().join(name), content).unwrap();
+    }
+    let options = LoadOptions {
+        shots,
+        ..options(dir.path())
+    };
+    LoadedTask::new(Task::parse(toml, "task.toml")?, &options)
+}
+
+/// A scorer without a model: " right" is the likeliest, else the shorter the likelier; it completes a prompt
+/// with its characters backwards.
+pub struct FixedScorer(Encoder<'static>);
+
+impl FixedScorer {
+    pub fn new() -> Self {
+        let encode = |text: &str| Ok(text.chars().map(u32::from).collect());
+        Self(Encoder::new(encode, vec![], vec![], 0))
+    }
+}
+
+impl Scorer for FixedScorer {
+    fn write(
+        &mut self,
+        prompt: &[u32],
+        most: usize,
+        enough: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<String> {
+        let mut text = String::new();
+        let backwards = prompt.iter().rev().filter_map(|&c| char::from_u32(c));
+        for c in backwards.take(most) {
+            text.push(c);
+            if enough(&text) {
+                break;
+            }
+        }
+        Ok(text)
+    }
+    fn encoder(&self) -> &Encoder<'_> {
+        &self.0
+    }
+    fn max_length(&self) -> usize {
+        10_000
+    }
+    fn score(
+        &mut self,
+        requests: &[Request],
+        done: &mut dyn FnMut(usize),
+    ) -> Result<Vec<Likelihood>> {
+        done(requests.len());
+        let answer = |request: &Request| {
+            let text: String = request
+                .continuation
+                .iter()
+                .filter_map(|&c| char::from_u32(c))
+                .collect();
+            let greedy = text == " right";
+            Likelihood {
+                log_likelihood: if greedy { -0.5 } else { -(text.len() as f64) },
+                greedy,
+            }
+        };
+        Ok(requests.iter().map(answer).collect())
+    }
 }

@@ -1,0 +1,45 @@
+//! The demo, whole, as the README's first command runs it.
+
+use assert_cmd::Command;
+
+#[test]
+fn demo_distils_exports_and_completes() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = Command::cargo_bin("retort")
+        .unwrap()
+        .args(["demo", "--out", "demo-out"])
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let out = dir.path().join("demo-out");
+    let results = std::fs::read_to_string(out.join("results.json")).unwrap();
+    let results: serde_json::Value = serde_json::from_str(&results).unwrap();
+    let loss = |name: &str| {
+        let models = results["models"].as_array().unwrap();
+        let model = models.iter().find(|m| m["name"] == name).expect(name);
+        model["loss"].as_f64().unwrap()
+    };
+    let floor = results["entropy"].as_f64().unwrap();
+    let (teacher, student) = (loss("teacher"), loss("student, distilled"));
+    let int4 = loss("student, distilled, int4");
+    assert!(floor < teacher && teacher < 0.6, "{text}");
+    // A word bigram of these stories costs more than twice the floor a word; a model that
+    // had learned nothing, ln 512 = 6.2 a token.
+    assert!(student < 0.8, "{text}");
+    assert!((int4 - student).abs() < 0.15, "{text}");
+    for file in [
+        "student-q4_0.gguf",
+        "report/index.html",
+        "teacher/metrics.jsonl",
+    ] {
+        assert!(out.join(file).exists(), "{file}");
+    }
+    // Three completions.
+    assert_eq!(text.matches('\u{2502}').count(), 3, "{text}");
+}
