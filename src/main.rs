@@ -1,7 +1,7 @@
 //! `retort`: distils a large language model into a small fast one.
 //!
-//! One file per subcommand, each a thin call into the crates. Results go to standard output, progress
-//! and notes to standard error.
+//! One file per subcommand, each a thin call into the crates; the edge binary's subcommands are
+//! `retort_edge`'s. Results go to standard output, progress and notes to standard error.
 
 mod challenge;
 mod data;
@@ -24,7 +24,7 @@ mod train;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Training frees and allocates the same tensors every step. The system's allocator returns their pages
 /// to the system in between, and page faults slow the next step (`experiments/results/`).
@@ -62,6 +62,20 @@ enum Command {
         about = "A model's score in public challenges, from measured figures"
     )]
     Challenge(challenge::Command),
+    #[command(flatten)]
+    Edge(retort_edge::Command),
+}
+
+/// The command line, with `retort` in the examples of the edge binary's commands.
+fn parse() -> Cli {
+    let command = Cli::command().mut_subcommands(|subcommand| {
+        let Some(help) = subcommand.get_after_help().map(ToString::to_string) else {
+            return subcommand;
+        };
+        subcommand.after_help(help.replace("  retort-edge ", "  retort "))
+    });
+    let cli = Cli::from_arg_matches(&command.get_matches());
+    cli.unwrap_or_else(|error| error.exit())
 }
 
 fn main() -> ExitCode {
@@ -74,7 +88,7 @@ fn main() -> ExitCode {
         )
         .without_time()
         .init();
-    let outcome = match Cli::parse().command {
+    let outcome = match parse().command {
         Command::Demo(args) => demo::run(&args),
         Command::Tokenizer(command) => tokenizer::run(&command),
         Command::Data(command) => data::run(&command),
@@ -87,9 +101,12 @@ fn main() -> ExitCode {
         Command::Eval(args) => eval::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Challenge(command) => challenge::run(&command),
+        Command::Edge(command) => command.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        // The reader of the output has closed it, as in `retort … | head`.
+        Err(error) if retort_edge::output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", error_chain::one_line(&error));
             ExitCode::FAILURE

@@ -59,8 +59,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     for prompt in &corpus.prompts {
         println!("{}", complete(&int4, prompt)?);
     }
+    // As it was called here, so that the line works as it is printed: `target/release/retort` under `cargo run`.
+    let program = std::env::args().next().unwrap_or("retort".to_owned());
     println!(
-        "\n{:.0} s in all. Talk to it:\n  retort-edge run {} -p \"{}\" -n 60",
+        "\n{:.0} s in all. Talk to it:\n  {program} run {} -p \"{}\" -n 60",
         start.elapsed().as_secs_f64(),
         int4.display(),
         corpus.prompts[0],

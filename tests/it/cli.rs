@@ -19,11 +19,21 @@ fn every_command_has_an_example_in_its_help() {
         "report",
         "challenge arm",
         "challenge edge-llm",
+        "run",
+        "chat",
+        "serve",
+        "bench",
+        "perplexity",
+        "info",
+        "pack",
+        "quantize",
     ] {
         let mut args: Vec<&str> = command.split(' ').collect();
         args.push("--help");
         let (ok, stdout, _) = retort(&args, dir.path());
-        assert!(ok && stdout.contains("Example"), "{command}: {stdout}");
+        let example =
+            stdout.contains("Example") && stdout.contains(&format!("\n  retort {command} "));
+        assert!(ok && example, "{command}: {stdout}");
     }
 }
 

@@ -42,4 +42,13 @@ fn demo_distils_exports_and_completes() {
     }
     // Three completions.
     assert_eq!(text.matches('\u{2502}').count(), 3, "{text}");
+    // The line that says how to talk to the model works as it is printed.
+    let line = text.lines().find(|line| line.contains(" run demo-out/"));
+    let talk = std::process::Command::new("sh")
+        .args(["-c", line.expect(&text)])
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    let answer = String::from_utf8_lossy(&talk.stdout);
+    assert!(talk.status.success() && answer.len() > 20, "{talk:?}");
 }

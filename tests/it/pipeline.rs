@@ -64,6 +64,36 @@ fn pipeline_from_shards_to_gguf_works_command_by_command() {
     assert_eq!(stdout.trim(), "s.gguf");
     retort_engine::Model::open(&at.join("s.gguf")).unwrap();
 
+    let (ok, stdout, stderr) = retort(&["run", "s.gguf", "-p", "One day", "-n", "5"], at);
+    assert!(ok && stdout.contains("One day"), "{stdout}{stderr}");
+    let (ok, stdout, stderr) = retort(&["info", "s.gguf"], at);
+    assert!(ok && stdout.contains("llama"), "{stdout}{stderr}");
+    let bench = [
+        "bench", "s.gguf", "--prompt", "8", "--gen", "4", "--reps", "1", "--json",
+    ];
+    let (ok, stdout, stderr) = retort(&bench, at);
+    assert!(ok, "{stderr}");
+    let figures: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert!(figures["decode_tokens_per_second"].as_f64().unwrap() > 0.0);
+    fs::write(
+        at.join("text.txt"),
+        "One day a cat sat on a mat. ".repeat(40),
+    )
+    .unwrap();
+    let perplexity = [
+        "perplexity",
+        "s.gguf",
+        "--text",
+        "text.txt",
+        "--ctx",
+        "32",
+        "--json",
+    ];
+    let (ok, stdout, stderr) = retort(&perplexity, at);
+    assert!(ok && stdout.contains("perplexity"), "{stdout}{stderr}");
+    let (ok, _, stderr) = retort(&["pack", "s.gguf", "--out", "packed.gguf"], at);
+    assert!(ok && at.join("packed.gguf").exists(), "{stderr}");
+
     let (ok, _, stderr) = retort(&["report", "teacher", "student", "--out", "report"], at);
     assert!(ok, "{stderr}");
     assert!(at.join("report/index.html").exists());
