@@ -13,6 +13,7 @@ use std::time::Instant;
 use retort_data::{Batch, BatchSource};
 use retort_format::ModelConfig;
 use retort_model::{Decoder, RandomInit};
+use retort_test_kit::Random;
 use retort_train::{
     CrossEntropy, TrainConfig, device, gradients, keep_freed_memory, learning_rates, optimizer,
     param_groups,
@@ -95,13 +96,6 @@ fn main() {
 
 /// The ids that `train_speed.py` also uses: a linear congruential generator's upper bits.
 fn ids(n: usize, vocabulary: usize) -> Vec<i32> {
-    let mut state = 12345u64;
-    (0..n)
-        .map(|_| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            ((state >> 33) % vocabulary as u64) as i32
-        })
-        .collect()
+    let mut random = Random::new(12345);
+    (0..n).map(|_| random.below(vocabulary) as i32).collect()
 }

@@ -135,19 +135,15 @@ pub(super) fn decode(
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use retort_test_kit::Random;
 
     use super::*;
 
     #[test]
     fn fifty_of_qwens_ids_take_at_most_150_bytes() {
         let vocabulary = 151_936u32;
-        let mut state = 1u64;
-        let mut random = |below: u32| {
-            state = state
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
-            ((state >> 33) % u64::from(below)) as u32
-        };
+        let mut numbers = Random::new(1);
+        let mut random = |below: u32| numbers.bits() % below;
         let positions: Vec<SparseDistribution> = (0..200)
             .map(|_| {
                 let mut ids: Vec<u32> = (0..50).map(|_| random(vocabulary)).collect();

@@ -4,19 +4,16 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, TensorData};
 use retort_data::{Batch, BatchSource, Row};
 use retort_model::RandomInit;
+use retort_test_kit::Random;
 use retort_train::{Objective, StepPlan, backward};
 use serde_json::json;
 
 use super::*;
 
-/// Numbers that look random.
-fn noise(n: usize, seed: u32) -> Vec<f64> {
-    let mut x = seed;
-    let mut next = || {
-        x = x.wrapping_mul(1664525).wrapping_add(1013904223);
-        f64::from(x >> 8) / f64::from(1 << 24) - 0.5
-    };
-    (0..n).map(|_| next()).collect()
+/// Random numbers from -0.5 to 0.5.
+fn noise(n: usize, seed: u64) -> Vec<f64> {
+    let numbers = Random::new(seed).f64s(n).into_iter();
+    numbers.map(|x| x / 2.0).collect()
 }
 
 fn tensor<const D: usize>(x: &[f64], shape: [usize; D], device: &Device) -> Tensor<D> {

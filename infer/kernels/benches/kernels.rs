@@ -9,6 +9,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use retort_format::quant::{GgmlType, quantize_row, rows16};
 use retort_kernels::pool::Pool;
 use retort_kernels::{Activations, Kernels, Matrix};
+use retort_test_kit::Random;
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -20,9 +21,7 @@ fn tables() -> Vec<&'static Kernels> {
 }
 
 fn values(n: usize) -> Vec<f32> {
-    (0..n)
-        .map(|i| ((i * 7919) % 1009) as f32 / 504.5 - 1.0)
-        .collect()
+    Random::new(1).f32s(n)
 }
 
 /// Encoded weights; for formats that are read and not written, bytes whose f16 numbers are all below 1.

@@ -184,12 +184,13 @@ pub(super) fn softmax(seen: usize, state: &mut State, i: usize) {
 #[cfg(test)]
 mod tests {
     use super::super::Kernels;
+    use retort_test_kit::Random;
+
     use super::*;
 
-    fn values(n: usize, seed: usize) -> Vec<f32> {
-        (0..n)
-            .map(|i| (((i + seed) * 7919 % 1009) as f32 / 504.5 - 1.0) * 2.0)
-            .collect()
+    fn values(n: usize, seed: u64) -> Vec<f32> {
+        let values = Random::new(seed).f32s(n).into_iter();
+        values.map(|value| value * 2.0).collect()
     }
 
     /// Every table against a softmax in f64, over two steps cut and merged or not; and against each other, bit by bit.

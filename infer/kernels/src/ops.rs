@@ -169,12 +169,13 @@ pub(super) mod body {
 #[cfg(test)]
 mod tests {
     use super::super::Kernels;
+    use retort_test_kit::Random;
+
     use super::*;
 
     fn values(n: usize, scale: f32) -> Vec<f32> {
-        (0..n)
-            .map(|i| ((i * 7919 % 1009) as f32 / 504.5 - 1.0) * scale)
-            .collect()
+        let values = Random::new(1).f32s(n).into_iter();
+        values.map(|value| value * scale).collect()
     }
 
     fn close(got: f32, want: f64, relative: f64) {

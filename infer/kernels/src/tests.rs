@@ -8,33 +8,22 @@ use half::f16;
 use proptest::prelude::*;
 use retort_format::quant::rows16;
 use retort_format::quant::{GgmlType, dequantize_row, quantize_row, unpack_row};
+use retort_test_kit::Random;
 
-/// A small generator, so that a failing case is its seed.
-struct Random(u64);
+/// Weights and activations of a seed.
+struct Cases(Random);
 
-impl Random {
-    fn bits(&mut self) -> u32 {
-        self.0 = self
-            .0
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        (self.0 >> 33) as u32
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        self.bits() as usize % n
-    }
-
-    fn unit(&mut self) -> f32 {
-        self.bits() as f32 / (1u32 << 30) as f32 - 1.0
+impl Cases {
+    fn new(seed: u64) -> Self {
+        Self(Random::new(seed))
     }
 
     /// A finite f16: mostly ordinary, sometimes zero, subnormal or the largest.
     fn scale(&mut self) -> [u8; 2] {
         let special = [0u16, 1, 0x03ff, 0x8001, 0x7bff, 0xfbff];
-        let bits = match self.below(8) {
-            0 => special[self.below(special.len())],
-            _ => f16::from_f32(self.unit() * 0.1).to_bits(),
+        let bits = match self.0.below(8) {
+            0 => special[self.0.below(special.len())],
+            _ => f16::from_f32(self.0.f32() * 0.1).to_bits(),
         };
         bits.to_le_bytes()
     }
@@ -57,9 +46,9 @@ impl Random {
                 Some(0xff),
                 Some(0x80),
                 Some(0x7f),
-            ][self.below(7)];
+            ][self.0.below(7)];
             let start = data.len();
-            data.extend((0..ty.bytes_per_block()).map(|_| fill.unwrap_or(self.bits() as u8)));
+            data.extend((0..ty.bytes_per_block()).map(|_| fill.unwrap_or(self.0.bits() as u8)));
             let halves: &[usize] = match ty {
                 GgmlType::Q4_1 | GgmlType::Q5_1 | GgmlType::Q4_K | GgmlType::Q5_K => &[0, 2],
                 GgmlType::Q6_K => &[208],
@@ -70,8 +59,8 @@ impl Random {
                 data[start + at..start + at + 2].copy_from_slice(&scale(self));
             }
             match ty {
-                GgmlType::F32 => data[start..].copy_from_slice(&self.unit().to_le_bytes()),
-                GgmlType::BF16 => data[start..].copy_from_slice(&self.unit().to_le_bytes()[2..]),
+                GgmlType::F32 => data[start..].copy_from_slice(&self.0.f32().to_le_bytes()),
+                GgmlType::BF16 => data[start..].copy_from_slice(&self.0.f32().to_le_bytes()[2..]),
                 _ => {}
             }
         }
@@ -80,20 +69,20 @@ impl Random {
 
     /// Numbers that int8 holds exactly: every block has one of ±127, now and then all are.
     fn whole_numbers(&mut self, n: usize) -> Vec<f32> {
-        let mut x: Vec<f32> = (0..n).map(|_| self.below(255) as f32 - 127.0).collect();
+        let mut x: Vec<f32> = (0..n).map(|_| self.0.below(255) as f32 - 127.0).collect();
         for block in x.chunks_mut(BLOCK) {
-            if self.below(4) == 0 {
-                block.fill([127.0, -127.0][self.below(2)]);
+            if self.0.below(4) == 0 {
+                block.fill([127.0, -127.0][self.0.below(2)]);
             }
-            block[self.below(BLOCK)] = [127.0, -127.0][self.below(2)];
+            block[self.0.below(BLOCK)] = [127.0, -127.0][self.0.below(2)];
         }
         x
     }
 
     fn activations(&mut self, n: usize) -> Vec<f32> {
-        let mut x: Vec<f32> = (0..n).map(|_| self.unit() * 3.0).collect();
+        let mut x: Vec<f32> = (0..n).map(|_| self.0.f32() * 3.0).collect();
         for block in x.chunks_mut(BLOCK) {
-            match self.below(10) {
+            match self.0.below(10) {
                 0 => block.fill(0.0),
                 1 => block.fill(-2.5),
                 2 => block.iter_mut().for_each(|x| *x *= 1e4),
@@ -174,11 +163,11 @@ proptest! {
 
     #[test]
     fn products_are_right(seed in any::<u64>()) {
-        let mut random = Random(seed);
+        let mut random = Cases::new(seed);
         for ty in GgmlType::ALL {
-            let cols = ty.block_size().max(32) * (1 + random.below(5));
-            let (rows, tokens) = (1 + random.below(40), 1 + random.below(19));
-            let data = random.rows(ty, rows, cols, Random::scale);
+            let cols = ty.block_size().max(32) * (1 + random.0.below(5));
+            let (rows, tokens) = (1 + random.0.below(40), 1 + random.0.below(19));
+            let data = random.rows(ty, rows, cols, Cases::scale);
             let w = Matrix::new(ty, rows, cols, &data).unwrap();
             let input = random.activations(tokens * cols);
             for k in Kernels::available() {
@@ -204,14 +193,14 @@ proptest! {
     /// exact, so that every table must give the very bits.
     #[test]
     fn integers_are_exact(seed in any::<u64>()) {
-        let mut random = Random(seed);
-        let one = |_: &mut Random| f16::ONE.to_bits().to_le_bytes();
+        let mut random = Cases::new(seed);
+        let one = |_: &mut Cases| f16::ONE.to_bits().to_le_bytes();
         for ty in GgmlType::ALL.into_iter().filter(|ty| ty.is_quantized()) {
             let cols = match ty.block_size() {
-                256 => 256 * (1 + random.below(3)),
-                size => size * (1 + random.below(7)),
+                256 => 256 * (1 + random.0.below(3)),
+                size => size * (1 + random.0.below(7)),
             };
-            let (rows, tokens) = (1 + random.below(40), [1, 2, 9][random.below(3)]);
+            let (rows, tokens) = (1 + random.0.below(40), [1, 2, 9][random.0.below(3)]);
             let mut data = random.rows(ty, rows, cols, one);
             for block in data.chunks_exact_mut(ty.bytes_per_block()) {
                 match ty {
@@ -243,10 +232,10 @@ proptest! {
     /// The same products as in the file's layout, where every float operation is exact: the very bits.
     #[test]
     fn panels_of_sixteen_rows_are_exact(seed in any::<u64>()) {
-        let mut random = Random(seed);
+        let mut random = Cases::new(seed);
         for ty in panel_types() {
-            let (rows, cols) = (16 * (1 + random.below(4)), 32 * (1 + random.below(9)));
-            let tokens = [1, 2, 7, 8, 9, 24][random.below(6)];
+            let (rows, cols) = (16 * (1 + random.0.below(4)), 32 * (1 + random.0.below(9)));
+            let tokens = [1, 2, 7, 8, 9, 24][random.0.below(6)];
             let data = random.rows(ty, rows, cols, |_| f16::ONE.to_bits().to_le_bytes());
             let panels = packed(ty, &data, rows);
             let w = Matrix::new(ty, rows, cols, &data).unwrap();
@@ -263,7 +252,7 @@ proptest! {
                 }
             }
             let (mut a, mut b) = (vec![0.0; cols], vec![0.0; cols]);
-            let r = random.below(rows);
+            let r = random.0.below(rows);
             w.row(r, &mut a).unwrap();
             p.row(r, &mut b).unwrap();
             prop_assert_eq!(a, b);
@@ -273,10 +262,10 @@ proptest! {
     /// And with any scales, within the bound, and the same bits with every table, for one token or many.
     #[test]
     fn panels_of_sixteen_rows_are_right(seed in any::<u64>()) {
-        let mut random = Random(seed);
+        let mut random = Cases::new(seed);
         for ty in panel_types() {
-            let (rows, cols, tokens) = (32, 32 * (1 + random.below(9)), 1 + random.below(19));
-            let data = random.rows(ty, rows, cols, Random::scale);
+            let (rows, cols, tokens) = (32, 32 * (1 + random.0.below(9)), 1 + random.0.below(19));
+            let data = random.rows(ty, rows, cols, Cases::scale);
             let panels = packed(ty, &data, rows);
             let w = Matrix::new(ty, rows, cols, &data).unwrap();
             let p = Matrix::rows16(ty, rows, cols, &panels).unwrap();
@@ -308,9 +297,9 @@ proptest! {
 
     #[test]
     fn activations_quantize_alike(seed in any::<u64>()) {
-        let mut random = Random(seed);
+        let mut random = Cases::new(seed);
         let mut input = random.activations(256);
-        input[random.below(256)] *= 1e-30;
+        input[random.0.below(256)] *= 1e-30;
         for k in Kernels::available() {
             let (mut x, mut reference) = (Activations::new(), Activations::new());
             x.quantize_with(k, &input, 2, 128).unwrap();
@@ -350,7 +339,7 @@ fn a_not_a_number_is_not_lost() {
 #[test]
 fn threads_agree_with_one() {
     let (rows, cols) = (1100, 512);
-    let mut random = Random(5);
+    let mut random = Cases::new(5);
     for ty in [
         GgmlType::Q4_1,
         GgmlType::Q8_0,
@@ -358,7 +347,7 @@ fn threads_agree_with_one() {
         GgmlType::F16,
     ] {
         let data = random.rows(ty, rows, cols, |r| {
-            f16::from_f32(r.unit() * 0.1).to_le_bytes()
+            f16::from_f32(r.f32() * 0.1).to_le_bytes()
         });
         let w = Matrix::new(ty, rows, cols, &data).unwrap();
         for tokens in [1, 3, 70] {

@@ -4,18 +4,11 @@
 use burn::module::{Param, ParamId};
 use burn::nn::RmsNorm;
 use burn::tensor::{Device, Tensor, TensorData};
+use retort_test_kit::Random;
 
-/// Numbers in ±1 that repeat nowhere soon, the same in every run.
+/// Random numbers from -1 to 1.
 pub(crate) fn values(n: usize, salt: u64) -> Vec<f64> {
-    let mut state = salt.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    (0..n)
-        .map(|_| {
-            state = state
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
-            f64::from((state >> 33) as u32) / f64::from(1u32 << 30) - 1.0
-        })
-        .collect()
+    Random::new(salt.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1).f64s(n)
 }
 
 pub(crate) fn tensor<const D: usize>(

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use crate::Random;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 use retort_engine::tokenizer::{TokenType, Vocabulary};
@@ -100,14 +101,11 @@ pub fn vocabulary() -> Vocabulary {
 
 /// Text that is different for every seed.
 pub fn text(seed: u64) -> String {
-    let mut state = seed.wrapping_mul(77) + 1;
-    let mut letter = || {
-        state = state
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        char::from(b' ' + (state >> 33) as u8 % 90)
-    };
-    (0..600).map(|_| letter()).collect()
+    let bytes = Random::new(seed.wrapping_mul(77) + 1).bytes(600);
+    bytes
+        .into_iter()
+        .map(|byte| char::from(b' ' + byte % 90))
+        .collect()
 }
 
 /// Random weights for the tensor `name`, uniform with standard deviation `scale`.

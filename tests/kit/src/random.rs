@@ -5,9 +5,9 @@
 pub struct Random(u64);
 
 impl Random {
-    /// The generator of `seed`; every seed gives other numbers.
+    /// The generator that starts at `seed`.
     pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+        Self(seed)
     }
 
     /// The generator for a tensor's name.
@@ -41,6 +41,11 @@ impl Random {
     /// The same as `f32`.
     pub fn f32(&mut self) -> f32 {
         self.f64() as f32
+    }
+
+    /// `n` random bytes.
+    pub fn bytes(&mut self, n: usize) -> Vec<u8> {
+        (0..n).map(|_| self.bits() as u8).collect()
     }
 
     /// `n` uniform numbers from -1 to 1.

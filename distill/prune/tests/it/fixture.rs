@@ -11,6 +11,7 @@ use retort_format::checkpoint::{TensorHeader, write_config, write_weights};
 use retort_format::{Axis, Kind, ModelConfig, Precision, TensorSpec, tensors};
 use retort_model::load;
 use retort_prune::{PruneOptions, PruneReport, Result, TextSource, prune};
+use retort_test_kit::Random;
 use serde_json::json;
 
 pub const VOCABULARY: usize = 400;
@@ -46,13 +47,8 @@ pub fn config(kind: &str, tied: bool) -> ModelConfig {
 
 /// Numbers that look random, from -1 to 1.
 fn noise(seed: u64) -> impl FnMut() -> f32 {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    }
+    let mut random = Random::new(seed);
+    move || random.f32()
 }
 
 fn values(config: &ModelConfig, spec: &TensorSpec, idle: &Idle) -> Vec<f32> {

@@ -206,19 +206,13 @@ impl Inside {
 
 #[cfg(test)]
 mod tests {
+    use retort_test_kit::Random;
+
     use super::super::ldl::tests::moments;
     use super::*;
 
     fn rows(n: usize, n_rows: usize) -> Vec<f32> {
-        let mut state = 3u64;
-        (0..n * n_rows)
-            .map(|_| {
-                state = state
-                    .wrapping_mul(6364136223846793005)
-                    .wrapping_add(1442695040888963407);
-                (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-            })
-            .collect()
+        Random::new(3).f32s(n * n_rows)
     }
 
     fn loss(ty: GgmlType, factor: &Factor, rows: &[f32], bytes: &[u8]) -> f64 {

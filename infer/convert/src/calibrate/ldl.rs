@@ -150,17 +150,14 @@ pub(crate) fn cholesky(pool: &Pool, a: &mut [f64], n: usize) -> Result<()> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use retort_test_kit::Random;
+
     use super::*;
 
     /// Moments of correlated inputs.
     pub(crate) fn moments(n: usize, tokens: usize) -> Vec<f32> {
-        let mut state = 7u64;
-        let mut uniform = || {
-            state = state
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
-            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-        };
+        let mut random = Random::new(7);
+        let mut uniform = || random.f32();
         let mut h = vec![0.0; n * n];
         for _ in 0..tokens {
             let shared = uniform();

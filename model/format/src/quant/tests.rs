@@ -2,6 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use retort_test_kit::Random;
 
 fn encode(ty: GgmlType, x: &[f32]) -> Vec<u8> {
     let mut out = Vec::new();
@@ -44,16 +45,11 @@ fn q4_0_block_by_hand() {
 /// Regression: a block without a -8, as searched scales leave many, changed when it was decoded and encoded again.
 #[test]
 fn q4_0_blocks_decode_and_encode_to_the_same_values() {
-    let mut state = 7u64;
+    let mut random = Random::new(7);
     for case in 0..4000 {
         // a scale of either sign, some subnormal, and levels as far from zero as `most`
         let most = 1 + case % 8;
-        let mut next = || {
-            state = state
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
-            (state >> 33) as u16
-        };
+        let mut next = || random.bits() as u16;
         let mut block = next().to_le_bytes().to_vec();
         block[1] &= 0xbb;
         block.extend((0..16).map(|_| {
@@ -104,15 +100,7 @@ fn decoding_equals_the_reference() {
         (Q6_K, 0x1113_8497_e225_bb60),
     ];
     for (ty, want) in golden {
-        let mut state = 1u64;
-        let mut data: Vec<u8> = (0..ty.row_bytes(1024).unwrap())
-            .map(|_| {
-                state = state
-                    .wrapping_mul(6364136223846793005)
-                    .wrapping_add(1442695040888963407);
-                (state >> 33) as u8
-            })
-            .collect();
+        let mut data = Random::new(1).bytes(ty.row_bytes(1024).unwrap());
         for (b, block) in data.chunks_exact_mut(ty.bytes_per_block()).enumerate() {
             // finite scales and minima, different in every block
             match ty {
@@ -157,13 +145,10 @@ proptest! {
 
     #[test]
     fn any_bytes_decode(seed in any::<u64>()) {
-        let mut state = seed;
+        let mut random = Random::new(seed);
         for ty in GgmlType::ALL {
             let cols = 512;
-            let data: Vec<u8> = (0..ty.row_bytes(cols).unwrap()).map(|_| {
-                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                (state >> 33) as u8
-            }).collect();
+            let data = random.bytes(ty.row_bytes(cols).unwrap());
             decode(ty, &data, cols);
         }
     }
