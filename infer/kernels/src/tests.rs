@@ -347,7 +347,7 @@ fn threads_agree_with_one() {
         GgmlType::F16,
     ] {
         let data = random.rows(ty, rows, cols, |r| {
-            f16::from_f32(r.f32() * 0.1).to_le_bytes()
+            f16::from_f32(r.0.f32() * 0.1).to_le_bytes()
         });
         let w = Matrix::new(ty, rows, cols, &data).unwrap();
         for tokens in [1, 3, 70] {
