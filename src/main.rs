@@ -72,7 +72,7 @@ fn parse() -> Cli {
         let Some(help) = subcommand.get_after_help().map(ToString::to_string) else {
             return subcommand;
         };
-        subcommand.after_help(help.replace("  retort-edge ", "  retort "))
+        subcommand.after_help(help.replace("retort-edge", "retort"))
     });
     let cli = Cli::from_arg_matches(&command.get_matches());
     cli.unwrap_or_else(|error| error.exit())
