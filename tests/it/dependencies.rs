@@ -35,7 +35,7 @@ const ALLOWED: &[(&str, &str)] = &[
 /// Crates, and other people's crates that a build of them must not need. `burn*` is every name with that start.
 const FORBIDDEN: &[(&str, &str)] = &[
     (
-        "files format tokenizer data comm kernels engine convert serve edge",
+        "files format tokenizer data kernels engine convert serve edge",
         "burn* cubecl*",
     ),
     (
