@@ -138,12 +138,13 @@ fn ranges(expression: &str) -> Vec<(char, char)> {
 mod tests {
     use super::*;
 
-    /// SmolLM's digits are `char::is_numeric` in a `tokenizer.json`, `\p{N}` in llama.cpp.
+    /// SmolLM's digits are `char::is_numeric` in a `tokenizer.json`, `\p{N}` in llama.cpp. The standard library may know
+    /// a newer Unicode than the expressions, so it may have numbers that they do not have yet, never fewer.
     #[test]
-    fn numeric_characters_of_the_standard_library_are_those_of_the_expressions() {
+    fn numbers_of_the_expressions_are_numeric_in_the_standard_library() {
         for c in '\0'..=char::MAX {
             let (bits, _) = CLASSES.at(c.encode_utf8(&mut [0; 4]).as_bytes(), 0);
-            assert_eq!(bits & NUMBER != 0, bits & NUMERIC != 0, "{c:?}");
+            assert!(bits & NUMBER == 0 || bits & NUMERIC != 0, "{c:?}");
         }
     }
 }
