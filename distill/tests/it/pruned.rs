@@ -4,8 +4,11 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
+use retort_distill::TeacherConfig;
 use retort_prune::{LayerSelection, PruneOptions, TargetSizes, TextSource, prune};
 use retort_train::{CrossEntropy, NoTeacher, Recipe};
+
+use serde::de::DeserializeOwned;
 
 use crate::fixture::{deep_teacher, distil_recipe, train_recipe};
 
@@ -28,13 +31,18 @@ fn cut(parent: &Path, dir: &Path, sizes: TargetSizes) -> std::path::PathBuf {
     out
 }
 
-fn recipe(dir: &Path, tokenizer: &Path, student: &Path, more: &str) -> Recipe {
+fn recipe<Teacher: DeserializeOwned>(
+    dir: &Path,
+    tokenizer: &Path,
+    student: &Path,
+    more: &str,
+) -> Recipe {
     let text = format!(
         "[data]\nsource = {:?}\ntokenizer = {tokenizer:?}\nseq_len = 32\n[model]\nfrom = {student:?}\n\
          [train]\nsteps = 20\nbatch_size = 4\nlr = 1e-3\n{more}",
         dir.join("corpus")
     );
-    Recipe::parse::<NoTeacher>(&text, Path::new("r.toml"), &[]).unwrap()
+    Recipe::parse::<Teacher>(&text, Path::new("r.toml"), &[]).unwrap()
 }
 
 #[test]
@@ -49,7 +57,7 @@ fn pruned_student_is_distilled_from_its_parent() {
     };
     let student = cut(&parent, dir, sizes);
     let teacher = format!("[teacher]\npath = {parent:?}\n[teacher.losses]\nforward_kl = 1.0\n");
-    let recipe = recipe(dir, &tokenizer, &student, &teacher);
+    let recipe = recipe::<TeacherConfig>(dir, &tokenizer, &student, &teacher);
     let (first, last) = distil_recipe(recipe, &dir.join("run"));
     assert!(last < first, "{first} -> {last}");
 }
@@ -65,7 +73,7 @@ fn pruned_student_with_a_smaller_vocabulary_trains_with_its_own_tokenizer() {
         ..TargetSizes::default()
     };
     let student = cut(&parent, dir, sizes);
-    let recipe = recipe(dir, &student, &student, "");
+    let recipe = recipe::<NoTeacher>(dir, &student, &student, "");
     let (outcome, _) = train_recipe(recipe, &dir.join("run"), &CrossEntropy);
     assert_eq!(outcome.step, 20);
 }

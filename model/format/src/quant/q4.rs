@@ -39,11 +39,8 @@ fn nibbles(bytes: &[u8], q: &mut [i8], offset: i8) {
 /// its scale.
 pub(super) fn encode_0(x: &[f32], out: &mut Vec<u8>) {
     for x in x.as_chunks::<{ round::BLOCK }>().0 {
-        // A block of zeros of either sign has the scale of positive ones.
-        let largest = match round::largest(x) {
-            0.0 => 0.0,
-            largest => largest,
-        };
+        // Adding 0 makes -0 positive: a block of zeros of either sign has the scale of positive ones.
+        let largest = round::largest(x) + 0.0;
         let d = scale_in_use(x, largest).unwrap_or(largest / -8.0);
         out.extend(f16::from_f32(d).to_le_bytes());
         let q = round::q4_0(x, d);

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use csv::{ByteRecord, ReaderBuilder};
+use csv::ReaderBuilder;
 use serde_json::Value;
 
 use super::row_sink::{OnRow, wrong};
@@ -28,7 +28,7 @@ pub(super) fn read(path: &Path, on_row: &mut OnRow<'_>) -> Result<ControlFlow<()
         let line = record.position().map_or(0, csv::Position::line);
         let wrong = |reason: String| wrong(path, format!("line {line}"), reason);
         if records.peek().is_none() {
-            if record != ByteRecord::from(vec![END]) {
+            if !record.iter().eq([END]) {
                 return Err(wrong("a quote is not closed".into()));
             }
             break;
