@@ -3,7 +3,7 @@
 //! run most of them on one thread; these save their inputs alone and use all cores.
 //!
 //! An operation is one file (or folder) with all that belongs to it: the kernel on slices of f32,
-//! its [`Operation`](operation::Operation) for burn-flex with the backward pass, the composed form
+//! its `Operation` for burn-flex with the backward pass, the composed form
 //! for other devices, and tests that hold the two equal and the gradients to central differences.
 //! Sums over tasks are added in a fixed order: no result depends on the number of threads.
 //!

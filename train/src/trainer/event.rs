@@ -24,7 +24,7 @@ pub enum Event<'a> {
     Checkpoint(&'a Path),
 }
 
-/// How a call of [`train`] ended.
+/// How a call of [`train`](crate::train()) ended.
 #[derive(Debug)]
 pub struct Outcome {
     /// Steps done in all.
