@@ -2,8 +2,8 @@
 """One cache for retort and Python's huggingface_hub: what either downloaded, the other reads
 without a network, and each waits for the other's lock.
 
-    cargo test --release -p retort-data --test hub --no-run    # prints the path of the binary
-    python3 experiments/checks/hub_cache.py target/release/deps/hub-…
+    cargo test --release -p retort-data --test it --no-run    # prints the path of the binary
+    python3 experiments/checks/hub_cache.py target/release/deps/it-…
 
 Needs huggingface_hub (and filelock, which it brings). Serves a dataset on the loopback interface;
 exits 1 where the two disagree.
@@ -76,7 +76,7 @@ def environment(home, offline):
 
 def retort(home, offline=False):
     """Opens the first shard of hf://owner/name/en."""
-    command = [BINARY, "--exact", "process::child", "--ignored"]
+    command = [BINARY, "--exact", "hub::process::child", "--ignored"]
     return subprocess.Popen(command, env=environment(home, offline), stdout=subprocess.DEVNULL)
 
 
