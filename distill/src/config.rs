@@ -20,8 +20,8 @@ pub struct TeacherConfig {
     /// the student's tokenizer.
     #[serde(default)]
     pub path: Option<PathBuf>,
-    /// A directory that `retort distill cache` wrote, in place of running the teacher. With a
-    /// `path`, the cache must be of that teacher.
+    /// A directory that `retort distill cache` wrote, in place of running the teacher. If `path`
+    /// exists on this machine, the cache must be of that teacher.
     #[serde(default)]
     pub cache: Option<PathBuf>,
     /// The temperature of both distributions where they are compared.

@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 use crate::teacher::{Teacher, load_teacher};
 
 /// Opens the teacher of `config` for a student with `tokenizer` that trains on `device` on rows
-/// of the form `rows`.
+/// of the form `rows`. A cache stands for its teacher: a `path` beside it may name a model that is
+/// not on this machine, and only one that is here is compared with what the cache was written from.
 ///
 /// # Errors
 /// Anything wrong with the model or the cache; [`Error::Vocabulary`] with the first id whose
@@ -24,7 +25,7 @@ pub fn open_teacher(
         (Some(cache), path) => {
             let cache = LogitCache::open(cache)?;
             cache.check(config, tokenizer, rows)?;
-            if let Some(path) = path {
+            if let Some(path) = path.as_ref().filter(|path| path.exists()) {
                 cache.check_teacher(path)?;
             }
             Ok(Box::new(cache))

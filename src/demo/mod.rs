@@ -1,7 +1,8 @@
 //! `retort demo`: the whole pipeline on generated text, nothing downloaded.
 //!
-//! Stories → tokenizer → teacher → distilled student, and the same student trained for the same time
-//! without a teacher → int4 → a table and three completions.
+//! Stories → tokenizer → teacher on much text → three students of one shape on a little text, in the
+//! same time (from scratch, cut out of the teacher, cut out and taught by it) → int4 → a table of
+//! losses on stories that no model has seen, and three completions.
 
 mod corpus;
 mod runs;
@@ -25,38 +26,44 @@ pub struct Args {
     /// Directory for everything it makes; an earlier demo there is replaced
     #[arg(long, value_name = "DIR", default_value = "demo-out")]
     out: PathBuf,
+    /// Seed of the stories, the first weights and the order of the data
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let start = Instant::now();
-    let out = &args.out;
+    let (out, seed) = (&args.out, args.seed);
     clear(out)?;
-    eprintln!("1/6  a corpus of generated stories and a tokenizer");
-    let corpus = corpus::make(out)?;
-    eprintln!("2/6  the teacher");
-    let teacher = runs::teacher(out)?;
-    let floor = corpus.floor(&teacher)?;
-    eprintln!("3/6  the student, distilled from the teacher");
-    let student = runs::student(out, &teacher)?;
-    eprintln!("4/6  the same student for the same time without a teacher");
-    let control = runs::control(out, student.seconds)?;
+    eprintln!("1/6  generated stories and a tokenizer");
+    let held_out = corpus::make(out, seed)?;
+    eprintln!("2/6  the teacher, on 20,000 stories");
+    let teacher = runs::teacher(out, seed)?;
+    eprintln!("3/6  a student, cut out of the teacher");
+    let students = runs::Students::cut(out, seed, &teacher)?;
+    eprintln!("4/6  three students on 100 stories: from scratch, cut out, cut out and taught");
+    let [scratch, untaught, student] = students.train()?;
     eprintln!("5/6  int4");
     let mut rows = Vec::new();
-    for run in [&teacher, &control, &student] {
-        rows.push(edge_row(out, run, GgmlType::F32)?);
+    for run in [&teacher, &scratch, &untaught, &student] {
+        rows.push(edge_row(out, run, &held_out, GgmlType::F32)?);
     }
-    rows.push(edge_row(out, &student, GgmlType::Q4_0)?);
+    rows.push(edge_row(out, &student, &held_out, GgmlType::Q4_0)?);
     eprintln!("6/6  the report");
-    let directories = [&teacher, &student, &control].map(|r| r.directory.clone());
+    let directories = [&teacher, &scratch, &untaught, &student].map(|r| r.directory.clone());
     retort_eval::report::write::<_, PathBuf>(&directories, &[], &out.join("report"))?;
 
-    let results = serde_json::json!({ "entropy": floor, "models": rows });
+    let results = serde_json::json!({ "entropy": held_out.entropy, "models": rows });
     let path = out.join("results.json");
     retort_files::write(&path, serde_json::to_string_pretty(&results)?.as_bytes())
         .with_context(|| path.display().to_string())?;
-    println!("{}", table::render(&rows, floor));
-    let int4 = file(out, &student.name, GgmlType::Q4_0);
-    for prompt in &corpus.prompts {
+    println!("{}", table::render(&rows, held_out.entropy));
+    println!(
+        "{}",
+        table::conclusion(rows[1].loss, rows[2].loss, rows[3].loss)
+    );
+    let int4 = file(out, student.name, GgmlType::Q4_0);
+    for prompt in &held_out.prompts {
         println!("{}", complete(&int4, prompt)?);
     }
     // As it was called here, so that the line works as it is printed: `target/release/retort` under `cargo run`.
@@ -65,7 +72,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         "\n{:.0} s in all. Talk to it:\n  {program} run {} -p \"{}\" -n 60",
         start.elapsed().as_secs_f64(),
         int4.display(),
-        corpus.prompts[0],
+        held_out.prompts[0],
     );
     println!("Loss curves: {}", out.join("report/index.html").display());
     Ok(())
@@ -94,18 +101,22 @@ fn file(out: &Path, name: &str, quant: GgmlType) -> PathBuf {
     out.join(format!("{name}-{}.gguf", quant.name().to_lowercase()))
 }
 
-/// Exports a run's last checkpoint, and measures the file in the edge engine.
-fn edge_row(out: &Path, run: &runs::Run, quant: GgmlType) -> anyhow::Result<table::Row> {
-    let path = file(out, &run.name, quant);
+/// Exports a run's best checkpoint, and measures the file in the edge engine.
+fn edge_row(
+    out: &Path,
+    run: &runs::Run,
+    held_out: &corpus::HeldOut,
+    quant: GgmlType,
+) -> anyhow::Result<table::Row> {
+    let path = file(out, run.name, quant);
     let exported = retort_convert::export::export(&run.checkpoint, &path, quant, |_| {})?;
     let model = Model::open(&path)?;
-    let rows = run.validation.rows();
-    let bar = progress::bar("evaluating", rows.len() as u64);
-    let tokens = rows.iter().map(|row| {
+    let bar = progress::bar("evaluating", held_out.rows.len() as u64);
+    let rows = held_out.rows.iter().map(|row| {
         bar.inc(1);
-        &row.ids[..]
+        &row[..]
     });
-    let loss = retort_eval::held_out_loss(&model.engine, tokens)?;
+    let loss = retort_eval::held_out_loss(&model.engine, rows)?;
     bar.finish_and_clear();
     let settings = retort_engine::bench::Settings {
         prompt: 64,

@@ -57,7 +57,8 @@ pub use param_groups::{ParamGroup, param_groups};
 pub use peak::peak_flops_per_second;
 pub use plan::{Measured, Memory, Plan, PlanBuilder, TeacherCost, Tokens, forward_flops_per_token};
 pub use recipe::{
-    Algorithm, ModelSection, NoTeacher, ParamGroupConfig, Recipe, Schedule, TrainConfig,
+    Algorithm, FromCheckpoint, ModelSection, NoTeacher, ParamGroupConfig, Recipe, Schedule,
+    TrainConfig,
 };
 pub use run::{Prepared, initial_model, prepare, prepare_distributed};
 pub use run_log::Sample;

@@ -135,6 +135,24 @@ fn cache_writing_resumes_to_the_same_rows() {
 }
 
 #[test]
+fn cache_is_used_where_its_teacher_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let (teacher, tokens) = teacher(dir);
+    let short = ["train.steps=5".to_owned(), "train.warmup_steps=0".into()];
+    let path = format!("teacher.path={teacher:?}");
+    let cache = dir.join("cache");
+    let written = recipe(dir, &tokens, &[&short[..], &[path]].concat());
+    cached(&written, &cache, TOP, u64::MAX);
+    let elsewhere = [
+        "teacher.path=not/on/this/machine".to_owned(),
+        format!("teacher.cache={cache:?}"),
+    ];
+    let recipe = recipe(dir, &tokens, &[&short[..], &elsewhere].concat());
+    objective(&recipe).unwrap();
+}
+
+#[test]
 fn cache_of_another_run_is_an_error_naming_the_setting() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

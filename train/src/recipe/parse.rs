@@ -175,6 +175,20 @@ lr = 1e-3
     }
 
     #[test]
+    fn an_empty_override_takes_the_key_away() {
+        let recipe = load(TEXT, &["train.warmup_steps=3", "train.warmup_steps="]).unwrap();
+        assert_eq!(recipe.train.warmup_steps, 0);
+        // A key or a table that is not there is no error.
+        load(TEXT, &["train.ema_decay=", "tasks.every=", "seed="]).unwrap();
+        let message = load(TEXT, &["train.lr="]).unwrap_err().to_string();
+        assert!(message.contains("lr"), "{message}");
+        for (argument, expect) in [("train.lr.x=", "not a table"), ("=", "empty part")] {
+            let message = load(TEXT, &[argument]).unwrap_err().to_string();
+            assert!(message.contains(expect), "{argument}: {message}");
+        }
+    }
+
+    #[test]
     fn recipe_unknown_keys_are_errors_naming_the_key() {
         for (key, text) in [
             (
