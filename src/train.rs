@@ -24,7 +24,7 @@ use crate::task_evaluator::TaskEvaluator;
 pub struct Args {
     /// The recipe
     pub recipe: PathBuf,
-    /// Override a key of the recipe, such as train.lr=3e-4 (may be repeated)
+    /// Override a key of the recipe, such as train.lr=3e-4; train.lr= takes it away (may be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// cpu (burn-flex), ndarray, or in a build with the feature: wgpu, vulkan, cuda
