@@ -1,19 +1,20 @@
 //! Many requests, one engine: continuous batching over shared pages of keys and values.
 //!
 //! ```text
-//! submit ─► queue (bounded) ─► admitted, when its pages fit ─► passes of the engine ─► events
+//! submit ─► queue (bounded) ─► admitted, when its pages fit ─► forward passes ─► events
 //!                                   ▲                           │
 //!                                   └── pages of prompts ◄──────┘  reused by requests that begin alike
 //! ```
 //!
-//! One thread runs the engine. Each pass takes one token of every answer that is being written, and a piece of the
-//! prompts that are being read, shared equally among them: a long prompt delays the others by pieces, and a short one
-//! does not wait for it. A request reserves the pages of its whole length before it begins, so that none is ever
-//! thrown out half done. Its answer depends on its own tokens and seed alone; with packed files, and keys and values in
-//! single or half precision, to the bit (see [`Batch`](retort_engine::decoder::Batch)). Quantized keys and values are exact for
-//! the last positions only, and which those are depends on the pieces in which a prompt was read.
+//! One thread runs the engine. Each forward pass takes one token of every answer (decode) and a
+//! chunk of the prompts (prefill), shared equally among them: a long prompt delays the others by
+//! chunks, and a short one does not wait for it. A request reserves the pages of its whole length
+//! before it begins, so that none is ever evicted half done. Its answer depends on its own tokens
+//! and seed alone; with packed files, and keys and values in single or half precision, to the bit
+//! (see [`Batch`](retort_engine::decoder::Batch)). Quantized keys and values are exact for the last
+//! positions only, and which those are depends on the chunks in which a prompt was taken in.
 //!
-//! Who drops the receiver of a request's events cancels it.
+//! Dropping the receiver of a request's events cancels the request.
 
 mod metrics;
 mod prefix_cache;
@@ -36,7 +37,7 @@ use retort_engine::generate::Model;
 use retort_engine::speculate::Speculation;
 use retort_format::Error;
 
-pub use metrics::{BUCKETS, Histogram, Metrics};
+pub use metrics::{METRICS_CONTENT_TYPE, Metrics};
 pub use request::{Event, Generate, Limits, Refused, Request, Task, Usage};
 
 /// The engine's thread and its queue.
@@ -76,7 +77,7 @@ enum Closed {
 struct Waiting {
     request: Request,
     events: UnboundedSender<Event>,
-    since: Instant,
+    submitted: Instant,
 }
 
 impl Scheduler {
@@ -89,8 +90,8 @@ impl Scheduler {
         Self::speculating(model, limits, Speculation::Off)
     }
 
-    /// The same, with guesses that are checked ahead while one request is worked on alone: with several, a pass is full
-    /// of their tokens, and guesses would delay them.
+    /// The same, with speculative decoding while one request is worked on alone: with several, a
+    /// pass is full of their tokens, and guesses would delay them.
     ///
     /// # Errors
     ///
@@ -164,22 +165,22 @@ impl Scheduler {
             return Err(Refused::Closed);
         }
         if state.queue.len() + requests.len() > self.limits.queue {
-            metrics.refused.add(requests.len());
+            metrics.refused.inc_by(requests.len() as u64);
             return Err(Refused::Busy);
         }
-        let since = Instant::now();
+        let submitted = Instant::now();
         let mut receivers = Vec::with_capacity(requests.len());
         for request in requests {
             let (events, receiver) = unbounded_channel();
             receivers.push(receiver);
-            metrics.accepted.add(1);
+            metrics.accepted.inc();
             state.queue.push_back(Waiting {
                 request,
                 events,
-                since,
+                submitted,
             });
         }
-        metrics.waiting.set(state.queue.len());
+        metrics.waiting.set(state.queue.len() as i64);
         drop(state);
         self.shared.wake.notify_all();
         Ok(receivers)
