@@ -11,6 +11,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::app::App;
 use super::error::{ApiError, Result};
+use super::generation::Generation;
 use super::stop_sequences::StopFilter;
 use super::tool_calls::{ToolCall, ToolCallParser};
 use crate::scheduler::{Event, Usage};
@@ -47,17 +48,6 @@ impl Delta {
     }
 }
 
-/// What is made of an answer's tokens.
-#[derive(Clone, Debug)]
-pub(super) struct DeltaOptions {
-    /// Stop sequences.
-    pub stops: Vec<String>,
-    /// Whether tool calls are taken out of the text.
-    pub tool_calls: bool,
-    /// Whether deltas carry their tokens.
-    pub logprobs: bool,
-}
-
 /// Makes deltas of one request's events.
 pub(super) struct CompletionStream {
     app: Arc<App>,
@@ -76,15 +66,15 @@ impl CompletionStream {
     pub fn new(
         app: Arc<App>,
         events: UnboundedReceiver<Event>,
-        options: &DeltaOptions,
+        generation: &Generation,
         prompt_tokens: usize,
     ) -> Self {
         Self {
             app,
             events,
-            stop_filter: StopFilter::new(&options.stops),
-            tool_calls: options.tool_calls.then(ToolCallParser::default),
-            logprobs: options.logprobs,
+            stop_filter: StopFilter::new(&generation.params.stops),
+            tool_calls: generation.tool_calls.then(ToolCallParser::default),
+            logprobs: generation.logprobs.is_some(),
             usage: Usage {
                 prompt: prompt_tokens,
                 ..Usage::default()

@@ -1,7 +1,7 @@
-//! What completions and chat completions have in common.
+//! The two kinds of completions, and the JSON objects of their responses.
 //!
-//! In: a request's body, which an [`Endpoint`] reads into a [`Generation`]. Out: the scheduler's
-//! requests, and the JSON objects of the response.
+//! In: a request's body, which an [`Endpoint`] reads into a [`Generation`], and the deltas of the
+//! answers. Out: the objects of the response, whole or in chunks.
 
 use std::sync::Arc;
 
@@ -12,9 +12,9 @@ use super::app::App;
 use super::body::JsonBody;
 use super::completion_stream::Delta;
 use super::error::Result;
-use super::generation_params::GenerationParams;
-use crate::scheduler::{Generate, Request, Task, Usage};
-use retort_engine::decode::{DecodeOptions, End};
+use super::generation::Generation;
+use crate::scheduler::Usage;
+use retort_engine::decode::End;
 
 /// One of the two kinds of completions: how its request is read and its choices are written.
 pub(super) trait Endpoint: Sized + Send + Sync + 'static {
@@ -32,51 +32,6 @@ pub(super) trait Endpoint: Sized + Send + Sync + 'static {
     fn opening(&self, app: &App, index: usize) -> Option<Value>;
     /// The choice of a chunk.
     fn delta(&self, app: &App, index: usize, delta: &Delta) -> Value;
-}
-
-/// What is to be generated.
-pub(super) struct Generation {
-    pub prompts: Vec<Vec<u32>>,
-    pub params: GenerationParams,
-    /// Tokens of each answer.
-    pub max_tokens: usize,
-    /// How many of the likeliest tokens come with each token; `None` for no log-probabilities.
-    pub logprobs: Option<usize>,
-    /// Whether the log-probabilities of the prompts' tokens come too.
-    pub prompt_logprobs: bool,
-    /// Whether tool calls are taken out of the text.
-    pub tool_calls: bool,
-}
-
-impl Generation {
-    /// A request for each answer: the `n` answers to the first prompt, then those to the second.
-    pub fn requests(&self, app: &App) -> Result<Vec<Request>> {
-        let params = &self.params;
-        let mut requests = Vec::new();
-        for prompt in &self.prompts {
-            for i in 0..params.n {
-                let mut sampling = params.sampling.clone();
-                sampling.seed = sampling.seed.wrapping_add(i as u64);
-                let form = params.form.as_ref();
-                let options = DecodeOptions {
-                    max_tokens: self.max_tokens,
-                    sampling,
-                    constraint: form.map(|form| app.constraint(form)).transpose()?,
-                    logprobs: self.logprobs,
-                    ignore_end: params.ignore_end,
-                };
-                let generate = Generate {
-                    options,
-                    prompt_logprobs: self.prompt_logprobs,
-                };
-                requests.push(Request {
-                    prompt: prompt.clone(),
-                    task: Task::Generate(Box::new(generate)),
-                });
-            }
-        }
-        Ok(requests)
-    }
 }
 
 /// Writes the objects of one response.

@@ -39,30 +39,46 @@ pub(super) struct GenerationParams {
 
 impl GenerationParams {
     pub fn read(body: &JsonBody) -> Result<Self> {
-        let fields: GenerationFields = body.read()?;
+        let mut fields: GenerationFields = body.read()?;
         Ok(Self {
-            sampling: body.read::<SamplingFields>()?.check()?,
-            stops: fields.stop.check()?,
+            sampling: fields.sampling()?,
+            stops: fields.stops()?,
             n: in_range("n", fields.n.unwrap_or(1), 1..=MAX_N)?,
             stream: fields.stream,
             include_usage: fields.stream_options.include_usage.unwrap_or(false),
-            form: body.read::<FormFields>()?.check()?,
             ignore_end: fields.ignore_eos,
+            form: fields.form()?,
         })
     }
 }
 
-#[derive(Deserialize)]
+/// The request's fields. Sampling has OpenAI's defaults.
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct GenerationFields {
-    #[serde(default)]
-    stop: Stop,
     n: Option<usize>,
-    #[serde(default)]
     stream: bool,
-    #[serde(default)]
     stream_options: StreamOptions,
-    #[serde(default)]
+    stop: Option<Stop>,
     ignore_eos: bool,
+    temperature: Option<f32>,
+    top_k: Option<i64>,
+    top_p: Option<f32>,
+    min_p: Option<f32>,
+    typical_p: Option<f32>,
+    repetition_penalty: Option<f32>,
+    presence_penalty: Option<f32>,
+    frequency_penalty: Option<f32>,
+    logit_bias: BTreeMap<String, f32>,
+    mirostat: u8,
+    mirostat_tau: Option<f32>,
+    mirostat_eta: Option<f32>,
+    seed: Option<i128>,
+    /// The form of the answer as OpenAI has it, or as vLLM has it.
+    response_format: ResponseFormat,
+    guided_json: Option<Value>,
+    guided_regex: Option<String>,
+    guided_grammar: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -78,134 +94,16 @@ enum Stop {
     Several(Vec<String>),
 }
 
-impl Default for Stop {
-    fn default() -> Self {
-        Self::Several(Vec::new())
-    }
-}
-
-impl Stop {
-    fn check(self) -> Result<Vec<String>> {
-        let mut stops = match self {
-            Self::One(stop) => vec![stop],
-            Self::Several(stops) => stops,
-        };
-        if stops.len() > MAX_STOPS || stops.iter().any(|stop| stop.len() > MAX_STOP_BYTES) {
-            let problem = format!("at most {MAX_STOPS} sequences of {MAX_STOP_BYTES} bytes each");
-            return Err(ApiError::field("stop", problem));
-        }
-        // an empty one would end every answer before it begins
-        stops.retain(|stop| !stop.is_empty());
-        Ok(stops)
-    }
-}
-
-/// OpenAI's sampling parameters, and those of this engine besides.
-#[derive(Deserialize)]
-struct SamplingFields {
-    temperature: Option<f32>,
-    top_k: Option<i64>,
-    top_p: Option<f32>,
-    min_p: Option<f32>,
-    typical_p: Option<f32>,
-    repetition_penalty: Option<f32>,
-    presence_penalty: Option<f32>,
-    frequency_penalty: Option<f32>,
-    #[serde(default)]
-    logit_bias: BTreeMap<String, f32>,
-    mirostat: Option<u8>,
-    mirostat_tau: Option<f32>,
-    mirostat_eta: Option<f32>,
-    seed: Option<i128>,
-}
-
-impl SamplingFields {
-    fn check(self) -> Result<Sampling> {
-        let number = |name, value: Option<f32>, default, range| {
-            in_range(name, value.unwrap_or(default), range)
-        };
-        let tiny = f32::MIN_POSITIVE;
-        let mirostat = match self.mirostat {
-            None | Some(0) => None,
-            Some(2) => Some(Mirostat {
-                tau: number("mirostat_tau", self.mirostat_tau, 5.0, tiny..=20.0)?,
-                eta: number("mirostat_eta", self.mirostat_eta, 0.1, 0.0..=1.0)?,
-            }),
-            Some(_) => {
-                let problem = "only 2, the second version of mirostat, is supported; 0 is off";
-                return Err(ApiError::field("mirostat", problem));
-            }
-        };
-        let top_k = in_range("top_k", self.top_k.unwrap_or(0), -1..=u32::MAX.into())?;
-        let top_p = number("top_p", self.top_p, 1.0, 0.0..=1.0)?;
-        let repetition = self.repetition_penalty;
-        let presence = self.presence_penalty;
-        let frequency = self.frequency_penalty;
-        Ok(Sampling {
-            temperature: number("temperature", self.temperature, 1.0, 0.0..=5.0)?,
-            // clients send -1 for all
-            top_k: top_k.max(0) as usize,
-            // OpenAI takes 0, which leaves the most likely token
-            top_p: top_p.max(tiny),
-            min_p: number("min_p", self.min_p, 0.0, 0.0..=1.0)?,
-            typical_p: number("typical_p", self.typical_p, 1.0, tiny..=1.0)?,
-            repetition_penalty: number("repetition_penalty", repetition, 1.0, 0.01..=10.0)?,
-            presence_penalty: number("presence_penalty", presence, 0.0, -2.0..=2.0)?,
-            frequency_penalty: number("frequency_penalty", frequency, 0.0, -2.0..=2.0)?,
-            logit_bias: logit_bias(&self.logit_bias)?,
-            mirostat,
-            // clients send -1 for none
-            seed: (self.seed.and_then(|seed| u64::try_from(seed).ok()))
-                .unwrap_or_else(rand::random),
-        })
-    }
-}
-
-fn logit_bias(biases: &BTreeMap<String, f32>) -> Result<Vec<(u32, f32)>> {
-    let name = "logit_bias";
-    if biases.len() > MAX_BIASES {
-        return Err(ApiError::field(
-            name,
-            format!("at most {MAX_BIASES} tokens"),
-        ));
-    }
-    let bias = |(id, &bias): (&String, &f32)| {
-        let not_an_id = |_| ApiError::field(name, format!("{id:?} is not the id of a token"));
-        let id = id.parse().map_err(not_an_id)?;
-        let bias = in_range(name, bias, -100.0..=100.0)?;
-        // as OpenAI says: -100 bans a token
-        Ok((
-            id,
-            if bias == -100.0 {
-                f32::NEG_INFINITY
-            } else {
-                bias
-            },
-        ))
-    };
-    biases.iter().map(bias).collect()
-}
-
-/// `response_format` as OpenAI has it, or vLLM's `guided_json`, `guided_regex`, `guided_grammar`.
-#[derive(Deserialize)]
-struct FormFields {
-    response_format: Option<ResponseFormat>,
-    guided_json: Option<Value>,
-    guided_regex: Option<String>,
-    guided_grammar: Option<String>,
-}
-
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(expecting = "an object")]
 struct ResponseFormat {
-    #[serde(rename = "type")]
-    kind: Option<FormatKind>,
+    r#type: Option<FormatType>,
     json_schema: Option<NamedSchema>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum FormatKind {
+enum FormatType {
     Text,
     JsonObject,
     JsonSchema,
@@ -217,23 +115,98 @@ struct NamedSchema {
     schema: Value,
 }
 
-impl FormFields {
-    fn check(self) -> Result<Option<Form>> {
-        let format = self.response_format;
-        let format = format.and_then(|format| Some((format.kind?, format.json_schema)));
-        let response_format = match format {
-            None | Some((FormatKind::Text, _)) => None,
-            Some((FormatKind::JsonObject, _)) => Some(Form::JsonObject),
-            Some((FormatKind::JsonSchema, Some(named))) => Some(Form::JsonSchema(named.schema)),
-            Some((FormatKind::JsonSchema, None)) => {
+impl GenerationFields {
+    fn sampling(&self) -> Result<Sampling> {
+        let number = |name, value: Option<f32>, default, range| {
+            in_range(name, value.unwrap_or(default), range)
+        };
+        let tiny = f32::MIN_POSITIVE;
+        let mirostat = match self.mirostat {
+            0 => None,
+            2 => Some(Mirostat {
+                tau: number("mirostat_tau", self.mirostat_tau, 5.0, tiny..=20.0)?,
+                eta: number("mirostat_eta", self.mirostat_eta, 0.1, 0.0..=1.0)?,
+            }),
+            _ => {
+                let problem = "only 2, the second version of mirostat, is supported; 0 is off";
+                return Err(ApiError::field("mirostat", problem));
+            }
+        };
+        let top_k = in_range("top_k", self.top_k.unwrap_or(0), -1..=u32::MAX.into())?;
+        let seed = self.seed.and_then(|seed| u64::try_from(seed).ok());
+        let repetition = self.repetition_penalty;
+        let presence = self.presence_penalty;
+        let frequency = self.frequency_penalty;
+        Ok(Sampling {
+            temperature: number("temperature", self.temperature, 1.0, 0.0..=5.0)?,
+            // clients send -1 for all
+            top_k: top_k.max(0) as usize,
+            // OpenAI takes 0, which leaves the most likely token
+            top_p: number("top_p", self.top_p, 1.0, 0.0..=1.0)?.max(tiny),
+            min_p: number("min_p", self.min_p, 0.0, 0.0..=1.0)?,
+            typical_p: number("typical_p", self.typical_p, 1.0, tiny..=1.0)?,
+            repetition_penalty: number("repetition_penalty", repetition, 1.0, 0.01..=10.0)?,
+            presence_penalty: number("presence_penalty", presence, 0.0, -2.0..=2.0)?,
+            frequency_penalty: number("frequency_penalty", frequency, 0.0, -2.0..=2.0)?,
+            logit_bias: self.logit_bias()?,
+            mirostat,
+            // clients send -1 for none
+            seed: seed.unwrap_or_else(rand::random),
+        })
+    }
+
+    fn logit_bias(&self) -> Result<Vec<(u32, f32)>> {
+        let wrong = |problem: String| ApiError::field("logit_bias", problem);
+        if self.logit_bias.len() > MAX_BIASES {
+            return Err(wrong(format!("at most {MAX_BIASES} tokens")));
+        }
+        let bias = |(id, &bias): (&String, &f32)| {
+            let not_an_id = |_| wrong(format!("{id:?} is not the id of a token"));
+            let bias = in_range("logit_bias", bias, -100.0..=100.0)?;
+            // as OpenAI says: -100 bans a token
+            let bias = if bias == -100.0 {
+                f32::NEG_INFINITY
+            } else {
+                bias
+            };
+            Ok((id.parse().map_err(not_an_id)?, bias))
+        };
+        self.logit_bias.iter().map(bias).collect()
+    }
+
+    fn stops(&mut self) -> Result<Vec<String>> {
+        let mut stops = match self.stop.take() {
+            None => Vec::new(),
+            Some(Stop::One(stop)) => vec![stop],
+            Some(Stop::Several(stops)) => stops,
+        };
+        if stops.len() > MAX_STOPS || stops.iter().any(|stop| stop.len() > MAX_STOP_BYTES) {
+            let problem = format!("at most {MAX_STOPS} sequences of {MAX_STOP_BYTES} bytes each");
+            return Err(ApiError::field("stop", problem));
+        }
+        // an empty one would end every answer before it begins
+        stops.retain(|stop| !stop.is_empty());
+        Ok(stops)
+    }
+
+    fn form(self) -> Result<Option<Form>> {
+        let ResponseFormat {
+            r#type,
+            json_schema,
+        } = self.response_format;
+        let response_format = match r#type {
+            None | Some(FormatType::Text) => None,
+            Some(FormatType::JsonObject) => Some(Form::JsonObject),
+            Some(FormatType::JsonSchema) => {
                 let name = "response_format.json_schema";
-                return Err(ApiError::field(name, "this field is required"));
+                let missing = || ApiError::field(name, "this field is required");
+                Some(Form::JsonSchema(json_schema.ok_or_else(missing)?.schema))
             }
         };
         let guided_json = match self.guided_json {
-            Some(Value::String(text)) => Some(serde_json::from_str(&text).map_err(|error| {
+            Some(Value::String(text)) => serde_json::from_str(&text).map_err(|error| {
                 ApiError::field("guided_json", format!("it is not JSON: {error}"))
-            })?),
+            })?,
             schema => schema,
         };
         let forms = [

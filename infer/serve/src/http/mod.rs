@@ -22,6 +22,7 @@ mod connections;
 mod embeddings;
 mod endpoint;
 mod error;
+mod generation;
 mod generation_params;
 mod respond;
 mod sse;
@@ -74,25 +75,6 @@ pub struct ServerOptions {
     pub patience: Duration,
     /// How long answers may go on when the server ends.
     pub grace: Duration,
-}
-
-impl ServerOptions {
-    /// What fits `model` and the free memory, on port 8080 of the loopback interface.
-    pub fn new(model: &Model) -> Self {
-        Self {
-            address: SocketAddr::from(([127, 0, 0, 1], 8080)),
-            api_key: None,
-            cors: None,
-            name: None,
-            limits: default_limits(model, None, None),
-            speculation: Speculation::Off,
-            max_tokens: 2048,
-            max_body: 4 << 20,
-            connections: 256,
-            patience: Duration::from_secs(30),
-            grace: Duration::from_secs(10),
-        }
-    }
 }
 
 /// Limits for `model`: a context of at most 8,192 tokens, and as many positions as four contexts

@@ -13,7 +13,7 @@ use futures_util::stream::select_all;
 
 use super::app::App;
 use super::body::{JsonBody, run_blocking};
-use super::completion_stream::{CompletionStream, Delta, DeltaOptions};
+use super::completion_stream::{CompletionStream, Delta};
 use super::endpoint::{Endpoint, ResponseWriter};
 use super::error::Result;
 use super::sse;
@@ -30,24 +30,19 @@ pub(super) async fn complete<E: Endpoint>(
         Ok((endpoint, generation, requests))
     })
     .await?;
-    let params = generation.params;
     let prompt_tokens: Vec<usize> = (requests.iter())
         .map(|request| request.prompt.len())
         .collect();
-    let options = DeltaOptions {
-        stops: params.stops,
-        tool_calls: generation.tool_calls,
-        logprobs: generation.logprobs.is_some(),
-    };
     let events = app.scheduler.submit(requests)?;
     let count = events.len();
     let streams =
         (events.into_iter().zip(prompt_tokens).enumerate()).map(|(index, (events, n))| {
-            let completion = CompletionStream::new(Arc::clone(&app), events, &options, n);
+            let completion = CompletionStream::new(Arc::clone(&app), events, &generation, n);
             let deltas = completion.deltas().map(move |delta| (index, delta));
             deltas.boxed()
         });
     let mut deltas = select_all(streams);
+    let params = &generation.params;
     let mut writer = ResponseWriter::new(Arc::clone(&app), endpoint, params.n);
     if params.stream {
         return Ok(sse::response(writer, deltas, count, params.include_usage));

@@ -221,11 +221,6 @@ impl Scheduler {
         Ok(())
     }
 
-    /// What the engine may take.
-    pub fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
     /// Figures for an operator.
     pub fn metrics(&self) -> &Metrics {
         &self.shared.metrics
