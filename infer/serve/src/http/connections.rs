@@ -31,15 +31,16 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Error::Argument`] for options that are unsafe, limits that do not fit, or an address that is taken.
+    /// [`Error::Argument`] for options that are unsafe, limits that do not fit, or an address that
+    /// is taken.
     pub async fn bind(model: Arc<Model>, options: ServerOptions) -> Result<Self> {
         let address = options.address;
         let app = Arc::new(App::new(model, options)?);
-        let listener = TcpListener::bind(address).await.map_err(|error| {
-            Error::Argument(format!(
-                "cannot listen on {address}: {error}; choose another port"
-            ))
-        })?;
+        let taken = |error| {
+            let problem = format!("cannot listen on {address}: {error}; choose another port");
+            Error::Argument(problem)
+        };
+        let listener = TcpListener::bind(address).await.map_err(taken)?;
         Ok(Self { app, listener })
     }
 
@@ -58,8 +59,8 @@ impl Server {
         &self.app.name
     }
 
-    /// Serves until `end`. Then no connection and no request is taken any more, and answers go on for the time of
-    /// grace.
+    /// Serves until `end`. Then it takes no more connections and requests, and answers go on for the
+    /// time of grace.
     pub async fn run(self, end: impl Future<Output = ()>) {
         let Self { app, listener } = self;
         let routes = routes(Arc::clone(&app));

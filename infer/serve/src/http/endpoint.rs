@@ -102,16 +102,12 @@ impl<E: Endpoint> ResponseWriter<E> {
     }
 
     fn with_usage(&self, mut object: Value) -> Value {
-        let Usage {
-            prompt,
-            reused,
-            answer,
-        } = self.usage;
+        let usage = self.usage;
         object["usage"] = json!({
-            "prompt_tokens": prompt,
-            "completion_tokens": answer,
-            "total_tokens": prompt + answer,
-            "prompt_tokens_details": {"cached_tokens": reused},
+            "prompt_tokens": usage.prompt,
+            "completion_tokens": usage.answer,
+            "total_tokens": usage.prompt + usage.answer,
+            "prompt_tokens_details": {"cached_tokens": usage.reused},
         });
         object
     }

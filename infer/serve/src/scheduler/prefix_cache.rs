@@ -153,10 +153,8 @@ impl PrefixCache {
 
     /// Drops the least recently used leaf. Returns whether there was one.
     fn evict(&mut self) -> bool {
-        let free = self
-            .nodes
-            .iter()
-            .filter(|(_, n)| n.users == 0 && n.children == 0);
+        let nodes = self.nodes.iter();
+        let free = nodes.filter(|(_, node)| node.users == 0 && node.children == 0);
         let Some((&id, _)) = free.min_by_key(|(id, node)| (node.used, std::cmp::Reverse(**id)))
         else {
             return false;

@@ -87,13 +87,8 @@ impl Running<'_> {
         };
         let full = &text[..self.sequence.len().min(text.len())];
         let mut taken = 0;
-        for (index, tokens) in full
-            .as_chunks::<PAGE>()
-            .0
-            .iter()
-            .enumerate()
-            .skip(self.path.len())
-        {
+        let pages = full.as_chunks::<PAGE>().0.iter().enumerate();
+        for (index, tokens) in pages.skip(self.path.len()) {
             let depth = self.path.len();
             let sequence = &self.sequence;
             taken += usize::from(cache.extend(&mut self.path, tokens, || sequence.page(index)));

@@ -10,8 +10,8 @@ use retort_engine::logprobs::Logprob;
 use retort_format::{Error, Result};
 
 /// Tokens of prompts in a forward pass with tokens of answers, and in one without.
-const PREFILL_BESIDE_DECODE: usize = 64;
-const PREFILL_ALONE: usize = 256;
+const PREFILL_BUSY: usize = 64;
+const PREFILL_IDLE: usize = 256;
 /// Tokens of prompts come in multiples of this, which the kernels compute together.
 const PREFILL_MULTIPLE: usize = 8;
 /// Rows of logits computed together for the log-probabilities of prompts.
@@ -20,15 +20,9 @@ const LOGIT_ROWS: usize = 32;
 impl Worker<'_> {
     /// How many tokens of each running request go through the next forward pass.
     fn token_shares(&mut self) -> Vec<usize> {
-        let decoding = self
-            .running
-            .iter()
-            .any(|running| !running.answer().is_empty());
-        let mut budget = if decoding {
-            PREFILL_BESIDE_DECODE
-        } else {
-            PREFILL_ALONE
-        };
+        let mut running = self.running.iter();
+        let busy = running.any(|running| !running.answer().is_empty());
+        let mut budget = if busy { PREFILL_BUSY } else { PREFILL_IDLE };
         let mut shares: Vec<usize> = vec![0; self.running.len()];
         let mut prefilling: Vec<usize> = Vec::new();
         for (i, running) in self.running.iter().enumerate() {
@@ -45,16 +39,14 @@ impl Worker<'_> {
         }
         // equal shares; the rest of a short prompt's share goes to the others
         while budget >= PREFILL_MULTIPLE && !prefilling.is_empty() {
-            let part = (budget / prefilling.len())
-                .max(PREFILL_MULTIPLE)
-                .next_multiple_of(PREFILL_MULTIPLE);
+            let part = (budget / prefilling.len()).max(1);
+            let part = part.next_multiple_of(PREFILL_MULTIPLE);
             prefilling.retain(|&i| {
-                let more = part
-                    .min(budget)
-                    .min(self.running[i].prompt_left() - shares[i]);
+                let left = self.running[i].prompt_left();
+                let more = part.min(budget).min(left - shares[i]);
                 shares[i] += more;
                 budget -= more;
-                shares[i] < self.running[i].prompt_left()
+                shares[i] < left
             });
         }
         shares
@@ -62,15 +54,12 @@ impl Worker<'_> {
 
     /// One forward pass for all running requests, and what follows from it.
     pub(super) fn step(&mut self) {
-        for running in self
-            .running
-            .iter_mut()
-            .filter(|running| running.finish.is_none())
-        {
+        for running in &mut self.running {
             if running.events.is_closed() {
-                running.finish = Some(Finish::Cancelled);
+                running.finish.get_or_insert(Finish::Cancelled);
             } else if running.submitted.elapsed() > self.limits.timeout {
-                running.finish = Some(Finish::Failed(timeout_message(self.limits)));
+                let late = Finish::Failed(timeout_message(self.limits));
+                running.finish.get_or_insert(late);
             }
         }
         let shares = self.token_shares();
@@ -88,7 +77,7 @@ impl Worker<'_> {
             return;
         }
         let passed = self.batch.forward(&mut work);
-        self.shared.metrics.passes.inc();
+        self.metrics.passes.inc();
         if let Err(error) = passed {
             self.fail_all(&error);
             return;
@@ -100,10 +89,8 @@ impl Worker<'_> {
             firsts.push(row);
             row += tokens.len();
         }
-        if let Err(error) = self
-            .collect_prompts(&firsts, &chunks)
-            .and_then(|()| self.sample(&firsts, &chunks))
-        {
+        let collected = self.collect_prompts(&firsts, &chunks);
+        if let Err(error) = collected.and_then(|()| self.sample(&firsts, &chunks)) {
             self.fail_all(&error);
         }
         for (running, tokens) in self.running.iter_mut().zip(&chunks) {
@@ -129,6 +116,7 @@ impl Worker<'_> {
     /// sum of the hidden states.
     fn collect_prompts(&mut self, firsts: &[usize], chunks: &[Vec<u32>]) -> Result<()> {
         let vocab_size = self.model.engine.config().vocab_size;
+        let width = self.model.engine.config().hidden_size;
         let mut states = None;
         for ((running, &first), tokens) in self.running.iter_mut().zip(firsts).zip(chunks) {
             if tokens.is_empty() || running.finish.is_some() {
@@ -136,11 +124,10 @@ impl Worker<'_> {
             }
             match (&running.decoding, running.prompt_logprobs) {
                 (None, _) => {
-                    let width = self.model.engine.config().hidden_size;
                     let states = states.get_or_insert_with(|| self.batch.states());
+                    let states = &states[first * width..][..tokens.len() * width];
                     running.sum.resize(width, 0.0);
-                    for state in states[first * width..][..tokens.len() * width].chunks_exact(width)
-                    {
+                    for state in states.chunks_exact(width) {
                         for (sum, x) in running.sum.iter_mut().zip(state) {
                             *sum += x;
                         }
@@ -210,19 +197,15 @@ impl Worker<'_> {
             let (running, rows, count) = &mut sample[0];
             *count = running.sample(rows, model);
         });
-        let metrics = &self.shared.metrics;
+        let metrics = self.metrics;
         for (running, _, count) in &mut samples {
             let now = Instant::now();
             for _ in 0..*count {
-                if running.emitted == 0 {
-                    metrics
-                        .first_token
-                        .observe((now - running.submitted).as_secs_f64());
-                } else {
-                    metrics
-                        .next_token
-                        .observe((now - running.last_token).as_secs_f64());
-                }
+                let (histogram, since) = match running.emitted {
+                    0 => (&metrics.first_token, running.submitted),
+                    _ => (&metrics.next_token, running.last_token),
+                };
+                histogram.observe((now - since).as_secs_f64());
                 running.emitted += 1;
                 running.last_token = now;
                 metrics.answer_tokens.inc();

@@ -1,106 +1,116 @@
 //! The engine's thread: admits requests, runs forward passes, and removes requests that are done.
 
 use std::collections::VecDeque;
-use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
+
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::prefix_cache::{NodePath, PrefixCache};
 use super::running::{Finish, Running};
-use super::{Closed, Event, Generate, Limits, Request, Shared, Task, Usage, Waiting};
+use super::{Event, Limits, Metrics, Refused, Request, Task, Usage, Waiting};
 use retort_engine::decode::Decoding;
 use retort_engine::decoder::{Batch, PAGE};
 use retort_engine::generate::Model;
 use retort_engine::speculate::Speculation;
 
-/// Works until the scheduler is closed and nothing is left to do.
-pub(super) fn run(model: &Model, limits: &Limits, speculation: &Speculation, shared: &Shared) {
-    let mut worker = Worker {
-        model,
-        limits,
-        speculation,
-        shared,
-        batch: Batch::new(&model.engine),
-        cache: PrefixCache::new(limits.positions / PAGE),
-        running: Vec::new(),
-        turn: 0,
-    };
-    shared.metrics.pages.set((limits.positions / PAGE) as i64);
-    while worker.wait() {
-        worker.admit();
-        worker.step();
-        worker.remove_finished();
-    }
-}
-
 pub(super) struct Worker<'w> {
     pub(super) model: &'w Model,
     pub(super) limits: &'w Limits,
     speculation: &'w Speculation,
-    pub(super) shared: &'w Shared,
+    queue: UnboundedReceiver<Waiting>,
+    pub(super) metrics: &'w Metrics,
+    /// Set when everything is to end at once.
+    stop: &'w AtomicBool,
     pub(super) batch: Batch<'w>,
     pub(super) cache: PrefixCache,
+    waiting: VecDeque<Waiting>,
     pub(super) running: Vec<Running<'w>>,
     /// Counts forward passes; it decides whose prompt gets what cannot be shared equally.
     pub(super) turn: usize,
 }
 
 impl<'w> Worker<'w> {
+    pub(super) fn new(
+        model: &'w Model,
+        limits: &'w Limits,
+        speculation: &'w Speculation,
+        queue: UnboundedReceiver<Waiting>,
+        metrics: &'w Metrics,
+        stop: &'w AtomicBool,
+    ) -> Self {
+        let pages = limits.positions / PAGE;
+        metrics.pages.set(pages as i64);
+        Self {
+            model,
+            limits,
+            speculation,
+            queue,
+            metrics,
+            stop,
+            batch: Batch::new(&model.engine),
+            cache: PrefixCache::new(pages),
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+            turn: 0,
+        }
+    }
+
+    /// Works until the scheduler is closed and nothing is left to do.
+    pub(super) fn run(mut self) {
+        while self.wait() {
+            self.admit();
+            self.step();
+            self.remove_finished();
+        }
+        let closed = || Event::Failed(Refused::Closed.to_string());
+        for running in &self.running {
+            let _ = running.events.send(closed());
+        }
+        for waiting in &self.waiting {
+            let _ = waiting.events.send(closed());
+        }
+    }
+
     /// Sleeps until there is something to do. Returns false when there never will be.
     fn wait(&mut self) -> bool {
-        let mut state = self.shared.state();
-        loop {
-            match state.closed {
-                Closed::Now => {
-                    for running in &mut self.running {
-                        running.finish = Some(Finish::Failed(super::Refused::Closed.to_string()));
-                    }
-                    drop(state);
-                    self.remove_finished();
-                    return false;
-                }
-                Closed::Draining if self.running.is_empty() && state.queue.is_empty() => {
-                    return false;
-                }
-                _ => {}
+        if self.running.is_empty() && self.waiting.is_empty() {
+            match self.queue.blocking_recv() {
+                Some(waiting) => self.waiting.push_back(waiting),
+                None => return false,
             }
-            if !self.running.is_empty() || !state.queue.is_empty() {
-                return true;
-            }
-            let woken = self.shared.wake.wait(state);
-            state = woken.unwrap_or_else(PoisonError::into_inner);
         }
+        while let Ok(waiting) = self.queue.try_recv() {
+            self.waiting.push_back(waiting);
+        }
+        !self.stop.load(Ordering::Relaxed)
     }
 
     /// Starts waiting requests, the oldest first, while there is room.
     fn admit(&mut self) {
-        let mut state = self.shared.state();
-        let mut queue = std::mem::take(&mut state.queue);
-        let mut left = VecDeque::new();
+        let before = self.waiting.len();
         let mut full = false;
-        for waiting in queue.drain(..) {
+        for waiting in std::mem::take(&mut self.waiting) {
             if waiting.events.is_closed() {
-                self.shared.metrics.cancelled.inc();
+                self.metrics.cancelled.inc();
             } else if waiting.submitted.elapsed() > self.limits.timeout {
-                let _ = waiting
-                    .events
-                    .send(Event::Failed(timeout_message(self.limits)));
-                self.shared.metrics.failed.inc();
+                let late = Event::Failed(timeout_message(self.limits));
+                let _ = waiting.events.send(late);
+                self.metrics.failed.inc();
             } else if full || self.running.len() >= self.limits.parallel {
-                left.push_back(waiting);
+                self.waiting.push_back(waiting);
             } else if self.is_being_prefilled(&waiting.request) {
                 // it will find the pages in the cache when they have been computed
-                left.push_back(waiting);
+                self.waiting.push_back(waiting);
             } else if let Err(waiting) = self.begin(waiting) {
                 // others do not overtake it, or it might never start
                 full = true;
-                left.push_back(*waiting);
+                self.waiting.push_back(*waiting);
             }
         }
-        // the queue's lock is held, so nothing has come in between
-        state.queue = left;
-        self.shared.metrics.waiting.set(state.queue.len() as i64);
-        drop(state);
-        self.shared.metrics.running.set(self.running.len() as i64);
+        let left = self.waiting.len();
+        self.metrics.waiting.dec_by((before - left) as i64);
+        self.metrics.running.set(self.running.len() as i64);
     }
 
     /// Whether a running prompt will soon add more of this one's prefix to the cache.
@@ -108,17 +118,15 @@ impl<'w> Worker<'w> {
         if !self.is_cacheable(&request.prompt) || needs_every_position(request) {
             return false;
         }
-        let most = (request.prompt.len() - 1) / PAGE;
-        let known = self.cache.find(&request.prompt, most).len();
+        let max = (request.prompt.len() - 1) / PAGE;
+        let cached = self.cache.find(&request.prompt, max).len();
         (self.running.iter()).any(|running| {
             let theirs = &running.prompt;
-            let common = theirs
-                .iter()
-                .zip(&request.prompt)
-                .take_while(|(a, b)| a == b);
+            let both = theirs.iter().zip(&request.prompt);
+            let common = both.take_while(|(a, b)| a == b);
             running.answer().is_empty()
                 && self.is_cacheable(theirs)
-                && (common.count().min(theirs.len() - 1) / PAGE).min(most) > known
+                && (common.count().min(theirs.len() - 1) / PAGE).min(max) > cached
         })
     }
 
@@ -136,10 +144,11 @@ impl<'w> Worker<'w> {
             Task::Generate(generate) => generate.options.max_tokens,
             Task::Embed => 0,
         };
-        let path = match self.is_cacheable(prompt) && !needs_every_position(request) {
+        let path = if self.is_cacheable(prompt) && !needs_every_position(request) {
             // the last token goes in again, for its logits
-            true => self.cache.find(prompt, (prompt.len() - 1) / PAGE),
-            false => NodePath::new(),
+            self.cache.find(prompt, (prompt.len() - 1) / PAGE)
+        } else {
+            NodePath::new()
         };
         let reserved = (prompt.len() + answer).div_ceil(PAGE) - path.len();
         self.cache.acquire(&path);
@@ -156,22 +165,19 @@ impl<'w> Worker<'w> {
             request: Request { prompt, task },
             events,
             submitted,
+            ..
         } = waiting;
         let (mut decoding, mut prompt_logprobs) = (None, None);
         if let Task::Generate(generate) = task {
-            let Generate {
-                options,
-                prompt_logprobs: wanted,
-            } = *generate;
-            prompt_logprobs = wanted.then_some(options.logprobs.unwrap_or(0));
-            let made = (self.speculation.drafter(self.model, prompt.len() + answer))
-                .and_then(|drafter| Decoding::new(&prompt, options, drafter));
-            match made {
+            let top = generate.options.logprobs.unwrap_or(0);
+            prompt_logprobs = generate.prompt_logprobs.then_some(top);
+            let drafter = self.speculation.drafter(self.model, prompt.len() + answer);
+            match drafter.and_then(|drafter| Decoding::new(&prompt, generate.options, drafter)) {
                 Ok(made) => decoding = Some(made),
                 Err(error) => finish = Some(Finish::Failed(error.to_string())),
             }
         }
-        let metrics = &self.shared.metrics;
+        let metrics = self.metrics;
         metrics.prompt_tokens.inc_by(prompt.len() as u64);
         metrics.reused_tokens.inc_by(sequence.len() as u64);
         self.running.push(Running {
@@ -195,7 +201,7 @@ impl<'w> Worker<'w> {
 
     /// Removes requests that are done; their pages stay in the prefix cache.
     fn remove_finished(&mut self) {
-        let metrics = &self.shared.metrics;
+        let metrics = self.metrics;
         let (cache, engine) = (&mut self.cache, &self.model.engine);
         self.running.retain_mut(|running| {
             let Some(finish) = running.finish.take() else {
@@ -215,7 +221,9 @@ impl<'w> Worker<'w> {
                     metrics.failed.inc();
                     let _ = running.events.send(Event::Failed(problem));
                 }
-                Finish::Cancelled => drop(metrics.cancelled.inc()),
+                Finish::Cancelled => {
+                    metrics.cancelled.inc();
+                }
             }
             running.reserved -= running.cache_pages(cache, engine);
             cache.release(&running.path);
