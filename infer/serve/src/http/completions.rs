@@ -1,7 +1,7 @@
 //! `POST /v1/completions`: what follows a prompt, or each of several.
 //!
-//! Prompts are texts or token ids. `echo` with `logprobs` adds the log-probabilities of the prompt's
-//! own tokens, which is how lm-evaluation-harness scores choices.
+//! Prompts are texts or token ids. `echo` with `logprobs` adds the log-probabilities of the
+//! prompt's own tokens, which is how lm-evaluation-harness scores choices.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};

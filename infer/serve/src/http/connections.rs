@@ -59,8 +59,8 @@ impl Server {
         &self.app.name
     }
 
-    /// Serves until `end`. Then it takes no more connections and requests, and answers go on for the
-    /// time of grace.
+    /// Serves until `end`. Then it takes no more connections and requests, and answers go on for
+    /// the time of grace.
     pub async fn run(self, end: impl Future<Output = ()>) {
         let Self { app, listener } = self;
         let routes = routes(Arc::clone(&app));

@@ -65,7 +65,8 @@ impl StopFilter {
     }
 }
 
-/// Where the longest end of `text` that `pattern` begins with starts: `text.len()` if there is none.
+/// Where the longest suffix of `text` that is a prefix of `pattern` begins; `text.len()` if there
+/// is none.
 pub(super) fn partial_match(text: &str, pattern: &str) -> usize {
     let near = text.len().saturating_sub(pattern.len());
     let starts = text.char_indices().map(|(at, _)| at);

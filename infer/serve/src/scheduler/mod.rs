@@ -3,7 +3,7 @@
 //! ```text
 //! submit ─► queue (bounded) ─► admitted, when its pages fit ─► forward passes ─► events
 //!                                   ▲                           │
-//!                                   └── pages of prompts ◄──────┘  reused by requests that begin alike
+//!                                   └───── prefix cache ◄──────┘
 //! ```
 //!
 //! One thread runs the engine. Each forward pass takes one token of every answer (decode) and a
@@ -72,7 +72,8 @@ impl Scheduler {
     ///
     /// # Errors
     ///
-    /// [`Error::Argument`] if the limits do not fit the model or the memory, or no thread can be started.
+    /// [`Error::Argument`] if the limits do not fit the model or the memory, or no thread can be
+    /// started.
     pub fn start(model: Arc<Model>, limits: Limits) -> retort_format::Result<Self> {
         Self::speculating(model, limits, Speculation::Off)
     }

@@ -1,7 +1,7 @@
 //! The prefix cache: pages of keys and values, shared by requests whose texts begin alike.
 //!
-//! The pages are a tree: a node has 32 tokens, which follow its parent's, and their keys and values.
-//! A request acquires the nodes of its longest cached prefix and computes the rest. Nodes that no
+//! The pages are a tree: a node has 32 tokens, which follow its parent's, and their keys and
+//! values. A request acquires the nodes of its longest cached prefix and computes the rest. Nodes that no
 //! request uses stay until their room is needed; the least recently used leaf is evicted first.
 
 use std::collections::HashMap;

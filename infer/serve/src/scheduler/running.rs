@@ -119,8 +119,8 @@ impl Running<'_> {
         }
     }
 
-    /// Samples and sends the tokens that follow from the logits `rows` `[n, vocab_size]` of the last
-    /// `n` tokens that went in. Returns how many tokens that is.
+    /// Samples and sends the tokens that follow from the logits `rows` `[n, vocab_size]` of the
+    /// last `n` tokens that went in. Returns how many tokens that is.
     pub fn sample(&mut self, rows: &[f32], model: &Model) -> usize {
         self.send_prompt_logprobs();
         let Some(decoding) = &mut self.decoding else {
