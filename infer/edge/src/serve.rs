@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use retort_engine::Model;
-use retort_serve::http::{Server, Settings, default_limits};
+use retort_serve::http::{Server, ServerOptions, default_limits};
 
 use crate::output;
 use crate::runtime::{Runtime, Speculate};
@@ -90,7 +90,7 @@ pub fn run(args: Args) -> Result<()> {
     limits.queue = args.queue;
     limits.timeout = Duration::from_secs(args.timeout);
     let variable = std::env::var("RETORT_API_KEY").ok();
-    let settings = Settings {
+    let options = ServerOptions {
         address: SocketAddr::new(args.host, args.port),
         api_key: args.api_key.or(variable),
         cors: args.cors,
@@ -110,7 +110,7 @@ pub fn run(args: Args) -> Result<()> {
         .build()
         .context("cannot start the server")?;
     runtime.block_on(async {
-        let server = Server::bind(model, settings).await?;
+        let server = Server::bind(model, options).await?;
         output::print(&format!("http://{}\n", server.address()?))?;
         eprintln!("serving {}; Ctrl-C ends it", server.name());
         server.run(ended()).await;

@@ -1,81 +1,81 @@
-//! Who may ask: keys, and whose pages.
+//! Who may ask: the API key, and the origins whose pages may use the server.
 //!
-//! Without a key, what keeps others out is the loopback interface; but any page that a browser on this machine shows
-//! could reach that too. So a request that says it comes from another origin is refused unless that origin is allowed,
-//! and without a key, so is one for a host that is not this machine (a name that was made to point here).
+//! Without a key, the loopback interface keeps other machines out, but any page that a browser on
+//! this machine shows could reach it. So a request from another origin is refused unless that
+//! origin is allowed; and without a key, so is a request for a host that is not this machine, whose
+//! name was made to point here (DNS rebinding).
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
-use hyper::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    AUTHORIZATION, HOST, HeaderName, HeaderValue, ORIGIN, VARY, WWW_AUTHENTICATE,
-};
+use axum::response::Response;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, ORIGIN};
 use hyper::{Method, StatusCode};
+use subtle::ConstantTimeEq;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use super::App;
-use super::error::ApiError;
+use super::app::App;
+use super::error::{ApiError, Result};
 
 /// Lets requests with the key through.
-pub(super) async fn key(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    if let Some(key) = &app.settings.api_key {
+pub(super) async fn check_key(
+    State(app): State<Arc<App>>,
+    request: Request,
+    next: Next,
+) -> Result<Response> {
+    if let Some(key) = &app.options.api_key {
         let given = header(&request, &AUTHORIZATION);
         let given = given.and_then(|value| value.strip_prefix("Bearer "));
-        if !given.is_some_and(|given| same(given.trim().as_bytes(), key.as_bytes())) {
+        let is_key = |given: &str| given.trim().as_bytes().ct_eq(key.as_bytes()).into();
+        if !given.is_some_and(is_key) {
             let message = "the API key is missing or wrong; send it as Authorization: Bearer KEY";
             let error = ApiError::new(StatusCode::UNAUTHORIZED, message);
-            let mut response = error.with_code("invalid_api_key").into_response();
-            let scheme = HeaderValue::from_static("Bearer");
-            response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
-            return response;
+            return Err(error.with_code("invalid_api_key"));
         }
     }
-    next.run(request).await
+    Ok(next.run(request).await)
 }
 
-/// Lets requests from allowed origins through, and says so.
-pub(super) async fn origin(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let forbidden = |message: &str| ApiError::new(StatusCode::FORBIDDEN, message).into_response();
-    let host = header(&request, &HOST).map(str::to_owned);
-    if app.settings.api_key.is_none() && !host.as_deref().is_none_or(is_this_machine) {
+/// Lets requests from this server's own pages and from the allowed origin through.
+pub(super) async fn check_origin(
+    State(app): State<Arc<App>>,
+    request: Request,
+    next: Next,
+) -> Result<Response> {
+    let forbidden = |message: &str| Err(ApiError::new(StatusCode::FORBIDDEN, message));
+    let host = header(&request, &HOST);
+    if app.options.api_key.is_none() && !host.is_none_or(is_this_machine) {
         return forbidden("without an API key, only this machine's own names are answered");
     }
-    let origin = header(&request, &ORIGIN).map(str::to_owned);
-    let own = |origin: &str| {
-        let address = origin
-            .strip_prefix("http://")
-            .or(origin.strip_prefix("https://"));
-        address.is_some() && address == host.as_deref()
-    };
-    let allowed = match (origin.as_deref(), app.settings.cors.as_deref()) {
-        (None, _) => None,
-        (Some(origin), _) if own(origin) => None,
-        (Some(_), Some("*")) => Some("*".to_owned()),
-        (Some(origin), Some(cors)) if origin == cors => Some(cors.to_owned()),
-        _ => return forbidden("pages of this origin may not use this server; see --cors"),
-    };
-    let mut response = match (&allowed, request.method() == Method::OPTIONS) {
-        (Some(_), true) => {
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = StatusCode::NO_CONTENT;
-            let headers = response.headers_mut();
-            let methods = HeaderValue::from_static("GET, POST, OPTIONS");
-            headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
-            let names = HeaderValue::from_static("authorization, content-type");
-            headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, names);
-            response
+    if let Some(origin) = header(&request, &ORIGIN) {
+        let address = origin.strip_prefix("http://");
+        let address = address.or(origin.strip_prefix("https://"));
+        let own = address.is_some() && address == host;
+        let cors = app.options.cors.as_deref();
+        if !own && cors != Some("*") && cors != Some(origin) {
+            return forbidden("pages of this origin may not use this server; see --cors");
         }
-        _ => next.run(request).await,
-    };
-    if let Some(allowed) = allowed.and_then(|allowed| HeaderValue::from_str(&allowed).ok()) {
-        let headers = response.headers_mut();
-        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
-        headers.insert(VARY, HeaderValue::from_static("origin"));
     }
-    response
+    let preflight = request.method() == Method::OPTIONS;
+    let mut response = next.run(request).await;
+    if preflight && response.status() == StatusCode::OK {
+        // the answer of `CorsLayer`, which has no body
+        *response.status_mut() = StatusCode::NO_CONTENT;
+    }
+    Ok(response)
+}
+
+/// Tells browsers that pages of `allowed`, an origin or `*`, may use the server.
+pub(super) fn cors(allowed: &str) -> CorsLayer {
+    let origin = match HeaderValue::from_str(allowed) {
+        Ok(origin) if allowed != "*" => AllowOrigin::list([origin]),
+        _ => AllowOrigin::any(),
+    };
+    CorsLayer::new()
+        .allow_origin(origin)
+        .allow_methods([Method::GET, Method::POST, Method::OPTIONS])
+        .allow_headers([AUTHORIZATION, CONTENT_TYPE])
 }
 
 fn header<'r>(request: &'r Request, name: &HeaderName) -> Option<&'r str> {
@@ -90,15 +90,6 @@ fn is_this_machine(host: &str) -> bool {
     };
     let address = name.parse::<std::net::IpAddr>();
     name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
-}
-
-/// Whether two keys are the same, in a time that does not tell where they differ.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    let difference = a
-        .iter()
-        .zip(b)
-        .fold(0, |difference, (a, b)| difference | (a ^ b));
-    std::hint::black_box(difference) == 0 && a.len() == b.len()
 }
 
 #[cfg(test)]
@@ -126,11 +117,5 @@ mod tests {
         ] {
             assert!(!is_this_machine(host), "{host}");
         }
-    }
-
-    #[test]
-    fn keys_are_compared_whole() {
-        assert!(same(b"key", b"key") && same(b"", b""));
-        assert!(!same(b"key", b"kez") && !same(b"key", b"ke") && !same(b"", b"key"));
     }
 }

@@ -1,16 +1,17 @@
-//! A conversation as it is asked for, made into the prompt's ids.
+//! The prompt of a conversation.
 //!
-//! In: `messages`, `tools`, `tool_choice` and `chat_template_kwargs`; out: the ids of what the model's own template writes,
-//! up to where the answer begins, and whether that may call tools.
+//! In: `messages`, `tools`, `tool_choice` and `chat_template_kwargs` of a request. Out: the ids of
+//! what the model's chat template writes, up to where the answer begins, and whether the answer may
+//! call tools.
 
-use serde_json::{Map, Value};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
-use super::error::ApiError;
-use super::json_fields::{self, Fields};
-use super::{App, tool_calls};
+use super::app::App;
+use super::body::JsonBody;
+use super::error::{ApiError, Result};
+use super::tool_calls;
 use retort_engine::template::Input;
-
-type Result<T> = std::result::Result<T, ApiError>;
 
 /// Turns of a conversation.
 const MAX_MESSAGES: usize = 4096;
@@ -18,104 +19,146 @@ const MAX_MESSAGES: usize = 4096;
 const MAX_TOOLS: usize = 128;
 
 /// What the model is asked.
-pub(super) struct Prompt {
+pub(super) struct ChatPrompt {
     /// The conversation up to where the answer begins.
     pub ids: Vec<u32>,
-    /// Whether the answer may call tools, in the form that is known (see [`calls`]).
-    pub calls: bool,
+    /// Whether the answer may call tools, in the form of [`tool_calls`].
+    pub tool_calls: bool,
 }
 
-/// The conversation of a request, through the model's template.
-pub(super) fn prompt(app: &App, fields: &Fields) -> Result<Prompt> {
+#[derive(Deserialize)]
+struct Conversation {
+    messages: Vec<Message>,
+    #[serde(default)]
+    tools: Vec<Value>,
+    tool_choice: Option<Value>,
+    #[serde(default)]
+    chat_template_kwargs: Map<String, Value>,
+}
+
+/// A message; as it is serialized, it is what templates take.
+#[derive(Deserialize, Serialize)]
+#[serde(expecting = "an object")]
+struct Message {
+    role: Role,
+    content: Option<Content>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_calls: Option<Vec<Value>>,
+    #[serde(flatten)]
+    other: Map<String, Value>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Role {
+    /// OpenAI's newer name is `developer`.
+    #[serde(alias = "developer")]
+    System,
+    User,
+    Assistant,
+    Tool,
+}
+
+/// A content as one text.
+#[derive(Default, Deserialize, Serialize)]
+#[serde(from = "ContentParts")]
+struct Content(String);
+
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a string is needed, or an array of parts {\"type\": \"text\", \"text\": …}; \
+                 other types of parts are not supported"
+)]
+enum ContentParts {
+    Text(String),
+    Parts(Vec<Part>),
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum Part {
+    Text { text: Option<String> },
+}
+
+impl From<ContentParts> for Content {
+    fn from(content: ContentParts) -> Self {
+        match content {
+            ContentParts::Text(text) => Self(text),
+            ContentParts::Parts(parts) => {
+                let text = |Part::Text { text }| text.unwrap_or_default();
+                Self(parts.into_iter().map(text).collect())
+            }
+        }
+    }
+}
+
+/// The prompt that a request asks for.
+pub(super) fn read(app: &App, body: &JsonBody) -> Result<ChatPrompt> {
     let template = app.template.as_ref().map_err(ApiError::bad)?;
-    let values = fields.required("messages")?;
-    let Value::Array(values) = values else {
-        return Err(json_fields::wrong("messages", "an array", values));
-    };
-    if values.is_empty() || values.len() > MAX_MESSAGES {
+    let conversation: Conversation = body.read()?;
+    if !(1..=MAX_MESSAGES).contains(&conversation.messages.len()) {
         let problem = format!("between 1 and {MAX_MESSAGES} messages are needed");
         return Err(ApiError::field("messages", problem));
     }
+    let tools = conversation.tools()?;
     let tokenizer = &app.model.tokenizer;
     let guard = tokenizer.guard();
-    let mut messages = Vec::with_capacity(values.len());
-    for (index, value) in values.iter().enumerate() {
-        let message = message(value, &format!("messages[{index}]"))?;
-        messages.push(guard.value(&Value::Object(message)));
-    }
-    let tools = tools(fields)?.map(|tools| guard.value(&tools));
-    let more = fields
-        .object("chat_template_kwargs")?
-        .cloned()
-        .map(Value::Object);
-    let more = more.map(|more| guard.value(&more));
+    let messages = conversation.messages.into_iter().enumerate();
+    let messages = messages.map(|(index, message)| Ok(guard.value(&message.for_template(index)?)));
+    let messages = messages.collect::<Result<Vec<_>>>()?;
+    let tools = tools.map(|tools| guard.value(&tools));
+    let more = guard.value(&conversation.chat_template_kwargs.into());
+    let wrong = |problem: String| ApiError::field("messages", problem);
     let text = template.render(&Input {
         messages: &messages,
         tools: tools.as_ref(),
         add_generation_prompt: true,
-        more: more.as_ref().and_then(Value::as_object),
+        more: more.as_object(),
     });
-    let text = text.map_err(|error| ApiError::field("messages", error))?;
+    let text = text.map_err(|error| wrong(error.to_string()))?;
     app.check_length("messages", &text)?;
-    let ids = tokenizer.encode_guarded(&text);
-    let ids = ids.map_err(|problem| ApiError::field("messages", problem))?;
-    match ids.is_empty() {
-        true => Err(ApiError::field(
-            "messages",
-            "the model's chat template wrote nothing",
-        )),
-        false => Ok(Prompt {
-            ids,
-            calls: tools.is_some() && template.mentions(tool_calls::OPEN),
-        }),
+    let ids = tokenizer.encode_guarded(&text).map_err(wrong)?;
+    if ids.is_empty() {
+        return Err(wrong("the model's chat template wrote nothing".into()));
+    }
+    Ok(ChatPrompt {
+        ids,
+        tool_calls: tools.is_some() && template.mentions(tool_calls::OPEN),
+    })
+}
+
+impl Conversation {
+    /// The tools that the template shows to the model. Which one it calls is its own choice.
+    fn tools(&self) -> Result<Option<Value>> {
+        if self.tools.len() > MAX_TOOLS || !self.tools.iter().all(Value::is_object) {
+            let problem = format!("an array of at most {MAX_TOOLS} objects is needed");
+            return Err(ApiError::field("tools", problem));
+        }
+        let choice = self.tool_choice.as_ref().map(Value::as_str);
+        match choice {
+            None | Some(Some("auto")) => {
+                Ok((!self.tools.is_empty()).then(|| self.tools.clone().into()))
+            }
+            Some(Some("none")) => Ok(None),
+            _ => Err(ApiError::field(
+                "tool_choice",
+                "auto and none are supported",
+            )),
+        }
     }
 }
 
-/// A message as templates take it: content as one text, arguments of calls as objects.
-fn message(value: &Value, name: &str) -> Result<Map<String, Value>> {
-    let Value::Object(given) = value else {
-        return Err(json_fields::wrong(name, "an object", value));
-    };
-    let mut message = given.clone();
-    let role = given.get("role").unwrap_or(&Value::Null);
-    let role = match json_fields::text(role, &format!("{name}.role"))? {
-        // OpenAI's newer word
-        "developer" => "system",
-        role @ ("system" | "user" | "assistant" | "tool") => role,
-        role => {
-            let problem = format!("{role:?} is none of system, user, assistant, tool");
-            return Err(ApiError::field(&format!("{name}.role"), problem));
+impl Message {
+    /// The message, the `index`-th, as templates take it: content as one text, arguments of tool
+    /// calls as objects.
+    fn for_template(mut self, index: usize) -> Result<Value> {
+        if self.content.is_none() && self.tool_calls.is_none() {
+            let name = format!("messages[{index}].content");
+            return Err(ApiError::field(&name, "this field is required"));
         }
-    };
-    message.insert("role".into(), role.into());
-    let calls = given.get("tool_calls").filter(|calls| !calls.is_null());
-    let field = format!("{name}.content");
-    let content = match given.get("content").unwrap_or(&Value::Null) {
-        Value::Null if calls.is_some() => String::new(),
-        Value::Array(parts) => {
-            let part = |part: &Value| {
-                let part = Fields::of(part, &field)?;
-                match part.text("type")? {
-                    Some("text") => Ok(part.text("text")?.unwrap_or("").to_owned()),
-                    other => {
-                        let kind = other.unwrap_or("nothing");
-                        let problem = format!("parts of type text are taken, not {kind}");
-                        Err(ApiError::field(&field, problem))
-                    }
-                }
-            };
-            parts.iter().map(part).collect::<Result<Vec<_>>>()?.concat()
-        }
-        content => json_fields::text(content, &field)?.to_owned(),
-    };
-    message.insert("content".into(), content.into());
-    if let Some(calls) = calls {
-        let field = format!("{name}.tool_calls");
-        let Value::Array(calls) = calls else {
-            return Err(json_fields::wrong(&field, "an array", calls));
-        };
-        let mut calls = calls.clone();
-        for call in &mut calls {
+        self.content.get_or_insert_default();
+        for call in self.tool_calls.iter_mut().flatten() {
             let arguments = call.pointer_mut("/function/arguments");
             if let Some(arguments) = arguments
                 && let Some(object) = arguments
@@ -125,63 +168,55 @@ fn message(value: &Value, name: &str) -> Result<Map<String, Value>> {
                 *arguments = object;
             }
         }
-        message.insert("tool_calls".into(), calls.into());
+        Ok(json!(self))
     }
-    Ok(message)
-}
-
-/// The tools that the model is told of. Which one it calls is its own choice.
-fn tools(fields: &Fields) -> Result<Option<Value>> {
-    let tools = fields.array("tools")?.filter(|tools| !tools.is_empty());
-    if tools.is_some_and(|tools| tools.len() > MAX_TOOLS) {
-        return Err(ApiError::field("tools", format!("at most {MAX_TOOLS}")));
-    }
-    if let Some(other) = tools.into_iter().flatten().find(|tool| !tool.is_object()) {
-        return Err(json_fields::wrong("tools", "an array of objects", other));
-    }
-    match fields.get("tool_choice") {
-        None => {}
-        Some(Value::String(choice)) if choice == "auto" => {}
-        Some(Value::String(choice)) if choice == "none" => return Ok(None),
-        Some(_) => {
-            return Err(ApiError::field(
-                "tool_choice",
-                "auto and none are supported",
-            ));
-        }
-    }
-    Ok(tools.map(|tools| Value::from(tools.to_vec())))
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+
+    /// A message as templates take it.
+    fn read(message: Value) -> Result<Value> {
+        let body = json!({"messages": [message]}).to_string();
+        let conversation: Conversation = JsonBody::parse(body.as_bytes())?.read()?;
+        let message = conversation.messages.into_iter().next();
+        message.expect("there is one").for_template(0)
+    }
 
     #[test]
     fn messages_become_what_templates_take() {
-        let take = |value: Value| message(&value, "m").map(Value::Object);
         let parts = json!([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]);
-        let taken = take(json!({"role": "developer", "content": parts})).unwrap();
+        let taken = read(json!({"role": "developer", "content": parts})).unwrap();
         assert_eq!(taken, json!({"role": "system", "content": "ab"}));
         let call = json!({"function": {"name": "f", "arguments": "{\"x\": 1}"}});
-        let taken = take(json!({"role": "assistant", "content": null, "tool_calls": [call]}));
+        let taken = read(json!({"role": "assistant", "content": null, "tool_calls": [call]}));
+        let call = json!({"function": {"name": "f", "arguments": {"x": 1}}});
         assert_eq!(
-            taken.unwrap()["tool_calls"][0]["function"]["arguments"],
-            json!({"x": 1})
+            taken.unwrap(),
+            json!({"role": "assistant", "content": "", "tool_calls": [call]})
         );
+        let named = json!({"role": "tool", "content": "3", "tool_call_id": "a"});
+        assert_eq!(read(named.clone()).unwrap(), named);
+    }
+
+    #[test]
+    fn a_wrong_message_is_an_error_naming_the_path() {
         for (bad, param) in [
-            (json!({"content": "x"}), "m.role"),
-            (json!({"role": "king", "content": "x"}), "m.role"),
-            (json!({"role": "user"}), "m.content"),
+            (json!({"content": "x"}), "messages[0].role"),
+            (json!({"role": "king", "content": "x"}), "messages[0].role"),
+            (json!({"role": "user"}), "messages[0].content"),
             (
                 json!({"role": "user", "content": [{"type": "image_url"}]}),
-                "m.content",
+                "messages[0].content",
             ),
-            (json!("hello"), "m"),
+            (
+                json!({"role": "assistant", "tool_calls": 1}),
+                "messages[0].tool_calls",
+            ),
+            (json!("hello"), "messages[0]"),
         ] {
-            assert_eq!(take(bad).unwrap_err().param.as_deref(), Some(param));
+            assert_eq!(read(bad).unwrap_err().param.as_deref(), Some(param));
         }
     }
 }

@@ -1,158 +1,158 @@
-//! One answer, from the scheduler's events to pieces of text.
+//! One answer, from the scheduler's events to deltas of text.
+//!
+//! In: the events of one request. Out: deltas, each with the text that has become certain, the tool
+//! calls that are complete, and the tokens behind them.
 
 use std::sync::Arc;
 
-use hyper::StatusCode;
+use futures_util::Stream;
+use futures_util::stream::unfold;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::App;
-use super::error::ApiError;
-use super::sse::Delivery;
-use super::stop_sequences::Text;
-use super::tool_calls::{Call, Calls};
+use super::app::App;
+use super::error::{ApiError, Result};
+use super::generation::Generation;
+use super::stop_sequences::StopFilter;
+use super::tool_calls::{ToolCall, ToolCallParser};
 use crate::scheduler::{Event, Usage};
 use retort_engine::decode::End;
 use retort_engine::logprobs::Logprob;
 
-/// A part of an answer.
+/// A part of an answer, or all of it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Piece {
+pub(super) struct Delta {
     /// Whether it is the answer's first.
     pub first: bool,
     /// Text that is certain now.
     pub text: String,
-    /// Calls of tools that are complete now.
-    pub calls: Vec<Call>,
-    /// How many came with earlier pieces.
-    pub calls_before: usize,
-    /// The tokens behind it, if their probabilities are told.
+    /// Tool calls that are complete now.
+    pub tool_calls: Vec<ToolCall>,
+    /// Tool calls of earlier deltas.
+    pub tool_calls_before: usize,
+    /// The tokens behind it, if log-probabilities are asked for.
     pub tokens: Vec<Logprob>,
-    /// The tokens of the prompt from the second on, in the first piece, if they are told.
+    /// The prompt's tokens from the second on, in the first delta, if they are asked for.
     pub prompt: Vec<Logprob>,
-    /// Why the answer ended, in its last piece.
-    pub end: Option<End>,
+    /// Why the answer ended and what it took, in its last delta.
+    pub finish: Option<(End, Usage)>,
 }
 
-/// One answer being made into pieces.
-pub(super) struct Answer {
+impl Delta {
+    /// Appends the delta that follows.
+    pub fn append(&mut self, next: Self) {
+        self.text += &next.text;
+        self.tool_calls.extend(next.tool_calls);
+        self.tokens.extend(next.tokens);
+        self.prompt.extend(next.prompt);
+        self.finish = next.finish;
+    }
+}
+
+/// Makes deltas of one request's events.
+pub(super) struct CompletionStream {
     app: Arc<App>,
     events: UnboundedReceiver<Event>,
-    text: Text,
-    /// What takes calls of tools out of the text, where there may be some.
-    calls: Option<Calls>,
-    called: usize,
+    stop_filter: StopFilter,
+    tool_calls: Option<ToolCallParser>,
     logprobs: bool,
-    /// Told with the next piece that has text.
-    tokens: Vec<Logprob>,
-    prompt: Vec<Logprob>,
-    begun: bool,
-    count: usize,
-    over: bool,
-    pub usage: Usage,
+    /// Tokens of the prompt, and of the answer so far.
+    usage: Usage,
+    /// What the next delta carries.
+    pending: Delta,
 }
 
-impl Answer {
+impl CompletionStream {
+    /// For a request with `prompt_tokens` whose `events` come from the scheduler.
     pub fn new(
         app: Arc<App>,
-        delivery: &Delivery,
-        index: usize,
         events: UnboundedReceiver<Event>,
+        generation: &Generation,
+        prompt_tokens: usize,
     ) -> Self {
         Self {
             app,
             events,
-            text: Text::new(&delivery.stops),
-            calls: delivery.calls.then(Calls::default),
-            called: 0,
-            logprobs: delivery.logprobs,
-            tokens: Vec::new(),
-            prompt: Vec::new(),
-            begun: false,
-            count: 0,
-            over: false,
+            stop_filter: StopFilter::new(&generation.params.stops),
+            tool_calls: generation.tool_calls.then(ToolCallParser::default),
+            logprobs: generation.logprobs.is_some(),
             usage: Usage {
-                prompt: delivery.prompts.get(index).copied().unwrap_or(0),
+                prompt: prompt_tokens,
                 ..Usage::default()
+            },
+            pending: Delta {
+                first: true,
+                ..Delta::default()
             },
         }
     }
 
-    /// The next piece; none after the last. May be dropped while it waits, and called again.
-    pub async fn next(&mut self) -> Result<Option<Piece>, ApiError> {
-        while !self.over {
+    /// The deltas up to the last one, or to an error. Dropping the stream cancels the request.
+    pub fn deltas(self) -> impl Stream<Item = Result<Delta>> + Send {
+        unfold(Some(self), |stream| async move {
+            let mut stream = stream?;
+            let delta = stream.next().await;
+            let more = matches!(&delta, Ok(delta) if delta.finish.is_none());
+            Some((delta, more.then_some(stream)))
+        })
+    }
+
+    async fn next(&mut self) -> Result<Delta> {
+        loop {
             match self.events.recv().await {
-                Some(Event::Prompt(tokens)) => self.prompt = tokens,
+                Some(Event::Prompt(tokens)) => self.pending.prompt = tokens,
                 Some(Event::Token(token)) => {
-                    let text = self.text.push(&self.app.model.tokenizer, token.id);
-                    self.count += 1;
+                    let text = self.stop_filter.push(&self.app.model.tokenizer, token.id);
+                    self.usage.answer += 1;
                     if self.logprobs {
-                        self.tokens.push(token);
+                        self.pending.tokens.push(token);
                     }
-                    if self.text.stopped() {
-                        // nothing more is wanted
-                        self.events.close();
-                        self.usage.answer = self.count;
-                        return Ok(Some(self.last(text, End::Stop)));
+                    if self.stop_filter.stopped() {
+                        return Ok(self.last(&text, End::Stop, self.usage));
                     }
-                    let (text, calls) = self.take_calls(text);
-                    if !text.is_empty() || !calls.is_empty() {
-                        return Ok(Some(self.piece(text, calls)));
+                    self.take_tool_calls(&text);
+                    if !self.pending.text.is_empty() || !self.pending.tool_calls.is_empty() {
+                        return Ok(self.take_pending());
                     }
                 }
                 Some(Event::End(end, usage)) => {
-                    self.usage = usage;
-                    let text = self.text.finish();
-                    let end = if self.text.stopped() { End::Stop } else { end };
-                    return Ok(Some(self.last(text, end)));
+                    let text = self.stop_filter.finish();
+                    let stopped = self.stop_filter.stopped();
+                    let end = if stopped { End::Stop } else { end };
+                    return Ok(self.last(&text, end, usage));
                 }
-                Some(Event::Failed(problem)) => {
-                    return Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, problem));
-                }
+                Some(Event::Failed(problem)) => return Err(ApiError::internal(problem)),
                 Some(Event::Embedding(_)) => {}
-                None => return Err(lost()),
+                None => return Err(ApiError::engine_ended()),
             }
         }
-        Ok(None)
     }
 
-    /// A text without its calls of tools, and these.
-    fn take_calls(&mut self, text: String) -> (String, Vec<Call>) {
-        match &mut self.calls {
-            Some(calls) => calls.push(&text),
-            None => (text, Vec::new()),
+    /// Adds `text` without its tool calls, and these, to the pending delta.
+    fn take_tool_calls(&mut self, text: &str) {
+        match &mut self.tool_calls {
+            Some(parser) => {
+                let (text, calls) = parser.push(text);
+                self.pending.text += &text;
+                self.pending.tool_calls.extend(calls);
+            }
+            None => self.pending.text += text,
         }
     }
 
-    fn piece(&mut self, text: String, calls: Vec<Call>) -> Piece {
-        let calls_before = self.called;
-        self.called += calls.len();
-        Piece {
-            first: !std::mem::replace(&mut self.begun, true),
-            text,
-            calls,
-            calls_before,
-            tokens: std::mem::take(&mut self.tokens),
-            prompt: std::mem::take(&mut self.prompt),
-            end: None,
-        }
+    fn take_pending(&mut self) -> Delta {
+        let delta = std::mem::take(&mut self.pending);
+        self.pending.tool_calls_before = delta.tool_calls_before + delta.tool_calls.len();
+        delta
     }
 
-    fn last(&mut self, text: String, end: End) -> Piece {
-        self.over = true;
-        let (mut text, mut calls) = self.take_calls(text);
-        if let Some(all) = &mut self.calls {
-            let (rest, call) = all.finish();
-            text += &rest;
-            calls.extend(call);
+    fn last(&mut self, text: &str, end: End, usage: Usage) -> Delta {
+        self.take_tool_calls(text);
+        if let Some(parser) = &mut self.tool_calls {
+            let (rest, call) = parser.finish();
+            self.pending.text += &rest;
+            self.pending.tool_calls.extend(call);
         }
-        Piece {
-            end: Some(end),
-            ..self.piece(text, calls)
-        }
+        self.pending.finish = Some((end, usage));
+        self.take_pending()
     }
-}
-
-/// What is told of an answer whose engine is gone.
-pub(super) fn lost() -> ApiError {
-    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the engine has ended")
 }

@@ -1,22 +1,21 @@
 //! Connections: how many, how patient, and how they end.
+//!
+//! `axum::serve` has no limit on connections, no timeout for a request's head and none for writes,
+//! so hyper's own server is driven here.
 
-use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, Sleep};
+use tokio_io_timeout::TimeoutStream;
 
-use super::{App, Settings, routes};
+use super::app::App;
+use super::{ServerOptions, routes};
 use retort_engine::generate::Model;
 use retort_format::{Error, Result};
 
@@ -32,15 +31,16 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Error::Argument`] for settings that are unsafe, limits that do not fit, or an address that is taken.
-    pub async fn bind(model: Arc<Model>, settings: Settings) -> Result<Self> {
-        let address = settings.address;
-        let app = Arc::new(App::new(model, settings)?);
-        let listener = TcpListener::bind(address).await.map_err(|error| {
-            Error::Argument(format!(
-                "cannot listen on {address}: {error}; choose another port"
-            ))
-        })?;
+    /// [`Error::Argument`] for options that are unsafe, limits that do not fit, or an address that
+    /// is taken.
+    pub async fn bind(model: Arc<Model>, options: ServerOptions) -> Result<Self> {
+        let address = options.address;
+        let app = Arc::new(App::new(model, options)?);
+        let taken = |error| {
+            let problem = format!("cannot listen on {address}: {error}; choose another port");
+            Error::Argument(problem)
+        };
+        let listener = TcpListener::bind(address).await.map_err(taken)?;
         Ok(Self { app, listener })
     }
 
@@ -59,12 +59,12 @@ impl Server {
         &self.app.name
     }
 
-    /// Serves until `end`. Then no connection and no request is taken any more, and answers go on for the time of
-    /// grace.
+    /// Serves until `end`. Then it takes no more connections and requests, and answers go on for
+    /// the time of grace.
     pub async fn run(self, end: impl Future<Output = ()>) {
         let Self { app, listener } = self;
         let routes = routes(Arc::clone(&app));
-        let permits = Arc::new(Semaphore::new(app.settings.connections));
+        let permits = Arc::new(Semaphore::new(app.options.connections));
         let connections = GracefulShutdown::new();
         let mut end = std::pin::pin!(end);
         loop {
@@ -85,8 +85,11 @@ impl Server {
                 },
             };
             let _ = stream.set_nodelay(true);
-            let patience = app.settings.patience;
-            let stream = TokioIo::new(Patient::new(stream, patience));
+            let patience = app.options.patience;
+            let mut stream = TimeoutStream::new(stream);
+            // a client that takes nothing up for too long is given up; hyper's timeout is for reads
+            stream.set_write_timeout(Some(patience));
+            let stream = TokioIo::new(Box::pin(stream));
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(patience)
@@ -101,71 +104,6 @@ impl Server {
         }
         drop(listener);
         app.scheduler.close();
-        let _ = tokio::time::timeout(app.settings.grace, connections.shutdown()).await;
-    }
-}
-
-/// A connection that is given up when the other side takes nothing up for too long.
-struct Patient {
-    stream: TcpStream,
-    patience: Duration,
-    deadline: Pin<Box<Sleep>>,
-    waiting: bool,
-}
-
-impl Patient {
-    fn new(stream: TcpStream, patience: Duration) -> Self {
-        Self {
-            stream,
-            patience,
-            deadline: Box::pin(tokio::time::sleep(patience)),
-            waiting: false,
-        }
-    }
-
-    /// Passes the result of a write on, or ends a wait that took too long.
-    fn watch<T>(&mut self, cx: &mut Context, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if result.is_ready() {
-            self.waiting = false;
-            return result;
-        }
-        if !self.waiting {
-            self.waiting = true;
-            self.deadline.as_mut().reset(Instant::now() + self.patience);
-        }
-        match self.deadline.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-}
-
-impl AsyncRead for Patient {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context,
-        buffer: &mut ReadBuf,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Patient {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.watch(cx, result)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context) -> Poll<io::Result<()>> {
-        let result = Pin::new(&mut self.stream).poll_flush(cx);
-        self.watch(cx, result)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let _ = tokio::time::timeout(app.options.grace, connections.shutdown()).await;
     }
 }

@@ -1,23 +1,26 @@
 //! Errors in the shape of OpenAI's API: `{"error": {"message", "type", "param", "code"}}`.
 
-use axum::body::Body;
+use axum::Json;
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
-use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde_json::{Value, json};
 
 use crate::scheduler::Refused;
 
+/// The result of everything that answers a request.
+pub(super) type Result<T> = std::result::Result<T, ApiError>;
+
 /// Seconds after which a client that found the queue full may try again.
 const RETRY_SECONDS: u64 = 2;
 
-/// What a client did wrong, or could not be given.
+/// Why a request gets no answer.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ApiError {
     pub status: StatusCode,
     /// One line: what is wrong and what would be right.
     pub message: String,
-    /// The field at fault.
+    /// The path of the field at fault.
     pub param: Option<String>,
     /// A word for programs.
     pub code: Option<&'static str>,
@@ -25,17 +28,17 @@ pub(super) struct ApiError {
 
 impl ApiError {
     /// An error about the request as a whole.
-    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
+    pub fn new(status: StatusCode, message: impl ToString) -> Self {
         Self {
             status,
-            message: message.into(),
+            message: message.to_string(),
             param: None,
             code: None,
         }
     }
 
     /// A request that cannot be understood.
-    pub fn bad(message: impl Into<String>) -> Self {
+    pub fn bad(message: impl ToString) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
@@ -45,6 +48,16 @@ impl ApiError {
             param: Some(name.to_owned()),
             ..Self::bad(format!("{name}: {problem}"))
         }
+    }
+
+    /// An error of the server, not of the request.
+    pub fn internal(message: impl ToString) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, message)
+    }
+
+    /// The engine's thread has ended and will send no more events.
+    pub fn engine_ended() -> Self {
+        Self::internal("the engine has ended")
     }
 
     /// The same with a word for programs.
@@ -75,33 +88,27 @@ impl ApiError {
 
 impl From<Refused> for ApiError {
     fn from(refused: Refused) -> Self {
-        let message = refused.to_string();
-        match refused {
-            Refused::Invalid(_) => Self::bad(message),
-            Refused::Busy => {
-                Self::new(StatusCode::TOO_MANY_REQUESTS, message).with_code("rate_limit_exceeded")
-            }
-            Refused::Closed => Self::new(StatusCode::SERVICE_UNAVAILABLE, message),
+        let status = match refused {
+            Refused::Invalid(_) => StatusCode::BAD_REQUEST,
+            Refused::Busy => StatusCode::TOO_MANY_REQUESTS,
+            Refused::Closed => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self {
+            code: (refused == Refused::Busy).then_some("rate_limit_exceeded"),
+            ..Self::new(status, refused)
         }
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut response = json_response(self.status, &self.json());
+        let mut response = (self.status, Json(self.json())).into_response();
+        let headers = response.headers_mut();
         if self.status == StatusCode::TOO_MANY_REQUESTS {
-            let seconds = HeaderValue::from(RETRY_SECONDS);
-            response.headers_mut().insert(RETRY_AFTER, seconds);
+            headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));
+        } else if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }
-}
-
-/// A JSON body.
-pub(super) fn json_response(status: StatusCode, body: &Value) -> Response {
-    let mut response = Response::new(Body::from(body.to_string()));
-    *response.status_mut() = status;
-    let kind = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(CONTENT_TYPE, kind);
-    response
 }

@@ -1,25 +1,26 @@
 //! An answer's tokens as text, up to the first stop sequence.
 //!
-//! Text goes out as soon as it is certain: a character waits for its last byte, and what may be the beginning of a stop
-//! sequence waits for the rest.
+//! Text goes out as soon as it is certain: a character waits for its last byte, and what may be the
+//! beginning of a stop sequence waits for the rest.
 
 use retort_engine::tokenizer::{Tokenizer, Utf8Stream};
 
 /// Makes text of tokens.
 #[derive(Debug)]
-pub(super) struct Text {
+pub(super) struct StopFilter {
     stream: Utf8Stream,
     stops: Vec<String>,
-    held: String,
+    /// Text that may be the beginning of a stop sequence.
+    pending: String,
     stopped: bool,
 }
 
-impl Text {
+impl StopFilter {
     pub fn new(stops: &[String]) -> Self {
         Self {
             stream: Utf8Stream::new(),
             stops: stops.to_vec(),
-            held: String::new(),
+            pending: String::new(),
             stopped: false,
         }
     }
@@ -29,8 +30,8 @@ impl Text {
         if self.stopped || tokenizer.is_control(id) {
             return String::new();
         }
-        self.held += &self.stream.push(tokenizer.bytes(id));
-        self.certain()
+        self.pending += &self.stream.push(tokenizer.bytes(id));
+        self.take_certain()
     }
 
     /// Whether a stop sequence has been reached.
@@ -43,37 +44,35 @@ impl Text {
         if self.stopped {
             return String::new();
         }
-        self.held += &std::mem::take(&mut self.stream).finish();
-        let text = self.certain();
-        text + &std::mem::take(&mut self.held)
+        self.pending += &std::mem::take(&mut self.stream).finish();
+        let text = self.take_certain();
+        text + &std::mem::take(&mut self.pending)
     }
 
-    /// Takes out of what is held what can be no part of a stop sequence.
-    fn certain(&mut self) -> String {
-        let found = self
-            .stops
-            .iter()
-            .filter_map(|stop| self.held.find(stop.as_str()))
-            .min();
-        if let Some(at) = found {
+    /// Takes the text that can be no part of a stop sequence.
+    fn take_certain(&mut self) -> String {
+        let stops = self.stops.iter();
+        if let Some(at) = stops.filter_map(|stop| self.pending.find(stop)).min() {
             self.stopped = true;
-            self.held.truncate(at);
-            return std::mem::take(&mut self.held);
+            self.pending.truncate(at);
+            return std::mem::take(&mut self.pending);
         }
-        let begins_a_stop = |at: &usize| {
-            let rest = &self.held[*at..];
-            self.stops.iter().any(|stop| stop.starts_with(rest))
-        };
-        let starts = self.held.char_indices().map(|(at, _)| at);
-        let longest = self.stops.iter().map(String::len).max().unwrap_or(0);
-        let near = self.held.len().saturating_sub(longest);
-        let keep = starts
-            .filter(|at| *at >= near)
-            .find(begins_a_stop)
-            .unwrap_or(self.held.len());
-        let rest = self.held.split_off(keep);
-        std::mem::replace(&mut self.held, rest)
+        let starts = self.stops.iter();
+        let starts = starts.map(|stop| partial_match(&self.pending, stop));
+        let certain = starts.min().unwrap_or(self.pending.len());
+        let rest = self.pending.split_off(certain);
+        std::mem::replace(&mut self.pending, rest)
     }
+}
+
+/// Where the longest suffix of `text` that is a prefix of `pattern` begins; `text.len()` if there
+/// is none.
+pub(super) fn partial_match(text: &str, pattern: &str) -> usize {
+    let near = text.len().saturating_sub(pattern.len());
+    let starts = text.char_indices().map(|(at, _)| at);
+    let mut starts = starts.skip_while(|at| *at < near);
+    let start = starts.find(|at| pattern.starts_with(&text[*at..]));
+    start.unwrap_or(text.len())
 }
 
 #[cfg(test)]
@@ -107,7 +106,7 @@ mod tests {
     fn pieces(text: &str, stops: &[&str]) -> (Vec<String>, bool) {
         let tokenizer = letters();
         let stops: Vec<String> = stops.iter().map(|stop| (*stop).to_owned()).collect();
-        let mut out = Text::new(&stops);
+        let mut out = StopFilter::new(&stops);
         let mut pieces: Vec<String> = text
             .bytes()
             .map(|b| out.push(&tokenizer, u32::from(b - b'a')))
@@ -118,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_a_stop_waits() {
+    fn a_possible_stop_sequence_waits() {
         let (out, stopped) = pieces("abcabd", &["abd"]);
         assert_eq!(out, ["", "", "abc", "", "", "", ""]);
         assert!(stopped);
@@ -129,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_stop_counts() {
+    fn the_first_stop_sequence_ends_the_text() {
         for (text, stops) in [("abcdef", ["cd", "bc"]), ("zab", ["b", "ab"])] {
             let (out, stopped) = pieces(text, &stops);
             assert!(stopped);

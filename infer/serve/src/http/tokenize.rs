@@ -1,68 +1,75 @@
-//! The tokenizer over HTTP, as vLLM has it, for clients that have none: `/tokenize`, `/detokenize`, `/tokenizer_info`.
+//! The tokenizer over HTTP, as vLLM has it, for clients that have none: `/tokenize`, `/detokenize`,
+//! `/tokenizer_info`.
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
-use axum::response::Response;
-use hyper::StatusCode;
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::completions::ids;
-use super::error::{ApiError, json_response};
-use super::json_fields::Fields;
-use super::{App, aside, body};
+use super::app::App;
+use super::body::{JsonBody, run_blocking};
+use super::error::{ApiError, Result};
 
-type Result<T> = std::result::Result<T, ApiError>;
+#[derive(Deserialize)]
+struct TokenizeRequest {
+    prompt: String,
+    /// vLLM adds them unless told otherwise.
+    add_special_tokens: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct DetokenizeRequest {
+    tokens: TokenIds,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "an array of token ids is needed")]
+enum TokenIds {
+    Ids(Vec<u32>),
+}
 
 /// Text to ids; control tokens written out are recognised.
-pub(super) async fn tokenize(State(app): State<Arc<App>>, request: Request) -> Result<Response> {
-    let body = body(&app, request).await?;
-    aside(move || {
-        let fields = Fields::parse(&body)?;
-        app.check_model(&fields)?;
-        let text = fields.text("prompt")?;
-        let text = text.ok_or_else(|| ApiError::field("prompt", "this field is required"))?;
-        app.check_length("prompt", text)?;
+pub(super) async fn tokenize(State(app): State<Arc<App>>, body: JsonBody) -> Result<Json<Value>> {
+    run_blocking(move || {
+        let request: TokenizeRequest = body.read()?;
+        app.check_length("prompt", &request.prompt)?;
         let tokenizer = &app.model.tokenizer;
-        // vLLM adds them unless told otherwise
-        let ids = match fields.get("add_special_tokens") {
-            Some(Value::Bool(false)) => tokenizer.encode(text, true),
-            _ => tokenizer.encode_prompt(text),
+        let ids = match request.add_special_tokens {
+            Some(false) => tokenizer.encode(&request.prompt, true),
+            _ => tokenizer.encode_prompt(&request.prompt),
         };
         let ids = ids.map_err(|problem| ApiError::field("prompt", problem))?;
-        let body = json!({
+        Ok(Json(json!({
             "tokens": ids,
             "count": ids.len(),
-            "max_model_len": app.settings.limits.context,
-        });
-        Ok(json_response(StatusCode::OK, &body))
+            "max_model_len": app.context(),
+        })))
     })
     .await
 }
 
 /// Ids to text.
-pub(super) async fn detokenize(State(app): State<Arc<App>>, request: Request) -> Result<Response> {
-    let body = body(&app, request).await?;
-    let fields = Fields::parse(&body)?;
-    app.check_model(&fields)?;
-    let ids = ids(fields.required("tokens")?, "tokens")?;
-    let text = app.model.tokenizer.decode(&ids);
-    Ok(json_response(StatusCode::OK, &json!({"prompt": text})))
+pub(super) async fn detokenize(State(app): State<Arc<App>>, body: JsonBody) -> Result<Json<Value>> {
+    let DetokenizeRequest {
+        tokens: TokenIds::Ids(ids),
+    } = body.read()?;
+    Ok(Json(json!({"prompt": app.model.tokenizer.decode(&ids)})))
 }
 
 /// What a client needs to know of the tokenizer.
-pub(super) async fn info(State(app): State<Arc<App>>) -> Response {
+pub(super) async fn info(State(app): State<Arc<App>>) -> Json<Value> {
     let tokenizer = &app.model.tokenizer;
     let text = |id: Option<u32>| id.map(|id| tokenizer.decode(&[id]));
     let template = app.model.engine.gguf().str("tokenizer.chat_template").ok();
-    let body = json!({
+    Json(json!({
         "tokenizer_class": "gguf",
         "vocab_size": tokenizer.vocab_size(),
-        "model_max_length": app.settings.limits.context,
+        "model_max_length": app.context(),
         "bos_token": text(tokenizer.bos()),
         "eos_token": text(tokenizer.eos()),
         "add_bos_token": tokenizer.add_bos(),
         "chat_template": template,
-    });
-    json_response(StatusCode::OK, &body)
+    }))
 }

@@ -1,5 +1,5 @@
-//! Calls of tools in an answer's text, where the model writes them as Hermes and Qwen do (the form was set by
-//! NousResearch/Hermes-Function-Calling):
+//! Tool calls in an answer's text, where the model writes them as Hermes and Qwen do (the form was
+//! set by NousResearch/Hermes-Function-Calling):
 //!
 //! ```text
 //! <tool_call>
@@ -7,10 +7,15 @@
 //! </tool_call>
 //! ```
 //!
-//! In: text as it becomes certain; out: the text that is no call, and the calls, each when it is complete. What looks like
-//! a call but is none, Qwen3-Coder's XML for instance, stays text to the letter. Blank space around calls belongs to them.
+//! In: text as it becomes certain. Out: the text that is no call, and the calls, each when it is
+//! complete. What looks like a call but is none, Qwen3-Coder's XML for instance, stays text to the
+//! letter. Blank space around calls belongs to them.
 
+use rand::random;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
+
+use super::stop_sequences::partial_match;
 
 /// What a template that has the model write calls like this has in its source.
 pub(super) const OPEN: &str = "<tool_call>";
@@ -18,42 +23,39 @@ const CLOSE: &str = "</tool_call>";
 
 /// A tool that the model wants to be called.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Call {
+pub(super) struct ToolCall {
     id: String,
     name: String,
     /// JSON.
     arguments: String,
 }
 
-/// Takes calls out of an answer's text.
-#[derive(Debug, Default)]
-pub(super) struct Calls {
-    held: String,
-    /// Whether there has been a call; blank space is held back then.
-    any: bool,
+/// A call as the model writes it.
+#[derive(Deserialize)]
+struct WrittenCall {
+    name: String,
+    arguments: Option<Value>,
+    parameters: Option<Value>,
 }
 
-impl Call {
+impl ToolCall {
     /// A call written between the tags, if it is one.
     fn parse(text: &str) -> Option<Self> {
-        let mut call: Map<String, Value> = serde_json::from_str(text).ok()?;
-        let Some(Value::String(name)) = call.remove("name") else {
-            return None;
-        };
-        let arguments = match call.remove("arguments").or(call.remove("parameters")) {
-            None => Map::new().into(),
+        let call: WrittenCall = serde_json::from_str(text).ok()?;
+        let arguments: Map<String, Value> = match call.arguments.or(call.parameters) {
+            None => Map::new(),
             // some write them as a text that holds JSON
             Some(Value::String(text)) => serde_json::from_str(&text).ok()?,
-            Some(arguments) => arguments,
+            Some(arguments) => serde_json::from_value(arguments).ok()?,
         };
-        (arguments.is_object() && !name.is_empty()).then(|| Self {
-            id: format!("call_{:016x}", rand::random::<u64>()),
-            name,
-            arguments: arguments.to_string(),
+        (!call.name.is_empty()).then(|| Self {
+            id: format!("call_{:016x}", random::<u64>()),
+            name: call.name,
+            arguments: Value::from(arguments).to_string(),
         })
     }
 
-    /// The call as the API tells it.
+    /// The call in the API's shape.
     pub fn json(&self) -> Value {
         json!({
             "id": self.id,
@@ -63,71 +65,72 @@ impl Call {
     }
 }
 
-impl Calls {
+/// Takes calls out of an answer's text.
+#[derive(Debug, Default)]
+pub(super) struct ToolCallParser {
+    /// Text that may be part of a call.
+    pending: String,
+    /// Whether there has been a call and no text since; blank space is left out then.
+    after_call: bool,
+}
+
+impl ToolCallParser {
     /// What more text makes certain: text that is no call, and calls.
-    pub fn push(&mut self, text: &str) -> (String, Vec<Call>) {
-        self.held += text;
+    pub fn push(&mut self, text: &str) -> (String, Vec<ToolCall>) {
+        self.pending += text;
         let (mut out, mut calls) = (String::new(), Vec::new());
-        while let Some(at) = self.held.find(OPEN) {
-            let Some(length) = self.held[at..].find(CLOSE) else {
-                // all before the call but the blank space next to it is certain
-                let before = self.held[..at].trim_end().len();
+        while let Some(at) = self.pending.find(OPEN) {
+            // all before the call but the blank space next to it is certain
+            let before = self.pending[..at].trim_end().len();
+            let Some(length) = self.pending[at..].find(CLOSE) else {
                 out += &self.take(before);
                 return (out, calls);
             };
-            let inner = at + OPEN.len()..at + length;
             let end = at + length + CLOSE.len();
-            match Call::parse(&self.held[inner]) {
+            match ToolCall::parse(&self.pending[at + OPEN.len()..at + length]) {
                 Some(call) => {
-                    let before = self.held[..at].trim_end().len();
                     out += &self.take(before);
-                    self.held.drain(..end - before);
-                    self.any = true;
+                    self.pending.drain(..end - before);
+                    self.after_call = true;
                     calls.push(call);
                 }
                 None => out += &self.take(end),
             }
         }
         // what may be the beginning of a call waits, and the blank space before it
-        let begins = |at: &usize| OPEN.starts_with(&self.held[*at..]);
-        let near = self.held.len().saturating_sub(OPEN.len());
-        let starts = self.held.char_indices().map(|(at, _)| at);
-        let keep = starts.filter(|at| *at >= near).find(begins);
-        let certain = self.held[..keep.unwrap_or(self.held.len())]
-            .trim_end()
-            .len();
-        out += &self.take(certain);
+        let start = partial_match(&self.pending, OPEN);
+        out += &self.take(self.pending[..start].trim_end().len());
         (out, calls)
     }
 
-    /// The rest. A call whose end is missing, as where that is a stop sequence, counts if it is whole.
-    pub fn finish(&mut self) -> (String, Option<Call>) {
-        let mut held = std::mem::take(&mut self.held);
-        if let Some(at) = held.find(OPEN)
-            && let Some(call) = Call::parse(&held[at + OPEN.len()..])
-        {
-            held.truncate(held[..at].trim_end().len());
-            return (self.after_calls(held), Some(call));
+    /// The rest. A call whose end is missing, as where that is a stop sequence, counts if it is
+    /// whole.
+    pub fn finish(&mut self) -> (String, Option<ToolCall>) {
+        let mut text = std::mem::take(&mut self.pending);
+        let mut call = None;
+        if let Some(at) = text.find(OPEN) {
+            call = ToolCall::parse(&text[at + OPEN.len()..]);
+            if call.is_some() {
+                text.truncate(text[..at].trim_end().len());
+            }
         }
-        (self.after_calls(held), None)
+        (self.trim_after_call(text), call)
     }
 
-    /// Takes `bytes` of what is held.
+    /// Takes `bytes` of what is pending.
     fn take(&mut self, bytes: usize) -> String {
-        let rest = self.held.split_off(bytes);
-        let text = std::mem::replace(&mut self.held, rest);
-        self.after_calls(text)
+        let rest = self.pending.split_off(bytes);
+        let text = std::mem::replace(&mut self.pending, rest);
+        self.trim_after_call(text)
     }
 
     /// A text without the blank space that follows a call.
-    fn after_calls(&mut self, text: String) -> String {
-        if !self.any {
+    fn trim_after_call(&mut self, text: String) -> String {
+        if !self.after_call {
             return text;
         }
         let rest = text.trim_start();
-        if !rest.is_empty() {
-            self.any = false;
-        }
+        self.after_call = rest.is_empty();
         rest.to_owned()
     }
 }
@@ -136,22 +139,23 @@ impl Calls {
 mod tests {
     use super::*;
 
-    /// What is told of a text that comes whole, and letter by letter: the same.
+    /// The text and calls of a text that comes whole, and letter by letter: the same.
     fn taken(text: &str) -> (String, Vec<(String, String)>) {
-        let told = |pieces: Vec<&str>| {
-            let (mut calls, mut out, mut all) = (Calls::default(), String::new(), Vec::new());
+        let parsed = |pieces: Vec<&str>| {
+            let (mut parser, mut out, mut all) =
+                (ToolCallParser::default(), String::new(), Vec::new());
             for piece in pieces {
-                let (text, calls) = calls.push(piece);
+                let (text, calls) = parser.push(piece);
                 out += &text;
                 all.extend(calls);
             }
-            let (text, call) = calls.finish();
+            let (text, call) = parser.finish();
             all.extend(call);
             let named = all.into_iter().map(|call| (call.name, call.arguments));
             (out + &text, named.collect::<Vec<_>>())
         };
-        let whole = told(vec![text]);
-        assert_eq!(told(text.split("").collect()), whole, "{text}");
+        let whole = parsed(vec![text]);
+        assert_eq!(parsed(text.split("").collect()), whole, "{text}");
         whole
     }
 
@@ -160,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_are_taken_out_of_the_text() {
+    fn tool_calls_are_taken_out_of_the_text() {
         let one =
             "<tool_call>\n{\"name\": \"add\", \"arguments\": {\"b\": 1, \"a\": [2]}}\n</tool_call>";
         let add = call("add", "{\"b\":1,\"a\":[2]}");
@@ -187,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_call_stays_text() {
+    fn text_that_is_no_tool_call_stays_text() {
         for text in [
             "",
             "plain text \n ",
@@ -205,7 +209,7 @@ mod tests {
 
     #[test]
     fn text_goes_out_before_the_call_is_complete() {
-        let mut calls = Calls::default();
+        let mut calls = ToolCallParser::default();
         assert_eq!(calls.push("I look. <to").0, "I look.");
         assert_eq!(calls.push("night").0, " <tonight");
         assert_eq!(calls.push("\n<tool_call>{\"name\"").0, "");

@@ -1,99 +1,101 @@
-//! What an operator wants to know, counted without locks.
+//! The scheduler's metrics, in OpenMetrics text format for Prometheus.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use retort_files::memory::resident_bytes;
+
+/// The media type of what [`Metrics::encode`] returns.
+pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Upper ends of the buckets of times, in seconds.
-pub const BUCKETS: [f64; 10] = [0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
+const BUCKETS: [f64; 10] = [0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
 
-/// A number that grows, or is set.
-#[derive(Debug, Default)]
-pub struct Count(AtomicU64);
+/// Defines [`Metrics`]: a field, its first value, its name behind `retort_`, and its description.
+macro_rules! metrics {
+    ($($field:ident: $kind:ident($($initial:tt)*), $name:literal, $help:literal;)*) => {
+        /// What an operator wants to know, counted without locks.
+        #[derive(Debug)]
+        pub struct Metrics {
+            registry: Registry,
+            $(#[doc = $help] pub $field: $kind,)*
+        }
 
-impl Count {
-    pub(super) fn add(&self, n: usize) {
-        self.0.fetch_add(n as u64, Ordering::Relaxed);
-    }
-
-    pub(super) fn set(&self, n: usize) {
-        self.0.store(n as u64, Ordering::Relaxed);
-    }
-
-    /// Its value.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Times, by how long they were.
-#[derive(Debug, Default)]
-pub struct Histogram {
-    counts: [Count; BUCKETS.len()],
-    all: Count,
-    microseconds: Count,
-}
-
-impl Histogram {
-    pub(super) fn observe(&self, time: Duration) {
-        let seconds = time.as_secs_f64();
-        for (end, count) in BUCKETS.iter().zip(&self.counts) {
-            if seconds <= *end {
-                count.add(1);
+        impl Default for Metrics {
+            fn default() -> Self {
+                let mut registry = Registry::with_prefix("retort");
+                $(
+                    let $field = $kind::$($initial)*;
+                    registry.register($name, $help, $field.clone());
+                )*
+                Self { registry, $($field,)* }
             }
         }
-        self.all.add(1);
-        self.microseconds.add(time.as_micros() as usize);
-    }
+    };
+}
 
-    /// How many were at most as long as each of [`BUCKETS`].
-    pub fn counts(&self) -> [u64; BUCKETS.len()] {
-        std::array::from_fn(|i| self.counts[i].get())
-    }
+// the format adds `_total` to the names of counters
+metrics! {
+    accepted: Counter(default()), "requests_accepted", "Requests taken";
+    refused: Counter(default()), "requests_refused", "Requests refused because the queue was full";
+    finished: Counter(default()), "requests_finished", "Requests done";
+    cancelled: Counter(default()), "requests_cancelled", "Requests whose client went away";
+    failed: Counter(default()), "requests_failed", "Requests that ended in an error";
+    prompt_tokens: Counter(default()), "prompt_tokens", "Tokens of prompts";
+    reused_tokens: Counter(default()), "prompt_tokens_reused", "Tokens of prompts computed before";
+    answer_tokens: Counter(default()), "answer_tokens", "Tokens of answers";
+    passes: Counter(default()), "passes", "Forward passes of the engine";
+    waiting: Gauge(default()), "requests_waiting", "Requests waiting";
+    running: Gauge(default()), "requests_running", "Requests being worked on";
+    pages: Gauge(default()), "pages", "Pages of keys and values that there may be";
+    kept_pages: Gauge(default()), "pages_kept", "Pages kept for reuse";
+    reserved_pages: Gauge(default()), "pages_reserved", "Pages reserved by running requests";
+    resident_bytes: Gauge(default()), "resident_bytes",
+        "Memory of the process, the mapped model included";
+    first_token: Histogram(new(BUCKETS)), "first_token_seconds", "Time to the first token";
+    next_token: Histogram(new(BUCKETS)), "next_token_seconds", "Time from token to token";
+}
 
-    /// How many there were.
-    pub fn all(&self) -> u64 {
-        self.all.get()
-    }
-
-    /// How long they were together, in seconds.
-    pub fn seconds(&self) -> f64 {
-        self.microseconds.get() as f64 / 1e6
+impl Metrics {
+    /// All metrics, with the process's memory as it is now.
+    pub fn encode(&self) -> String {
+        if let Some(bytes) = resident_bytes() {
+            self.resident_bytes.set(bytes as i64);
+        }
+        let mut text = String::new();
+        // writing to a string does not fail
+        let _ = encode(&mut text, &self.registry);
+        text
     }
 }
 
-/// The scheduler's figures.
-#[derive(Debug, Default)]
-pub struct Metrics {
-    /// Requests taken.
-    pub accepted: Count,
-    /// Requests refused because the queue was full.
-    pub refused: Count,
-    /// Requests done.
-    pub finished: Count,
-    /// Requests whose client went away.
-    pub cancelled: Count,
-    /// Requests that ended in an error, running out of time among them.
-    pub failed: Count,
-    /// Tokens of prompts, computed or not.
-    pub prompt_tokens: Count,
-    /// Tokens of prompts that were computed before.
-    pub reused_tokens: Count,
-    /// Tokens of answers.
-    pub answer_tokens: Count,
-    /// Passes of the engine.
-    pub passes: Count,
-    /// Requests waiting now.
-    pub waiting: Count,
-    /// Requests being worked on now.
-    pub running: Count,
-    /// Pages that running requests have reserved now, beside those that are kept.
-    pub reserved_pages: Count,
-    /// Pages kept for reuse now.
-    pub kept_pages: Count,
-    /// Pages that there may be.
-    pub pages: Count,
-    /// From the request to the first token.
-    pub first_token: Histogram,
-    /// From one token of an answer to the next.
-    pub next_token: Histogram,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_keep_their_names() {
+        let metrics = Metrics::default();
+        metrics.accepted.inc_by(3);
+        metrics.next_token.observe(0.3);
+        let text = metrics.encode();
+        for line in [
+            "retort_requests_accepted_total 3",
+            "retort_prompt_tokens_reused_total 0",
+            "retort_passes_total 0",
+            "retort_requests_running 0",
+            "retort_pages_reserved 0",
+            "retort_next_token_seconds_bucket{le=\"0.25\"} 0",
+            "retort_next_token_seconds_bucket{le=\"0.5\"} 1",
+            "retort_next_token_seconds_bucket{le=\"+Inf\"} 1",
+            "retort_next_token_seconds_sum 0.3",
+            "retort_next_token_seconds_count 1",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line}: {text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
 }

@@ -1,19 +1,20 @@
 //! Many requests, one engine: continuous batching over shared pages of keys and values.
 //!
 //! ```text
-//! submit ─► queue (bounded) ─► admitted, when its pages fit ─► passes of the engine ─► events
+//! submit ─► queue (bounded) ─► admitted, when its pages fit ─► forward passes ─► events
 //!                                   ▲                           │
-//!                                   └── pages of prompts ◄──────┘  reused by requests that begin alike
+//!                                   └───── prefix cache ◄──────┘
 //! ```
 //!
-//! One thread runs the engine. Each pass takes one token of every answer that is being written, and a piece of the
-//! prompts that are being read, shared equally among them: a long prompt delays the others by pieces, and a short one
-//! does not wait for it. A request reserves the pages of its whole length before it begins, so that none is ever
-//! thrown out half done. Its answer depends on its own tokens and seed alone; with packed files, and keys and values in
-//! single or half precision, to the bit (see [`Batch`](retort_engine::decoder::Batch)). Quantized keys and values are exact for
-//! the last positions only, and which those are depends on the pieces in which a prompt was read.
+//! One thread runs the engine. Each forward pass takes one token of every answer (decode) and a
+//! chunk of the prompts (prefill), shared equally among them: a long prompt delays the others by
+//! chunks, and a short one does not wait for it. A request reserves the pages of its whole length
+//! before it begins, so that none is ever evicted half done. Its answer depends on its own tokens
+//! and seed alone; with packed files, and keys and values in single or half precision, to the bit
+//! (see [`Batch`](retort_engine::decoder::Batch)). Quantized keys and values are exact for the last
+//! positions only, and which those are depends on the chunks in which a prompt was taken in.
 //!
-//! Who drops the receiver of a request's events cancels it.
+//! Dropping the receiver of a request's events cancels the request.
 
 mod metrics;
 mod prefix_cache;
@@ -24,51 +25,36 @@ mod step;
 mod tests;
 mod worker;
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use retort_engine::decoder::PAGE;
 use retort_engine::generate::Model;
 use retort_engine::speculate::Speculation;
 use retort_format::Error;
+use worker::Worker;
 
-pub use metrics::{BUCKETS, Histogram, Metrics};
+pub use metrics::{METRICS_CONTENT_TYPE, Metrics};
 pub use request::{Event, Generate, Limits, Refused, Request, Task, Usage};
 
 /// The engine's thread and its queue.
 #[derive(Debug)]
 pub struct Scheduler {
-    shared: Arc<Shared>,
+    /// Where requests wait; `None` once no more are taken.
+    queue: Mutex<Option<UnboundedSender<Waiting>>>,
+    /// The free places of the queue.
+    places: Arc<Semaphore>,
+    /// Set when everything is to end at once.
+    stop: Arc<AtomicBool>,
+    metrics: Arc<Metrics>,
     limits: Limits,
     vocab_size: usize,
-    thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
-    wake: Condvar,
-    metrics: Metrics,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    queue: VecDeque<Waiting>,
-    closed: Closed,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Closed {
-    #[default]
-    Open,
-    /// What has been taken is finished.
-    Draining,
-    /// Everything ends now.
-    Now,
+    thread: Option<JoinHandle<()>>,
 }
 
 /// A request that has not begun.
@@ -76,7 +62,9 @@ enum Closed {
 struct Waiting {
     request: Request,
     events: UnboundedSender<Event>,
-    since: Instant,
+    submitted: Instant,
+    /// Its place in the queue, which is free again when this is dropped.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Scheduler {
@@ -84,13 +72,14 @@ impl Scheduler {
     ///
     /// # Errors
     ///
-    /// [`Error::Argument`] if the limits do not fit the model or the memory, or no thread can be started.
+    /// [`Error::Argument`] if the limits do not fit the model or the memory, or no thread can be
+    /// started.
     pub fn start(model: Arc<Model>, limits: Limits) -> retort_format::Result<Self> {
         Self::speculating(model, limits, Speculation::Off)
     }
 
-    /// The same, with guesses that are checked ahead while one request is worked on alone: with several, a pass is full
-    /// of their tokens, and guesses would delay them.
+    /// The same, with speculative decoding while one request is worked on alone: with several, a
+    /// pass is full of their tokens, and guesses would delay them.
     ///
     /// # Errors
     ///
@@ -119,27 +108,25 @@ impl Scheduler {
             )));
         }
         model.engine.check_memory(limits.positions)?;
-        let shared = Arc::new(Shared {
-            state: Mutex::default(),
-            wake: Condvar::new(),
-            metrics: Metrics::default(),
-        });
-        let vocab_size = model.engine.config().vocab_size;
-        let (ours, limits_too) = (Arc::clone(&shared), limits.clone());
-        let thread = std::thread::Builder::new()
-            .name("engine".into())
-            .spawn(move || {
-                // a panic must not leave requests waiting for a thread that is gone
-                let _closing = CloseOnDrop(&ours);
-                worker::run(&model, &limits_too, &speculation, &ours);
-            })
-            .map_err(|error| Error::Argument(format!("cannot start the engine: {error}")))?;
-        Ok(Self {
-            shared,
-            limits,
-            vocab_size,
-            thread: Mutex::new(Some(thread)),
-        })
+        let (queue, receiver) = unbounded_channel();
+        let (stop, metrics) = (Arc::<AtomicBool>::default(), Arc::<Metrics>::default());
+        let mut scheduler = Self {
+            queue: Mutex::new(Some(queue)),
+            places: Arc::new(Semaphore::new(limits.queue.min(Semaphore::MAX_PERMITS))),
+            stop: Arc::clone(&stop),
+            metrics: Arc::clone(&metrics),
+            limits: limits.clone(),
+            vocab_size: model.engine.config().vocab_size,
+            thread: None,
+        };
+        let work = move || {
+            Worker::new(&model, &limits, &speculation, receiver, &metrics, &stop).run();
+        };
+        let thread = std::thread::Builder::new().name("engine".into());
+        let thread = thread.spawn(work);
+        let cannot = |error| Error::Argument(format!("cannot start the engine: {error}"));
+        scheduler.thread = Some(thread.map_err(cannot)?);
+        Ok(scheduler)
     }
 
     /// Takes requests, all or none, and returns where their events arrive.
@@ -158,30 +145,32 @@ impl Scheduler {
                 self.limits.queue
             )));
         }
-        let metrics = &self.shared.metrics;
-        let mut state = self.shared.state();
-        if state.closed != Closed::Open {
+        let metrics = &self.metrics;
+        let queue = self.queue();
+        let Some(queue) = queue.as_ref().filter(|queue| !queue.is_closed()) else {
             return Err(Refused::Closed);
-        }
-        if state.queue.len() + requests.len() > self.limits.queue {
-            metrics.refused.add(requests.len());
+        };
+        let count = requests.len();
+        let places = Arc::clone(&self.places).try_acquire_many_owned(count as u32);
+        let Ok(mut places) = places else {
+            metrics.refused.inc_by(count as u64);
             return Err(Refused::Busy);
-        }
-        let since = Instant::now();
-        let mut receivers = Vec::with_capacity(requests.len());
+        };
+        metrics.accepted.inc_by(count as u64);
+        metrics.waiting.inc_by(count as i64);
+        let submitted = Instant::now();
+        let mut receivers = Vec::with_capacity(count);
         for request in requests {
             let (events, receiver) = unbounded_channel();
             receivers.push(receiver);
-            metrics.accepted.add(1);
-            state.queue.push_back(Waiting {
+            let waiting = Waiting {
                 request,
                 events,
-                since,
-            });
+                submitted,
+                _place: places.split(1),
+            };
+            queue.send(waiting).map_err(|_| Refused::Closed)?;
         }
-        metrics.waiting.set(state.queue.len());
-        drop(state);
-        self.shared.wake.notify_all();
         Ok(receivers)
     }
 
@@ -191,25 +180,16 @@ impl Scheduler {
         if prompt == 0 {
             return invalid("the prompt is empty".into());
         }
-        if let Some(id) = request
-            .prompt
-            .iter()
-            .find(|&&id| id as usize >= self.vocab_size)
-        {
-            let vocab_size = self.vocab_size;
-            return invalid(format!(
-                "token {id} is outside the vocabulary of {vocab_size}"
-            ));
+        let size = self.vocab_size;
+        if let Some(id) = request.prompt.iter().find(|&&id| id as usize >= size) {
+            return invalid(format!("token {id} is outside the vocabulary of {size}"));
         }
         let answer = match &request.task {
             Task::Embed => 0,
             Task::Generate(generate) => {
-                generate
-                    .options
-                    .sampling
-                    .validate()
-                    .map_err(Refused::Invalid)?;
-                generate.options.max_tokens
+                let options = &generate.options;
+                options.sampling.validate().map_err(Refused::Invalid)?;
+                options.max_tokens
             }
         };
         if prompt.saturating_add(answer) > context {
@@ -220,64 +200,34 @@ impl Scheduler {
         Ok(())
     }
 
-    /// What the engine may take.
-    pub fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
     /// Figures for an operator.
     pub fn metrics(&self) -> &Metrics {
-        &self.shared.metrics
+        &self.metrics
     }
 
     /// Whether requests are taken.
     pub fn is_open(&self) -> bool {
-        self.shared.state().closed == Closed::Open
+        self.queue()
+            .as_ref()
+            .is_some_and(|queue| !queue.is_closed())
     }
 
     /// Takes no more requests; those taken are finished.
     pub fn close(&self) {
-        let mut state = self.shared.state();
-        if state.closed == Closed::Open {
-            state.closed = Closed::Draining;
-        }
-        drop(state);
-        self.shared.wake.notify_all();
+        *self.queue() = None;
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Option<UnboundedSender<Waiting>>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Scheduler {
     fn drop(&mut self) {
-        self.shared.state().closed = Closed::Now;
-        self.shared.wake.notify_all();
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(thread) = thread {
+        self.stop.store(true, Ordering::Relaxed);
+        self.close();
+        if let Some(thread) = self.thread.take() {
             let _ = thread.join();
-        }
-    }
-}
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Ends what waits when the engine's thread ends, however that is.
-struct CloseOnDrop<'s>(&'s Shared);
-
-impl Drop for CloseOnDrop<'_> {
-    fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.closed = Closed::Now;
-        for waiting in state.queue.drain(..) {
-            let _ = waiting
-                .events
-                .send(Event::Failed(Refused::Closed.to_string()));
         }
     }
 }

@@ -1,14 +1,14 @@
-//! Which pages of keys and values there are, and which texts they stand for.
+//! The prefix cache: pages of keys and values, shared by requests whose texts begin alike.
 //!
-//! A tree of pages: a node is 32 tokens after its parent's, with their keys and values. A request that begins like an
-//! earlier one holds the nodes they have in common and computes the rest. Nodes that nobody holds stay until their
-//! room is needed; those not used for longest go first, from the leaves.
+//! The pages are a tree: a node has 32 tokens, which follow its parent's, and their keys and
+//! values. A request acquires the nodes of its longest cached prefix and computes the rest. Nodes that no
+//! request uses stay until their room is needed; the least recently used leaf is evicted first.
 
 use std::collections::HashMap;
 
 use retort_engine::decoder::{PAGE, Page};
 
-/// What a node stands for: its parent, and the tokens after it.
+/// What identifies a node: its parent, and its own tokens.
 type Key = (Option<usize>, [u32; PAGE]);
 
 #[derive(Debug)]
@@ -16,31 +16,31 @@ struct Node {
     key: Key,
     page: Page,
     children: usize,
-    /// Running requests that go through it.
-    holders: usize,
-    /// When it was last asked for.
+    /// Running requests whose texts go through it.
+    users: usize,
+    /// When it was last acquired or released, by the cache's clock.
     used: u64,
 }
 
-/// All pages.
+/// All cached pages, and how many more are reserved.
 #[derive(Debug)]
-pub(super) struct Pages {
+pub(super) struct PrefixCache {
     nodes: HashMap<usize, Node>,
     children: HashMap<Key, usize>,
     /// Pages that there may be.
     capacity: usize,
-    /// Pages promised to running requests, beside the nodes.
+    /// Pages reserved by running requests, beside the nodes.
     reserved: usize,
-    /// Nodes without a holder.
+    /// Nodes that no running request uses.
     idle: usize,
     next: usize,
     clock: u64,
 }
 
-/// The nodes a request goes through, from the root on.
-pub(super) type Path = Vec<usize>;
+/// The nodes of a text, from the root on.
+pub(super) type NodePath = Vec<usize>;
 
-impl Pages {
+impl PrefixCache {
     pub(super) fn new(capacity: usize) -> Self {
         Self {
             nodes: HashMap::new(),
@@ -53,10 +53,10 @@ impl Pages {
         }
     }
 
-    /// The nodes of the longest known beginning of `tokens`, up to `most` of them.
-    pub(super) fn find(&self, tokens: &[u32], most: usize) -> Path {
-        let mut path = Path::new();
-        for tokens in tokens.as_chunks::<PAGE>().0.iter().take(most) {
+    /// The nodes of the longest cached prefix of `tokens`, up to `max` of them.
+    pub(super) fn find(&self, tokens: &[u32], max: usize) -> NodePath {
+        let mut path = NodePath::new();
+        for tokens in tokens.as_chunks::<PAGE>().0.iter().take(max) {
             let Some(&node) = self.children.get(&(path.last().copied(), *tokens)) else {
                 break;
             };
@@ -66,37 +66,37 @@ impl Pages {
     }
 
     /// The keys and values along `path`.
-    pub(super) fn pages(&self, path: &Path) -> Vec<Page> {
+    pub(super) fn pages(&self, path: &NodePath) -> Vec<Page> {
         (path.iter())
             .filter_map(|node| Some(self.nodes.get(node)?.page.clone()))
             .collect()
     }
 
-    /// Keeps the nodes of `path` until they are let go.
-    pub(super) fn hold(&mut self, path: &[usize]) {
+    /// Keeps the nodes of `path` from being evicted until they are released.
+    pub(super) fn acquire(&mut self, path: &[usize]) {
         self.clock += 1;
         for node in path {
             if let Some(node) = self.nodes.get_mut(node) {
-                self.idle -= usize::from(node.holders == 0);
-                node.holders += 1;
+                self.idle -= usize::from(node.users == 0);
+                node.users += 1;
                 node.used = self.clock;
             }
         }
     }
 
-    /// Lets the nodes of `path` go.
+    /// Gives the nodes of `path` back.
     pub(super) fn release(&mut self, path: &[usize]) {
         self.clock += 1;
         for node in path {
             if let Some(node) = self.nodes.get_mut(node) {
-                node.holders -= 1;
-                self.idle += usize::from(node.holders == 0);
+                node.users -= 1;
+                self.idle += usize::from(node.users == 0);
                 node.used = self.clock;
             }
         }
     }
 
-    /// Promises `n` pages, for which nodes may go; whether there was room.
+    /// Reserves `n` pages, for which unused nodes may be evicted. Returns whether there was room.
     pub(super) fn reserve(&mut self, n: usize) -> bool {
         if self.nodes.len() - self.idle + self.reserved + n > self.capacity {
             return false;
@@ -110,21 +110,22 @@ impl Pages {
         true
     }
 
-    /// Takes a promise of `n` pages back.
+    /// Gives `n` reserved pages back.
     pub(super) fn unreserve(&mut self, n: usize) {
         self.reserved -= n;
     }
 
-    /// Adds the page that follows `path` and holds it; whether it is new and takes the place of one promised.
+    /// Adds the page that follows `path` and acquires it. Returns whether it is new, in place of a
+    /// reserved one.
     pub(super) fn extend(
         &mut self,
-        path: &mut Path,
+        path: &mut NodePath,
         tokens: &[u32; PAGE],
         page: impl FnOnce() -> Option<Page>,
     ) -> bool {
         let key = (path.last().copied(), *tokens);
         if let Some(&node) = self.children.get(&key) {
-            self.hold(&[node]);
+            self.acquire(&[node]);
             path.push(node);
             return false;
         }
@@ -140,7 +141,7 @@ impl Pages {
             key,
             page,
             children: 0,
-            holders: 1,
+            users: 1,
             used: self.clock,
         };
         self.children.insert(key, id);
@@ -150,12 +151,10 @@ impl Pages {
         true
     }
 
-    /// Drops the leaf that nobody has asked for for longest.
+    /// Drops the least recently used leaf. Returns whether there was one.
     fn evict(&mut self) -> bool {
-        let free = self
-            .nodes
-            .iter()
-            .filter(|(_, n)| n.holders == 0 && n.children == 0);
+        let nodes = self.nodes.iter();
+        let free = nodes.filter(|(_, node)| node.users == 0 && node.children == 0);
         let Some((&id, _)) = free.min_by_key(|(id, node)| (node.used, std::cmp::Reverse(**id)))
         else {
             return false;
@@ -170,8 +169,8 @@ impl Pages {
         true
     }
 
-    /// Pages kept, and pages promised beside them.
-    pub(super) fn counts(&self) -> (usize, usize) {
+    /// Cached pages, and pages reserved beside them.
+    pub(super) fn page_counts(&self) -> (usize, usize) {
         (self.nodes.len(), self.reserved)
     }
 }

@@ -1,4 +1,4 @@
-//! What is asked of the engine, and what comes back.
+//! Requests to the scheduler, and the events that answer them.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub struct Limits {
     pub timeout: Duration,
 }
 
-/// What is asked of the engine.
+/// A request to the scheduler.
 #[derive(Debug)]
 pub struct Request {
     /// The prompt's ids, at least one.
@@ -38,21 +38,21 @@ pub enum Task {
     Embed,
 }
 
-/// How an answer is made, and what is told of it.
+/// How an answer is made, and what is sent with it.
 #[derive(Debug)]
 pub struct Generate {
     /// How tokens are chosen.
     pub options: DecodeOptions,
-    /// Whether to tell probabilities of the prompt's tokens too.
+    /// Whether log-probabilities of the prompt's tokens are sent too.
     pub prompt_logprobs: bool,
 }
 
-/// What a request brings, in this order.
+/// What a request receives, in this order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// The prompt's tokens from the second on, if asked for.
     Prompt(Vec<Logprob>),
-    /// The next token of the answer. The one that ends it is told too.
+    /// The next token of the answer. The one that ends it is sent too.
     Token(Logprob),
     /// The mean of the last hidden states, `[hidden_size]`, of length 1.
     Embedding(Vec<f32>),

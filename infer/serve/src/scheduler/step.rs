@@ -1,76 +1,75 @@
-//! One step of the scheduler: the tokens that go through the model together, and what follows from their logits.
+//! One step of the scheduler: the tokens that go through the model together, and the tokens that
+//! follow from their logits.
 
 use std::time::Instant;
 
 use super::running::{Finish, Running};
-use super::worker::{Worker, late};
+use super::worker::{Worker, timeout_message};
 use retort_engine::decoder::Sequence;
 use retort_engine::logprobs::Logprob;
+use retort_format::{Error, Result};
 
-/// Tokens of prompts in a pass that answers wait for, and in one that none waits for.
-const BUSY: usize = 64;
-const QUIET: usize = 256;
-/// Tokens of prompts come in multiples of this, which the kernels take together.
-const GRAIN: usize = 8;
-/// Rows of logits computed together for the probabilities of prompts.
+/// Tokens of prompts in a forward pass with tokens of answers, and in one without.
+const PREFILL_BUSY: usize = 64;
+const PREFILL_IDLE: usize = 256;
+/// Tokens of prompts come in multiples of this, which the kernels compute together.
+const PREFILL_MULTIPLE: usize = 8;
+/// Rows of logits computed together for the log-probabilities of prompts.
 const LOGIT_ROWS: usize = 32;
 
 impl Worker<'_> {
-    /// How many tokens of each running request go through the next pass.
-    fn shares_of_pass(&mut self) -> Vec<usize> {
-        let answering = self
-            .running
-            .iter()
-            .any(|running| !running.answer().is_empty());
-        let mut budget = if answering { BUSY } else { QUIET };
+    /// How many tokens of each running request go through the next forward pass.
+    fn token_shares(&mut self) -> Vec<usize> {
+        let mut running = self.running.iter();
+        let busy = running.any(|running| !running.answer().is_empty());
+        let mut budget = if busy { PREFILL_BUSY } else { PREFILL_IDLE };
         let mut shares: Vec<usize> = vec![0; self.running.len()];
-        let mut reading: Vec<usize> = Vec::new();
+        let mut prefilling: Vec<usize> = Vec::new();
         for (i, running) in self.running.iter().enumerate() {
-            match (&running.finish, running.unread()) {
+            match (&running.finish, running.prompt_left()) {
                 (Some(_), _) => {}
                 (None, 0) => shares[i] = 1,
-                (None, _) => reading.push(i),
+                (None, _) => prefilling.push(i),
             }
         }
         self.turn = self.turn.wrapping_add(1);
-        if !reading.is_empty() {
-            let first = self.turn % reading.len();
-            reading.rotate_left(first);
+        if !prefilling.is_empty() {
+            let first = self.turn % prefilling.len();
+            prefilling.rotate_left(first);
         }
-        // equal parts, and what the short ones leave goes to the others
-        while budget >= GRAIN && !reading.is_empty() {
-            let part = (budget / reading.len()).max(GRAIN).next_multiple_of(GRAIN);
-            reading.retain(|&i| {
-                let more = part.min(budget).min(self.running[i].unread() - shares[i]);
+        // equal shares; the rest of a short prompt's share goes to the others
+        while budget >= PREFILL_MULTIPLE && !prefilling.is_empty() {
+            let part = (budget / prefilling.len()).max(1);
+            let part = part.next_multiple_of(PREFILL_MULTIPLE);
+            prefilling.retain(|&i| {
+                let left = self.running[i].prompt_left();
+                let more = part.min(budget).min(left - shares[i]);
                 shares[i] += more;
                 budget -= more;
-                shares[i] < self.running[i].unread()
+                shares[i] < left
             });
         }
         shares
     }
 
-    /// One pass of the engine, and what it brings.
-    pub(super) fn pass(&mut self) {
-        for running in self
-            .running
-            .iter_mut()
-            .filter(|running| running.finish.is_none())
-        {
+    /// One forward pass for all running requests, and what follows from it.
+    pub(super) fn step(&mut self) {
+        for running in &mut self.running {
             if running.events.is_closed() {
-                running.finish = Some(Finish::Cancelled);
-            } else if running.since.elapsed() > self.limits.timeout {
-                running.finish = Some(Finish::Failed(late(self.limits)));
+                running.finish.get_or_insert(Finish::Cancelled);
+            } else if running.submitted.elapsed() > self.limits.timeout {
+                let late = Finish::Failed(timeout_message(self.limits));
+                running.finish.get_or_insert(late);
             }
         }
-        let shares = self.shares_of_pass();
-        let mut pieces: Vec<Vec<u32>> = Vec::new();
-        // guesses pay while a pass has room for them
+        let shares = self.token_shares();
+        let mut chunks: Vec<Vec<u32>> = Vec::new();
+        // guesses are worth it while a pass has room for them
         let guess = self.running.len() == 1;
         for (running, &n) in self.running.iter_mut().zip(&shares) {
-            pieces.push(running.next_tokens(n, self.model, guess));
+            chunks.push(running.next_tokens(n, self.model, guess));
         }
-        let mut work: Vec<(&mut Sequence, &[u32])> = (self.running.iter_mut().zip(&pieces))
+        let mut work: Vec<(&mut Sequence, &[u32])> = (self.running.iter_mut().zip(&chunks))
             .filter(|(_, tokens)| !tokens.is_empty())
             .map(|(running, tokens)| (&mut running.sequence, &tokens[..]))
             .collect();
@@ -78,66 +77,64 @@ impl Worker<'_> {
             return;
         }
         let passed = self.batch.forward(&mut work);
-        self.shared.metrics.passes.add(1);
+        self.metrics.passes.inc();
         if let Err(error) = passed {
-            // nothing of the pass can be told apart
-            for running in &mut self.running {
-                running
-                    .finish
-                    .get_or_insert(Finish::Failed(error.to_string()));
-            }
+            self.fail_all(&error);
             return;
         }
-        // the first row of each running request's piece
+        // the first row of each running request's chunk
         let mut firsts = Vec::with_capacity(shares.len());
         let mut row = 0;
-        for tokens in &pieces {
+        for tokens in &chunks {
             firsts.push(row);
             row += tokens.len();
         }
-        if let Err(error) = self
-            .gather(&firsts, &pieces)
-            .and_then(|()| self.choose(&firsts, &pieces))
-        {
-            for running in &mut self.running {
-                running
-                    .finish
-                    .get_or_insert(Finish::Failed(error.to_string()));
-            }
+        let collected = self.collect_prompts(&firsts, &chunks);
+        if let Err(error) = collected.and_then(|()| self.sample(&firsts, &chunks)) {
+            self.fail_all(&error);
         }
-        for (running, tokens) in self.running.iter_mut().zip(&pieces) {
+        for (running, tokens) in self.running.iter_mut().zip(&chunks) {
             if !tokens.is_empty()
-                && running.unread() == 0
+                && running.prompt_left() == 0
                 && running.path.len() < running.prompt_pages()
             {
-                let share = running.shared_pages(&mut self.pages, &self.model.engine);
+                let share = running.cache_pages(&mut self.cache, &self.model.engine);
                 running.reserved -= share;
             }
         }
     }
 
-    /// What is asked of prompts at every position: probabilities, and the sum of states.
-    fn gather(&mut self, firsts: &[usize], pieces: &[Vec<u32>]) -> retort_format::Result<()> {
+    /// Ends all requests: an error of a forward pass belongs to all of them.
+    fn fail_all(&mut self, error: &Error) {
+        for running in &mut self.running {
+            let failed = Finish::Failed(error.to_string());
+            running.finish.get_or_insert(failed);
+        }
+    }
+
+    /// Collects what requests need of every position of their prompts: log-probabilities, and the
+    /// sum of the hidden states.
+    fn collect_prompts(&mut self, firsts: &[usize], chunks: &[Vec<u32>]) -> Result<()> {
         let vocab_size = self.model.engine.config().vocab_size;
+        let width = self.model.engine.config().hidden_size;
         let mut states = None;
-        for ((running, &first), tokens) in self.running.iter_mut().zip(firsts).zip(pieces) {
+        for ((running, &first), tokens) in self.running.iter_mut().zip(firsts).zip(chunks) {
             if tokens.is_empty() || running.finish.is_some() {
                 continue;
             }
             match (&running.decoding, running.prompt_logprobs) {
                 (None, _) => {
-                    let width = self.model.engine.config().hidden_size;
                     let states = states.get_or_insert_with(|| self.batch.states());
+                    let states = &states[first * width..][..tokens.len() * width];
                     running.sum.resize(width, 0.0);
-                    for state in states[first * width..][..tokens.len() * width].chunks_exact(width)
-                    {
+                    for state in states.chunks_exact(width) {
                         for (sum, x) in running.sum.iter_mut().zip(state) {
                             *sum += x;
                         }
                     }
                 }
                 (Some(decoding), Some(n)) if decoding.answer().is_empty() => {
-                    // where the piece lies in the prompt
+                    // where the chunk lies in the prompt
                     let start = running.sequence.len() - tokens.len();
                     for from in (0..tokens.len()).step_by(LOGIT_ROWS) {
                         let to = (from + LOGIT_ROWS).min(tokens.len());
@@ -155,15 +152,15 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// The next token of every answer whose prompt has been read.
-    fn choose(&mut self, firsts: &[usize], pieces: &[Vec<u32>]) -> retort_format::Result<()> {
+    /// Samples the next tokens of every answer whose prompt is done.
+    fn sample(&mut self, firsts: &[usize], chunks: &[Vec<u32>]) -> Result<()> {
         let vocab_size = self.model.engine.config().vocab_size;
         let ready = |running: &Running, tokens: &[u32]| {
-            !tokens.is_empty() && running.finish.is_none() && running.unread() == 0
+            !tokens.is_empty() && running.finish.is_none() && running.prompt_left() == 0
         };
         let mut rows = Vec::new();
         let mut counts = Vec::new();
-        for ((running, &first), tokens) in self.running.iter_mut().zip(firsts).zip(pieces) {
+        for ((running, &first), tokens) in self.running.iter_mut().zip(firsts).zip(chunks) {
             if !ready(running, tokens) {
                 continue;
             }
@@ -185,33 +182,33 @@ impl Worker<'_> {
             return Ok(());
         }
         let mut logits = self.batch.logits(rows)?;
-        let choosing = (self.running.iter_mut().zip(pieces))
+        let sampling = (self.running.iter_mut().zip(chunks))
             .filter(|(running, tokens)| ready(running, tokens))
             .map(|(running, _)| running);
-        let mut choices = Vec::new();
-        for (running, count) in choosing.zip(counts) {
+        let mut samples = Vec::new();
+        for (running, count) in sampling.zip(counts) {
             let rows;
             (rows, logits) = logits.split_at(count * vocab_size);
-            choices.push((running, rows, 0));
+            samples.push((running, rows, 0));
         }
         let model = self.model;
         // constraints and long vocabularies cost enough to be shared out
-        model.engine.pool().rows(&mut choices, 1, 1, |_, choice| {
-            let (running, rows, chosen) = &mut choice[0];
-            *chosen = running.choose(rows, model);
+        model.engine.pool().rows(&mut samples, 1, 1, |_, sample| {
+            let (running, rows, count) = &mut sample[0];
+            *count = running.sample(rows, model);
         });
-        let metrics = &self.shared.metrics;
-        for (running, _, chosen) in &mut choices {
+        let metrics = self.metrics;
+        for (running, _, count) in &mut samples {
             let now = Instant::now();
-            for _ in 0..*chosen {
-                if running.emitted == 0 {
-                    metrics.first_token.observe(now - running.since);
-                } else {
-                    metrics.next_token.observe(now - running.last_token);
-                }
+            for _ in 0..*count {
+                let (histogram, since) = match running.emitted {
+                    0 => (&metrics.first_token, running.submitted),
+                    _ => (&metrics.next_token, running.last_token),
+                };
+                histogram.observe((now - since).as_secs_f64());
                 running.emitted += 1;
                 running.last_token = now;
-                metrics.answer_tokens.add(1);
+                metrics.answer_tokens.inc();
             }
         }
         Ok(())

@@ -1,132 +1,142 @@
-//! The engine's thread: admits requests, lets them have their passes, takes leave of those that are over.
+//! The engine's thread: admits requests, runs forward passes, and removes requests that are done.
 
 use std::collections::VecDeque;
-use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::prefix_cache::{Pages, Path};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::prefix_cache::{NodePath, PrefixCache};
 use super::running::{Finish, Running};
-use super::{Closed, Event, Generate, Limits, Request, Shared, Task, Usage, Waiting};
+use super::{Event, Limits, Metrics, Refused, Request, Task, Usage, Waiting};
 use retort_engine::decode::Decoding;
 use retort_engine::decoder::{Batch, PAGE};
 use retort_engine::generate::Model;
 use retort_engine::speculate::Speculation;
 
-/// Works until the scheduler is closed and nothing is left to do.
-pub(super) fn run(model: &Model, limits: &Limits, speculation: &Speculation, shared: &Shared) {
-    let mut worker = Worker {
-        model,
-        limits,
-        speculation,
-        shared,
-        batch: Batch::new(&model.engine),
-        pages: Pages::new(limits.positions / PAGE),
-        running: Vec::new(),
-        turn: 0,
-    };
-    shared.metrics.pages.set(limits.positions / PAGE);
-    while worker.wait() {
-        worker.admit();
-        worker.pass();
-        worker.retire();
-    }
-}
-
 pub(super) struct Worker<'w> {
     pub(super) model: &'w Model,
     pub(super) limits: &'w Limits,
     speculation: &'w Speculation,
-    pub(super) shared: &'w Shared,
+    queue: UnboundedReceiver<Waiting>,
+    pub(super) metrics: &'w Metrics,
+    /// Set when everything is to end at once.
+    stop: &'w AtomicBool,
     pub(super) batch: Batch<'w>,
-    pub(super) pages: Pages,
+    pub(super) cache: PrefixCache,
+    waiting: VecDeque<Waiting>,
     pub(super) running: Vec<Running<'w>>,
-    /// Counts passes; says whose prompt gets what cannot be shared equally.
+    /// Counts forward passes; it decides whose prompt gets what cannot be shared equally.
     pub(super) turn: usize,
 }
 
 impl<'w> Worker<'w> {
-    /// Sleeps until there is something to do; false when there never will be.
+    pub(super) fn new(
+        model: &'w Model,
+        limits: &'w Limits,
+        speculation: &'w Speculation,
+        queue: UnboundedReceiver<Waiting>,
+        metrics: &'w Metrics,
+        stop: &'w AtomicBool,
+    ) -> Self {
+        let pages = limits.positions / PAGE;
+        metrics.pages.set(pages as i64);
+        Self {
+            model,
+            limits,
+            speculation,
+            queue,
+            metrics,
+            stop,
+            batch: Batch::new(&model.engine),
+            cache: PrefixCache::new(pages),
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+            turn: 0,
+        }
+    }
+
+    /// Works until the scheduler is closed and nothing is left to do.
+    pub(super) fn run(mut self) {
+        while self.wait() {
+            self.admit();
+            self.step();
+            self.remove_finished();
+        }
+        let closed = || Event::Failed(Refused::Closed.to_string());
+        for running in &self.running {
+            let _ = running.events.send(closed());
+        }
+        for waiting in &self.waiting {
+            let _ = waiting.events.send(closed());
+        }
+    }
+
+    /// Sleeps until there is something to do. Returns false when there never will be.
     fn wait(&mut self) -> bool {
-        let mut state = self.shared.state();
-        loop {
-            match state.closed {
-                Closed::Now => {
-                    for running in &mut self.running {
-                        running.finish = Some(Finish::Failed(super::Refused::Closed.to_string()));
-                    }
-                    drop(state);
-                    self.retire();
-                    return false;
-                }
-                Closed::Draining if self.running.is_empty() && state.queue.is_empty() => {
-                    return false;
-                }
-                _ => {}
+        if self.running.is_empty() && self.waiting.is_empty() {
+            match self.queue.blocking_recv() {
+                Some(waiting) => self.waiting.push_back(waiting),
+                None => return false,
             }
-            if !self.running.is_empty() || !state.queue.is_empty() {
-                return true;
-            }
-            let woken = self.shared.wake.wait(state);
-            state = woken.unwrap_or_else(PoisonError::into_inner);
         }
+        while let Ok(waiting) = self.queue.try_recv() {
+            self.waiting.push_back(waiting);
+        }
+        !self.stop.load(Ordering::Relaxed)
     }
 
-    /// Begins with what waits, the longest waiting first, as far as there is room.
+    /// Starts waiting requests, the oldest first, while there is room.
     fn admit(&mut self) {
-        let mut state = self.shared.state();
-        let mut queue = std::mem::take(&mut state.queue);
-        let mut left = VecDeque::new();
+        let before = self.waiting.len();
         let mut full = false;
-        for waiting in queue.drain(..) {
+        for waiting in std::mem::take(&mut self.waiting) {
             if waiting.events.is_closed() {
-                self.shared.metrics.cancelled.add(1);
-            } else if waiting.since.elapsed() > self.limits.timeout {
-                let _ = waiting.events.send(Event::Failed(late(self.limits)));
-                self.shared.metrics.failed.add(1);
+                self.metrics.cancelled.inc();
+            } else if waiting.submitted.elapsed() > self.limits.timeout {
+                let late = Event::Failed(timeout_message(self.limits));
+                let _ = waiting.events.send(late);
+                self.metrics.failed.inc();
             } else if full || self.running.len() >= self.limits.parallel {
-                left.push_back(waiting);
-            } else if self.is_being_read(&waiting.request) {
-                // it will find the pages there when they have been computed
-                left.push_back(waiting);
+                self.waiting.push_back(waiting);
+            } else if self.is_being_prefilled(&waiting.request) {
+                // it will find the pages in the cache when they have been computed
+                self.waiting.push_back(waiting);
             } else if let Err(waiting) = self.begin(waiting) {
-                // others do not overtake it, or it might wait for ever
+                // others do not overtake it, or it might never start
                 full = true;
-                left.push_back(*waiting);
+                self.waiting.push_back(*waiting);
             }
         }
-        // the queue's lock is held, so nothing has come in between
-        state.queue = left;
-        self.shared.metrics.waiting.set(state.queue.len());
-        drop(state);
-        self.shared.metrics.running.set(self.running.len());
+        let left = self.waiting.len();
+        self.metrics.waiting.dec_by((before - left) as i64);
+        self.metrics.running.set(self.running.len() as i64);
     }
 
-    /// Whether a prompt that begins like this one, further than what is known, is just being read.
-    fn is_being_read(&self, request: &Request) -> bool {
-        if !self.shares(&request.prompt) || needs_every_position(request) {
+    /// Whether a running prompt will soon add more of this one's prefix to the cache.
+    fn is_being_prefilled(&self, request: &Request) -> bool {
+        if !self.is_cacheable(&request.prompt) || needs_every_position(request) {
             return false;
         }
-        let most = (request.prompt.len() - 1) / PAGE;
-        let known = self.pages.find(&request.prompt, most).len();
+        let max = (request.prompt.len() - 1) / PAGE;
+        let cached = self.cache.find(&request.prompt, max).len();
         (self.running.iter()).any(|running| {
             let theirs = &running.prompt;
-            let common = theirs
-                .iter()
-                .zip(&request.prompt)
-                .take_while(|(a, b)| a == b);
+            let both = theirs.iter().zip(&request.prompt);
+            let common = both.take_while(|(a, b)| a == b);
             running.answer().is_empty()
-                && self.shares(theirs)
-                && (common.count().min(theirs.len() - 1) / PAGE).min(most) > known
+                && self.is_cacheable(theirs)
+                && (common.count().min(theirs.len() - 1) / PAGE).min(max) > cached
         })
     }
 
-    /// Whether the pages of a prompt are those of any other that begins alike.
-    fn shares(&self, prompt: &[u32]) -> bool {
+    /// Whether the pages of a prompt equal those of any other with the same prefix.
+    fn is_cacheable(&self, prompt: &[u32]) -> bool {
         let past_trained = self.model.engine.config().past_trained;
         past_trained.ntk_alpha(prompt.len()) == 1.0
     }
 
-    /// Makes a waiting request active, unless its pages do not fit now.
+    /// Starts a waiting request, unless its pages do not fit now.
     fn begin(&mut self, waiting: Waiting) -> Result<(), Box<Waiting>> {
         let request = &waiting.request;
         let prompt = &request.prompt;
@@ -134,49 +144,47 @@ impl<'w> Worker<'w> {
             Task::Generate(generate) => generate.options.max_tokens,
             Task::Embed => 0,
         };
-        let path = match self.shares(prompt) && !needs_every_position(request) {
+        let path = if self.is_cacheable(prompt) && !needs_every_position(request) {
             // the last token goes in again, for its logits
-            true => self.pages.find(prompt, (prompt.len() - 1) / PAGE),
-            false => Path::new(),
+            self.cache.find(prompt, (prompt.len() - 1) / PAGE)
+        } else {
+            NodePath::new()
         };
         let reserved = (prompt.len() + answer).div_ceil(PAGE) - path.len();
-        self.pages.hold(&path);
-        if !self.pages.reserve(reserved) {
-            self.pages.release(&path);
+        self.cache.acquire(&path);
+        if !self.cache.reserve(reserved) {
+            self.cache.release(&path);
             return Err(Box::new(waiting));
         }
         let mut sequence = self.model.engine.sequence(prompt.len());
         let mut finish = None;
-        if let Err(error) = sequence.adopt(&self.pages.pages(&path)) {
+        if let Err(error) = sequence.adopt(&self.cache.pages(&path)) {
             finish = Some(Finish::Failed(error.to_string()));
         }
         let Waiting {
             request: Request { prompt, task },
             events,
-            since,
+            submitted,
+            ..
         } = waiting;
         let (mut decoding, mut prompt_logprobs) = (None, None);
         if let Task::Generate(generate) = task {
-            let Generate {
-                options,
-                prompt_logprobs: tell,
-            } = *generate;
-            prompt_logprobs = tell.then_some(options.logprobs.unwrap_or(0));
-            let made = (self.speculation.drafter(self.model, prompt.len() + answer))
-                .and_then(|drafter| Decoding::new(&prompt, options, drafter));
-            match made {
+            let top = generate.options.logprobs.unwrap_or(0);
+            prompt_logprobs = generate.prompt_logprobs.then_some(top);
+            let drafter = self.speculation.drafter(self.model, prompt.len() + answer);
+            match drafter.and_then(|drafter| Decoding::new(&prompt, generate.options, drafter)) {
                 Ok(made) => decoding = Some(made),
                 Err(error) => finish = Some(Finish::Failed(error.to_string())),
             }
         }
-        let metrics = &self.shared.metrics;
-        metrics.prompt_tokens.add(prompt.len());
-        metrics.reused_tokens.add(sequence.len());
+        let metrics = self.metrics;
+        metrics.prompt_tokens.inc_by(prompt.len() as u64);
+        metrics.reused_tokens.inc_by(sequence.len() as u64);
         self.running.push(Running {
             reused: sequence.len(),
             prompt,
             events,
-            since,
+            submitted,
             sequence,
             path,
             reserved,
@@ -191,17 +199,17 @@ impl<'w> Worker<'w> {
         Ok(())
     }
 
-    /// Takes leave of what is over; its pages stay for those that begin alike.
-    fn retire(&mut self) {
-        let metrics = &self.shared.metrics;
-        let (pages, engine) = (&mut self.pages, &self.model.engine);
+    /// Removes requests that are done; their pages stay in the prefix cache.
+    fn remove_finished(&mut self) {
+        let metrics = self.metrics;
+        let (cache, engine) = (&mut self.cache, &self.model.engine);
         self.running.retain_mut(|running| {
             let Some(finish) = running.finish.take() else {
                 return true;
             };
             match finish {
                 Finish::Done(end) => {
-                    metrics.finished.add(1);
+                    metrics.finished.inc();
                     let usage = Usage {
                         prompt: running.prompt.len(),
                         reused: running.reused,
@@ -210,30 +218,32 @@ impl<'w> Worker<'w> {
                     let _ = running.events.send(Event::End(end, usage));
                 }
                 Finish::Failed(problem) => {
-                    metrics.failed.add(1);
+                    metrics.failed.inc();
                     let _ = running.events.send(Event::Failed(problem));
                 }
-                Finish::Cancelled => metrics.cancelled.add(1),
+                Finish::Cancelled => {
+                    metrics.cancelled.inc();
+                }
             }
-            running.reserved -= running.shared_pages(pages, engine);
-            pages.release(&running.path);
-            pages.unreserve(running.reserved);
+            running.reserved -= running.cache_pages(cache, engine);
+            cache.release(&running.path);
+            cache.unreserve(running.reserved);
             false
         });
-        metrics.running.set(self.running.len());
-        let (kept, reserved) = self.pages.counts();
-        metrics.kept_pages.set(kept);
-        metrics.reserved_pages.set(reserved);
+        metrics.running.set(self.running.len() as i64);
+        let (kept, reserved) = self.cache.page_counts();
+        metrics.kept_pages.set(kept as i64);
+        metrics.reserved_pages.set(reserved as i64);
     }
 }
 
-/// What a request is told that ran out of time.
-pub(super) fn late(limits: &Limits) -> String {
+/// The error of a request that ran out of time.
+pub(super) fn timeout_message(limits: &Limits) -> String {
     let seconds = limits.timeout.as_secs();
     format!("the request took longer than {seconds} seconds")
 }
 
-/// Whether the results at every position of the prompt are asked for, which are computed then.
+/// Whether a request needs every position of its prompt computed, cached or not.
 fn needs_every_position(request: &Request) -> bool {
     match &request.task {
         Task::Generate(generate) => generate.prompt_logprobs,

@@ -1,3 +1,4 @@
-//! Tests of the scheduler.
+//! Tests of the scheduler and of the server's HTTP.
 
+mod http;
 mod scheduler;
