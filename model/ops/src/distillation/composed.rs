@@ -55,16 +55,9 @@ pub(super) fn composed(
                 (x * Tensor::from_inner(gradient)).sum()
             };
             let more = carry(hidden.clone().slice([rows]), &x) + carry(head.clone(), &w);
-            carried = Some(match carried {
-                Some(sum) => sum + more,
-                None => more,
-            });
+            add(&mut carried, more);
         }
-        let terms = terms.detach();
-        sums = Some(match sums {
-            Some(sum) => sum + terms,
-            None => terms,
-        });
+        add(&mut sums, terms.detach());
     }
     let sums = sums.unwrap_or_else(|| Tensor::zeros([6], &hidden.device()));
     match carried {
@@ -76,6 +69,13 @@ pub(super) fn composed(
         }
         None => sums,
     }
+}
+
+fn add(sum: &mut Option<Tensor<1>>, x: Tensor<1>) {
+    *sum = Some(match sum.take() {
+        Some(sum) => sum + x,
+        None => x,
+    });
 }
 
 /// The total and the parts, `[6]`, of logits `[n, V]`.
