@@ -35,7 +35,7 @@ impl TokenTile<'_> {
         (self.sums.len() == blocks && self.q.len() == blocks * 4).then_some(blocks * BLOCK)
     }
 
-    /// What minima of block `b` are multiplied with for token `t`: its scale times Σ of its integers.
+    /// The factor of minima for block `b` of token `t`: its scale times Σ of its integers.
     #[inline(always)]
     pub fn scaled_sum(&self, b: usize, t: usize) -> f32 {
         self.d[b][t] * (self.sums[b][0][t] + self.sums[b][1][t]) as f32

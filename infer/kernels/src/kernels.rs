@@ -34,7 +34,7 @@ pub(crate) type Attend = unsafe fn(step: &Step, state: &mut State);
 /// Multiplies `rounds` times; returns the multiply-adds of that.
 pub(crate) type Peak = unsafe fn(rounds: usize) -> usize;
 
-/// What multiplies panels of sixteen rows (see `rows16`) of one format.
+/// The kernels for panels of sixteen rows (see `rows16`) of one format.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows16 {
     /// One token.
@@ -43,10 +43,10 @@ pub(crate) struct Rows16 {
     pub many: ManyRows16,
 }
 
-/// How eight tokens meet a panel of rows16.
+/// The product of eight tokens with a panel of rows16.
 #[derive(Clone, Copy)]
 pub(crate) enum ManyRows16 {
-    /// As it lies.
+    /// From the panel as it lies.
     Tile(TileRows16),
     /// Unpacked once for all tokens, then `tile`.
     #[cfg_attr(not(target_arch = "aarch64"), allow(dead_code))]

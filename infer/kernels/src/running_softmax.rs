@@ -48,10 +48,10 @@ pub struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// How many of the positions any of these queries sees; what lies at positions past them may be anything.
+    /// The largest number of positions that any of these queries sees. Positions past it may hold anything.
     pub(crate) fn seen_by_any(&self, queries: Range<usize>) -> usize {
         let seen = self.seen[queries].iter().copied();
-        seen.max().unwrap_or(0).min(STEP)
+        seen.max().unwrap_or(0)
     }
 }
 

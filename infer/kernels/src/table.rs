@@ -1,4 +1,4 @@
-//! Which kernels run: of one table per instruction set, the best that the processor has, chosen once.
+//! The choice of kernels: of one table per instruction set, the best that the processor has, made once.
 
 use crate::kernels::Kernels;
 use crate::scalar::SCALAR;

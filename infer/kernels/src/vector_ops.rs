@@ -24,7 +24,7 @@ pub(crate) const PORTABLE: VectorOps = VectorOps {
 
 const LANES: usize = 16;
 
-/// What RMSNorm multiplies by. Squares add up in sixteen lanes, the last ones in the first.
+/// RMSNorm's scale, `1 / sqrt(mean(x²) + eps)`. Squares add up in sixteen lanes, the last ones in the first.
 #[inline(always)]
 pub fn rms_scale(x: &[f32], eps: f32) -> f32 {
     let mut lanes = [0f32; LANES];

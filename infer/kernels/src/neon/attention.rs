@@ -2,7 +2,7 @@
 //! slice have been checked for once. Four queries or one at a time; a query's values are multiplied by lane, four
 //! channels (for scores) or positions (for sums) to a load.
 
-use crate::running_softmax::{State, Step, TILE, softmax};
+use crate::running_softmax::{STEP, State, Step, TILE, softmax};
 use std::arch::aarch64::*;
 
 /// Vectors of a tile.
@@ -55,7 +55,7 @@ unsafe fn scores<const Q: usize>(step: &Step, state: &mut State, first: usize) {
     let hd = step.head_dim;
     let seen = step.seen_by_any(first..first + Q);
     let whole = hd - hd % 4;
-    for tile in 0..seen.div_ceil(TILE) {
+    for tile in 0..seen.min(STEP).div_ceil(TILE) {
         // SAFETY: a tile has `hd` channels of 16 positions, a query `hd` values (checked by the caller).
         unsafe {
             let keys = step.keys.as_ptr().add(tile * hd * TILE);
@@ -88,7 +88,7 @@ unsafe fn scores<const Q: usize>(step: &Step, state: &mut State, first: usize) {
 #[target_feature(enable = "neon")]
 unsafe fn add_values<const Q: usize>(step: &Step, state: &mut State, first: usize) {
     let width = state.width;
-    let end = step.seen_by_any(first..first + Q);
+    let end = step.seen_by_any(first..first + Q).min(STEP);
     let whole = end - end % 4;
     for column in (0..width).step_by(TILE) {
         // SAFETY: 64 positions of `width` values, 64 scores and `width` sums of each query (checked by the caller).

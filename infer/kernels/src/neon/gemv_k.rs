@@ -67,8 +67,8 @@ unsafe fn widen_f16(p: *const u8) -> f32 {
     vgetq_lane_f32::<0>(vcvt_f32_f16(vreinterpret_f16_u16(bits)))
 }
 
-/// What the integer sums of a block's eight groups (Q6_K: sixteen) are multiplied with. The minima's part is taken from
-/// `mins`.
+/// Factors of the integer sums of a block's eight groups (Q6_K: sixteen): the block's scale times the group's times
+/// the activations'. Subtracts the minima's part from `mins`.
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn factors<F: RowFormat>(p: *const u8, x: &[Scale; 8], mins: &mut float32x4_t) -> [f32; 16] {

@@ -1,7 +1,7 @@
 //! The attention step of `running_softmax.rs` in vectors: the same order of operations, with loads whose bounds were checked
 //! once. A query's number is broadcast to all lanes of sixteen positions (scores) or sixteen channels (sums).
 
-use crate::running_softmax::{STEP, State, Step, TILE, softmax};
+use crate::running_softmax::{STEP, State, Step, TILE, TILES, softmax};
 use std::arch::x86_64::*;
 
 macro_rules! attend {
@@ -51,7 +51,7 @@ macro_rules! attend {
             ) -> usize {
                 let hd = step.head_dim;
                 let seen = step.seen_by_any(first..first + Q);
-                for tile in (0..seen.div_ceil(TILE)).step_by(T) {
+                for tile in (0..seen.div_ceil(TILE).min(TILES)).step_by(T) {
                     let mut acc = [[[$zero(); VECTORS]; T]; Q];
                     // SAFETY: `check`: `hd` numbers for each query, and `hd` times 16 for each tile of keys, of which
                     // there are a multiple of `T`.
@@ -125,7 +125,7 @@ macro_rules! attend {
                             std::array::from_fn(|v| $load(sums.add(at + v * LANES)))
                         })
                     });
-                    for position in 0..seen {
+                    for position in 0..seen.min(STEP) {
                         let values = step.values.as_ptr().add(position * width + column);
                         let values: [[$vector; VECTORS]; C] = std::array::from_fn(|c| {
                             std::array::from_fn(|v| $load(values.add(c * TILE + v * LANES)))

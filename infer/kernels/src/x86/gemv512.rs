@@ -12,7 +12,7 @@ use crate::int8::Int8Row;
 use retort_format::quant::GgmlType;
 use std::arch::x86_64::*;
 
-/// What the sums of two blocks of `F` start from, with `-8 Σx` of both in the lower half of `starts`.
+/// The initial sums of two blocks of `F`, with `-8 Σx` of both in the lower half of `starts`.
 #[inline]
 #[target_feature(enable = "avx2,avx512f")]
 fn begin<F: RowFormat>(starts: __m128i) -> __m512i {

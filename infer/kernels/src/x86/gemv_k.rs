@@ -89,8 +89,8 @@ unsafe fn broadcast_f16(p: *const u8) -> __m256 {
     _mm256_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(bits.into())))
 }
 
-/// What the integer sums of a block's eight groups (Q6_K: sixteen) are multiplied with. The minima's part is taken from
-/// `mins`, a group to a lane.
+/// Factors of the integer sums of a block's eight groups (Q6_K: sixteen): the block's scale times the group's times
+/// the activations'. Subtracts the minima's part from `mins`, a group to a lane.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn factors<F: RowFormat>(p: *const u8, x: &[Scale; 8], mins: &mut __m256) -> [f32; 16] {

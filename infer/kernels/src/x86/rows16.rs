@@ -25,7 +25,7 @@ pub(super) fn check_tile<F: Format>(panel: &[u8], x: &TokenTile) {
     );
 }
 
-/// What sums of products with a block's unsigned weights start from, given `-8 Σx`.
+/// The initial value of sums of products with a block's unsigned weights, given `-8 Σx`.
 #[inline(always)]
 pub(super) fn start<F: Format>(less_8: i32) -> i32 {
     match F::TY {
@@ -35,7 +35,7 @@ pub(super) fn start<F: Format>(less_8: i32) -> i32 {
     }
 }
 
-/// What the minima of block `b` are multiplied with: the tokens' scaled sums.
+/// The factors of block `b`'s minima: the tokens' scaled sums.
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn scaled_sums(x: &TokenTile, b: usize) -> [f32; TOKENS] {

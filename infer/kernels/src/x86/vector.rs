@@ -1,12 +1,12 @@
-//! What several x86 kernels use: prefetching, a horizontal sum, a pointer kept in its register.
+//! Helpers of several x86 kernels: prefetching, a horizontal sum, a pointer kept in its register.
 
 use std::arch::x86_64::*;
 
-/// How many bytes before they are needed weights are asked for, where they are read once and in a straight line. The
+/// The distance in bytes at which weights are prefetched where they are read once and in a straight line. The
 /// processor's own prefetching stops at the end of a page.
 const AHEAD: usize = 4096;
 
-/// Asks for the `bytes` bytes that come [`AHEAD`] of `p`, which may be anywhere.
+/// Prefetches the `bytes` bytes that come [`AHEAD`] of `p`, which may be anywhere.
 #[inline(always)]
 pub(super) fn prefetch_ahead(p: *const u8, bytes: usize) {
     for line in 0..bytes.div_ceil(64) {

@@ -28,7 +28,7 @@ struct Tile {
     scores: Vec<f32>,
     /// Weighted values, or the gradient with respect to the queries, `[G · step, E]`.
     mixed: Vec<f32>,
-    /// What a row's weights add up to before they are divided by it, `[G · step]`.
+    /// The sum of each row's weights, which they are not yet divided by, `[G · step]`.
     totals: Vec<f32>,
 }
 

@@ -1,4 +1,4 @@
-//! What attention is computed over: its sizes, and for burn-flex's kernel the tables of RoPE and
+//! Attention's sizes, and for burn-flex's kernel the tables of RoPE and
 //! the mask.
 
 use std::ops::Range;
@@ -58,7 +58,7 @@ impl CausalAttention {
         step.min(self.shape.length.max(1))
     }
 
-    /// What scores are scaled by.
+    /// The factor of the scores, 1 / √E.
     pub(super) fn scale(&self) -> f32 {
         1.0 / (self.shape.head_dim as f32).sqrt()
     }

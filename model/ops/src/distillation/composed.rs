@@ -10,8 +10,8 @@ use super::teacher_logits::{Sparse, Tail, TeacherLogits};
 use crate::cross_entropy::cross_entropy;
 use crate::lm_head_loss::{LmHead, chunk};
 
-/// The same of Burn's operations: `[6]`, the total and the parts. Each chunk has a backward
-/// pass of its own, whose gradients a linear function of the inputs then carries on.
+/// `[6]`, the total and the parts. Each chunk has a backward pass of its own; a linear function of
+/// the inputs passes its gradients on.
 pub(super) fn composed(
     (hidden, head): (Tensor<2>, LmHead),
     targets: Tensor<1, Int>,
