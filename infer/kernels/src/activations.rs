@@ -1,19 +1,14 @@
-//! The right-hand side of a matrix product: f32 activations together with their int8 form.
-//!
-//! Quantization is per block of 32 neighbouring values of one token: `d = max|x| / 127`, `q = round(x / d)` with
-//! halves to even, so `q` is in -127..=127, never -128 (which the sign tricks of some kernels rely on). A block with
-//! a NaN or an infinity gets `d = NaN`, so that the result shows it.
+//! The right-hand side of a matrix product: activations `[n_tokens, cols]` in f32 together with
+//! their int8 form (`int8.rs`), which for many tokens is packed in tiles (`activation_tiles.rs`).
 
-use super::activation_tiles::{Packed, TOKENS, Tokens, room, take};
-use super::table::Kernels;
+use crate::activation_tiles::{TOKENS, TokenTile, TokenTiles, grown, split_front};
+use crate::int8::{BLOCK, Int8Row, Scale, Start};
+use crate::kernels::Kernels;
 use crate::pool::Pool;
-use retort_format::quant::round;
 use retort_format::{Error, Result};
 
 /// Up to this many tokens, rows are multiplied as they lie; above, they share unpacked weights and are packed for it.
-pub(super) const FEW: usize = 6;
-/// Values per activation block.
-pub(crate) const BLOCK: usize = 32;
+pub(crate) const FEW: usize = 6;
 
 /// Activations `[n_tokens, cols]`, quantized once and used against several matrices. Buffers are kept between calls.
 #[derive(Debug, Default)]
@@ -24,24 +19,7 @@ pub struct Activations {
     q: Vec<i8>,
     scales: Vec<Scale>,
     starts: Vec<Start>,
-    packed: Packed,
-}
-
-/// Scale of a block of 32 and the scaled sum of its integers, `[d, d Σq]`, which minima are multiplied with.
-pub(crate) type Scale = [f32; 2];
-
-/// `-8 Σq` over a block: what a sum of products with nibbles that are 8 too large starts from.
-pub(crate) type Start = i32;
-
-/// One token's int8 activations.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Row<'a> {
-    /// `cols` integers.
-    pub q: &'a [i8],
-    /// `cols / 32` scales with sums.
-    pub scales: &'a [Scale],
-    /// `cols / 32` corrections for kernels that take nibbles as they are.
-    pub starts: &'a [Start],
+    tiles: TokenTiles,
 }
 
 impl Activations {
@@ -52,11 +30,10 @@ impl Activations {
 
     /// Takes `x`, `[n_tokens, cols]` row by row, and quantizes it (if `cols` is a multiple of 32; otherwise only
     /// float matrices can be multiplied with it).
-    pub fn quantize(&mut self, x: &[f32], n_tokens: usize, cols: usize) -> Result<()> {
-        self.quantize_with(super::active()?, x, n_tokens, cols)
-    }
-
-    /// [`quantize`](Self::quantize) with given kernels.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shape`] if `x` does not have that many values.
     pub fn quantize_with(
         &mut self,
         kernels: &Kernels,
@@ -84,36 +61,30 @@ impl Activations {
         row: impl Fn(usize, &mut [f32]) + Sync,
     ) {
         (self.n_tokens, self.cols) = (n_tokens, cols);
-        let blocks = if cols.is_multiple_of(BLOCK) {
-            cols / BLOCK
-        } else {
-            0
-        };
+        let whole = cols.is_multiple_of(BLOCK);
+        let blocks = if whole { cols / BLOCK } else { 0 };
+        let packed = if n_tokens > FEW { blocks } else { 0 };
         let rows = n_tokens * blocks;
-        let x = room(&mut self.x, n_tokens * cols);
-        let (q, scales) = (
-            room(&mut self.q, rows * BLOCK),
-            room(&mut self.scales, rows),
-        );
-        let starts = room(&mut self.starts, rows);
+        let x = grown(&mut self.x, n_tokens * cols);
+        let q = grown(&mut self.q, rows * BLOCK);
+        let scales = grown(&mut self.scales, rows);
+        let starts = grown(&mut self.starts, rows);
         // eight tokens at a time, which are packed together
         let parts = (x.chunks_mut((TOKENS * cols).max(1)))
             .zip(chunks(q, TOKENS * blocks * BLOCK))
             .zip(chunks(scales, TOKENS * blocks))
             .zip(chunks(starts, TOKENS * blocks))
-            .zip(
-                self.packed
-                    .tiles(if n_tokens > FEW { blocks } else { 0 }, n_tokens),
-            );
+            .zip(self.tiles.tiles(packed, n_tokens));
         let mut parts: Vec<_> = parts.collect();
         pool.rows(&mut parts, 1, 1, |tile, part| {
-            let ((((x, q), scales), starts), packed) = &mut part[0];
+            let ((((x, q), scales), starts), tile_of_eight) = &mut part[0];
             for (token, x) in x.chunks_exact_mut(cols).enumerate() {
                 row(tile * TOKENS + token, x);
             }
             if blocks > 0 {
-                kernels.quantize_blocks(x, q, scales, starts);
-                packed.fill(q, scales);
+                // SAFETY: the table's features were detected; the function takes any slices.
+                unsafe { (kernels.quantize_blocks)(x, q, scales, starts) };
+                tile_of_eight.fill(q, scales);
             }
         });
     }
@@ -134,18 +105,18 @@ impl Activations {
     }
 
     /// Tokens `8 tile .. 8 tile + 8` in int8, for more than [`FEW`] tokens of a multiple of 32 columns.
-    pub(crate) fn tile(&self, tile: usize) -> Tokens<'_> {
-        self.packed.tile(tile)
+    pub(crate) fn tile(&self, tile: usize) -> TokenTile<'_> {
+        self.tiles.tile(tile)
     }
 
     /// Token `t` in int8; empty if `cols` is no multiple of 32.
-    pub(crate) fn row(&self, t: usize) -> Row<'_> {
+    pub(crate) fn row(&self, t: usize) -> Int8Row<'_> {
         if !self.cols.is_multiple_of(BLOCK) {
-            return Row::default();
+            return Int8Row::default();
         }
         let blocks = self.cols / BLOCK;
         let range = t * blocks..(t + 1) * blocks;
-        Row {
+        Int8Row {
             q: &self.q[t * self.cols..(t + 1) * self.cols],
             scales: &self.scales[range.clone()],
             starts: &self.starts[range],
@@ -158,22 +129,6 @@ fn chunks<T>(slice: &mut [T], size: usize) -> impl Iterator<Item = &mut [T]> {
     let mut rest = slice;
     std::iter::from_fn(move || {
         let n = size.min(rest.len());
-        Some(take(&mut rest, n))
+        Some(split_front(&mut rest, n))
     })
-}
-
-/// The scalar form of the quantization, written so that it vectorises where it is inlined.
-#[inline(always)]
-pub(super) fn quantize_blocks(x: &[f32], q: &mut [i8], scales: &mut [Scale], starts: &mut [Start]) {
-    let (x, _) = x.as_chunks::<BLOCK>();
-    let (q, _) = q.as_chunks_mut::<BLOCK>();
-    for (((x, q), scale), start) in x.iter().zip(q).zip(scales).zip(starts) {
-        let (d, integers) = round::int8(x);
-        for (q, i) in q.iter_mut().zip(&integers) {
-            *q = *i as i8;
-        }
-        let sum: i32 = integers.iter().sum();
-        *start = -8 * sum;
-        *scale = [d, d * sum as f32];
-    }
 }

@@ -1,4 +1,4 @@
-//! How many threads, and on which cores: by default one per fast physical core.
+//! The cores that threads run on by default: one per fast physical core.
 //!
 //! In: Linux's description of the processor under `/sys/devices/system/cpu`. A second thread on a core shares its
 //! arithmetic units and its path to memory, of which decoding already uses all. Of unequal cores (Arm's big.LITTLE,

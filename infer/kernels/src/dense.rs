@@ -84,7 +84,7 @@ pub fn mirror(a: &mut [f32], n: usize) {
     }
 }
 
-/// What the products are made of.
+/// An element of a dense matrix: f32 or f64.
 pub trait Number: Copy + Send + Sync + 'static {
     /// One.
     const ONE: Self;

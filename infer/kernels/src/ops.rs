@@ -1,28 +1,12 @@
 //! Vector operations between the matrix products: RMSNorm, SwiGLU, sums, and widening keys and values from half
 //! precision. Slices of unequal length are cut to the shorter one.
 //!
-//! Each body is written once, in lanes that LLVM vectorises, and instantiated per instruction set (`PORTABLE`, which
-//! on Arm is already NEON, and an AVX2 version), so all tables round alike.
+//! The active kernels compute them (`vector_ops.rs`).
 
-use super::table::current;
+use crate::table::current;
+pub use crate::vector_ops::exp;
+use crate::vector_ops::rms_scale;
 use half::f16;
-
-/// The operations of one instruction set.
-pub(super) struct Table {
-    pub(super) rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
-    pub(super) swiglu: unsafe fn(&[f32], &[f32], &mut [f32]),
-    pub(super) axpy: unsafe fn(f32, &[f32], &mut [f32]),
-    pub(super) from_f16: unsafe fn(&[f16], &mut [f32]),
-    pub(super) log_sum_exp: unsafe fn(&[f32]) -> f64,
-}
-
-pub(super) const PORTABLE: Table = Table {
-    rms_norm: body::rms_norm,
-    swiglu: body::swiglu,
-    axpy: body::axpy,
-    from_f16: body::from_f16,
-    log_sum_exp: body::log_sum_exp,
-};
 
 /// `out = x / sqrt(mean(x²) + eps) * weight`.
 pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
@@ -32,7 +16,7 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
 
 /// [`rms_norm`] in place, for the few numbers of a head.
 pub fn rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) {
-    let scale = body::rms_scale(x, eps);
+    let scale = rms_scale(x, eps);
     for (x, w) in x.iter_mut().zip(weight) {
         *x = *x * scale * w;
     }
@@ -62,110 +46,6 @@ pub fn log_sum_exp(x: &[f32]) -> f64 {
     unsafe { (current().ops.log_sum_exp)(x) }
 }
 
-pub use body::exp;
-
-/// The bodies, inlined into each instruction set's instances.
-pub(super) mod body {
-    use half::f16;
-    use half::slice::HalfFloatSliceExt;
-
-    const LANES: usize = 16;
-
-    /// What RMSNorm multiplies by. Squares add up in sixteen lanes, the last ones in the first.
-    #[inline(always)]
-    pub fn rms_scale(x: &[f32], eps: f32) -> f32 {
-        let mut lanes = [0f32; LANES];
-        let (chunks, rest) = x.as_chunks::<LANES>();
-        for chunk in chunks {
-            for (lane, x) in lanes.iter_mut().zip(chunk) {
-                *lane += x * x;
-            }
-        }
-        for (lane, x) in lanes.iter_mut().zip(rest) {
-            *lane += x * x;
-        }
-        let squares: f32 = lanes.iter().sum();
-        1.0 / (squares / x.len() as f32 + eps).sqrt()
-    }
-
-    #[inline(always)]
-    pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-        let scale = rms_scale(x, eps);
-        for ((out, x), w) in out.iter_mut().zip(x).zip(weight) {
-            *out = x * scale * w;
-        }
-    }
-
-    /// `exp(x)` to about 2 units in the last place: range reduction by ln 2 in two parts, then Cephes' polynomial.
-    /// Below the smallest normal result it is 0, above the largest infinity.
-    #[inline(always)]
-    pub fn exp(x: f32) -> f32 {
-        const ROUND: f32 = 12_582_912.0;
-        let clamped = x.clamp(-87.3, 88.7);
-        let n = clamped * std::f32::consts::LOG2_E + ROUND;
-        let k = n.to_bits() as i32 - ROUND.to_bits() as i32;
-        let n = n - ROUND;
-        let r = clamped - n * 0.693_359_4 - n * -2.121_944_4e-4;
-        let p = 1.987_569_1e-4;
-        let p = p * r + 1.398_199_9e-3;
-        let p = p * r + 8.333_452e-3;
-        let p = p * r + 4.166_579_6e-2;
-        let p = p * r + 1.666_666_5e-1;
-        let p = p * r + 0.5;
-        let y = p * r * r + r + 1.0;
-        // 2^k in two halves, as k may be 128
-        let half = k >> 1;
-        let power = |k: i32| f32::from_bits(((k + 127) << 23) as u32);
-        let y = y * power(half) * power(k - half);
-        let y = if x < -87.3 { 0.0 } else { y };
-        let y = if x > 88.7 { f32::INFINITY } else { y };
-        if x.is_nan() { x } else { y }
-    }
-
-    #[inline(always)]
-    pub fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
-        for ((g, u), out) in gate.iter().zip(up).zip(out) {
-            *out = g / (1.0 + exp(-g)) * u;
-        }
-    }
-
-    #[inline(always)]
-    pub fn axpy(a: f32, x: &[f32], y: &mut [f32]) {
-        for (y, x) in y.iter_mut().zip(x) {
-            *y += a * x;
-        }
-    }
-
-    /// Under the largest, so that none overflows; added in sixteen lanes of f64, the last ones in the first.
-    #[inline(always)]
-    pub fn log_sum_exp(x: &[f32]) -> f64 {
-        let (chunks, rest) = x.as_chunks::<LANES>();
-        let mut largest = [f32::NEG_INFINITY; LANES];
-        for chunk in chunks.iter().map(|chunk| &chunk[..]).chain([rest]) {
-            for (largest, x) in largest.iter_mut().zip(chunk) {
-                *largest = if *x > *largest { *x } else { *largest };
-            }
-        }
-        let largest = largest.into_iter().fold(f32::NEG_INFINITY, f32::max);
-        let mut lanes = [0f64; LANES];
-        for chunk in chunks {
-            for (lane, x) in lanes.iter_mut().zip(chunk) {
-                *lane += f64::from(exp(x - largest));
-            }
-        }
-        for (lane, x) in lanes.iter_mut().zip(rest) {
-            *lane += f64::from(exp(x - largest));
-        }
-        lanes.iter().sum::<f64>().ln() + f64::from(largest)
-    }
-
-    #[inline(always)]
-    pub fn from_f16(x: &[f16], out: &mut [f32]) {
-        let n = x.len().min(out.len());
-        x[..n].convert_to_f32_slice(&mut out[..n]);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::Kernels;
@@ -190,12 +70,12 @@ mod tests {
         for i in -88_000..=88_000 {
             let x = i as f32 / 1000.0;
             let want = f64::from(x).exp();
-            close(body::exp(x), if x < -87.3 { 0.0 } else { want }, 2.5e-7);
+            close(exp(x), if x < -87.3 { 0.0 } else { want }, 2.5e-7);
         }
-        assert_eq!(body::exp(0.0), 1.0);
-        assert_eq!(body::exp(f32::NEG_INFINITY), 0.0);
-        assert_eq!(body::exp(89.0), f32::INFINITY);
-        assert!(body::exp(f32::NAN).is_nan());
+        assert_eq!(exp(0.0), 1.0);
+        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
+        assert_eq!(exp(89.0), f32::INFINITY);
+        assert!(exp(f32::NAN).is_nan());
     }
 
     /// Calls every operation of every table and compares with f64.

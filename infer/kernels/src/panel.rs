@@ -10,15 +10,18 @@
 //! m [cols / group][16 rows]  f32
 //! ```
 
-use super::table::{Kernels, UnpackRows16};
+use crate::activation_tiles::TokenTile;
 use retort_format::Result;
 use retort_format::quant::rows16::ROWS;
 use retort_format::quant::{GgmlType, unpack_row};
 
+/// Four columns of sixteen rows.
+pub(crate) type Unit = [[i8; 4]; ROWS];
+
 /// Sixteen rows, or fewer padded with zeros. Buffers are kept between uses.
 #[derive(Default)]
 pub(crate) struct Panel {
-    pub q: Vec<[[i8; 4]; ROWS]>,
+    pub q: Vec<Unit>,
     pub d: Vec<[f32; ROWS]>,
     pub m: Vec<[f32; ROWS]>,
     /// 16 or 32 weights to a group.
@@ -32,39 +35,38 @@ pub(crate) struct Panel {
 }
 
 impl Panel {
-    /// Unpacks up to sixteen consecutive rows of `row_bytes` bytes each, for these kernels.
-    pub fn fill(
-        &mut self,
-        kernels: &Kernels,
-        ty: GgmlType,
-        rows: &[u8],
-        row_bytes: usize,
-        cols: usize,
-    ) -> Result<()> {
+    /// Makes room in `q`, `d` and `m` for rows of `cols` weights; returns the number of their groups.
+    pub fn resize(&mut self, ty: GgmlType, cols: usize) -> usize {
         let groups = cols / ty.group_size();
         (self.group, self.has_min) = (ty.group_size(), ty.has_min());
         self.q.resize(cols / 4, [[0; 4]; ROWS]);
         self.d.resize(groups, [0.0; ROWS]);
         self.m.resize(groups, [0.0; ROWS]);
+        groups
+    }
+
+    /// Unpacks up to sixteen consecutive rows of `cols` weights; `interleave` brings their
+    /// integers `[16, cols]` into the order of `q`.
+    pub fn fill(
+        &mut self,
+        ty: GgmlType,
+        rows: &[u8],
+        cols: usize,
+        interleave: impl FnOnce(&[i8], &mut [Unit]),
+    ) -> Result<()> {
+        let groups = self.resize(ty, cols);
         self.rows.resize(ROWS * cols, 0);
-        let n = rows.len() / row_bytes;
         let [d, m] = &mut self.scales;
         d.resize(groups, 0.0);
         m.resize(groups, 0.0);
-        for (r, (row, q)) in rows
-            .chunks_exact(row_bytes)
-            .zip(self.rows.chunks_exact_mut(cols))
-            .enumerate()
-        {
+        let row_bytes = cols / ty.block_size() * ty.bytes_per_block();
+        let n = rows.len() / row_bytes;
+        let integers = self.rows.chunks_exact_mut(cols);
+        for (r, (row, q)) in rows.chunks_exact(row_bytes).zip(integers).enumerate() {
             unpack_row(ty, row, q, d, m)?;
-            self.d
-                .iter_mut()
-                .zip(d.iter())
-                .for_each(|(to, d)| to[r] = *d);
-            self.m
-                .iter_mut()
-                .zip(m.iter())
-                .for_each(|(to, m)| to[r] = *m);
+            for (to, from) in [(&mut self.d, &*d), (&mut self.m, &*m)] {
+                to.iter_mut().zip(from).for_each(|(to, x)| to[r] = *x);
+            }
         }
         if n < ROWS {
             // what an earlier use left in the missing rows: their sums are thrown away, but must not overflow
@@ -72,19 +74,20 @@ impl Panel {
             self.d.iter_mut().for_each(|d| d[n..].fill(0.0));
             self.m.iter_mut().for_each(|m| m[n..].fill(0.0));
         }
-        // SAFETY: the table's features were detected; there are sixteen rows of `cols` integers.
-        unsafe { (kernels.interleave)(&self.rows, kernels.bias, &mut self.q) };
+        interleave(&self.rows, &mut self.q);
         Ok(())
     }
 
-    /// Unpacks sixteen rows that lie in a panel of rows16, whole blocks of `cols` columns.
-    pub fn fill_rows16(&mut self, unpack: UnpackRows16, ty: GgmlType, panel: &[u8], cols: usize) {
-        let groups = cols / ty.group_size();
-        (self.group, self.has_min) = (ty.group_size(), ty.has_min());
-        self.q.resize(cols / 4, [[0; 4]; ROWS]);
-        self.d.resize(groups, [0.0; ROWS]);
-        self.m.resize(groups, [0.0; ROWS]);
-        // SAFETY: the table's features were detected; the function keeps to its slices.
-        unsafe { unpack(panel, &mut self.q, &mut self.d, &mut self.m) };
+    /// Panics unless the tokens are as long as this panel, which makes the tile kernels' loads sound.
+    pub fn check(&self, x: &TokenTile) {
+        let (groups, cols) = (self.d.len(), self.q.len() * 4);
+        assert!(
+            (self.group == 16 || self.group == 32)
+                && cols > 0
+                && x.cols() == Some(cols)
+                && groups * self.group == cols
+                && self.m.len() == groups,
+            "tile sizes"
+        );
     }
 }

@@ -7,7 +7,6 @@
 //!
 //! Decoding makes hundreds of loops a token, microseconds apart, so a thread that has run dry watches for the next
 //! loop for a moment before it sleeps. A pool without work uses no processor time.
-#![allow(unsafe_code)] // a loop's function outlives no call, which the compiler cannot see; disjoint rows
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -25,6 +24,7 @@ pub struct Pool {
     turn: Mutex<()>,
 }
 
+#[derive(Default)]
 struct Shared {
     /// Counts loops; a change is the signal that there is a new one.
     epoch: AtomicU64,
@@ -82,21 +82,12 @@ impl Pool {
     ///
     /// When the system refuses to start a thread.
     pub fn new(threads: usize, cores: &[usize]) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared {
-            epoch: AtomicU64::new(0),
-            slot: Mutex::default(),
-            wake: Condvar::new(),
-        });
         if let Some(&core) = cores.first() {
             stay_on(core);
         }
-        let mut pool = Self {
-            shared: Arc::clone(&shared),
-            workers: Vec::new(),
-            turn: Mutex::default(),
-        };
+        let mut pool = Self::single();
         for index in 1..threads {
-            let shared = Arc::clone(&shared);
+            let shared = Arc::clone(&pool.shared);
             let core = cores.get(index).copied();
             let builder = std::thread::Builder::new().name(format!("compute-{index}"));
             pool.workers.push(builder.spawn(move || {
@@ -112,11 +103,7 @@ impl Pool {
     /// The calling thread alone.
     pub fn single() -> Self {
         Self {
-            shared: Arc::new(Shared {
-                epoch: AtomicU64::new(0),
-                slot: Mutex::default(),
-                wake: Condvar::new(),
-            }),
+            shared: Arc::default(),
             workers: Vec::new(),
             turn: Mutex::default(),
         }

@@ -1,23 +1,42 @@
 //! The reference: every kernel in plain Rust, for machines without a faster one and for the others' tests.
 
-use super::activation_tiles::{TOKENS, Tokens};
-use super::activations::Row;
-use super::panel::Panel;
+use crate::activation_tiles::{TOKENS, TileOutput, TokenTile};
+use crate::formats::{RowFormat, panel_bytes, row_bytes};
+use crate::int8::{Int8Row, quantize_blocks};
+use crate::kernels::{Kernels, gemv, rows16};
+use crate::panel::{Panel, Unit};
+use crate::running_softmax::{State, Step, TILE, softmax};
+use crate::vector_ops;
 use retort_format::quant::rows16::{Format, ROWS};
 use retort_format::quant::{GgmlType, half_to_f32, unpack_block};
 
+pub(crate) static SCALAR: Kernels = Kernels {
+    name: "scalar",
+    needs: "nothing",
+    detect: || true,
+    gemv: gemv!(gemv, gemv),
+    rows16: rows16!(gemv_rows16, Tile(tile_rows16)),
+    peak: None,
+    tile,
+    interleave,
+    bias: 0,
+    float_dot_1: float_dot,
+    float_dot_4: float_dot,
+    quantize_blocks,
+    attend,
+    ops: vector_ops::PORTABLE,
+};
+
 /// `y[r] = Σ w[r] x` over rows of a quantized format in the file's layout, each block brought into the form
 /// `w = d q + m`.
-pub(super) fn gemv(ty: GgmlType, rows: &[u8], x: Row, y: &mut [f32]) {
+fn gemv<F: RowFormat>(rows: &[u8], x: Int8Row, y: &mut [f32]) {
     let (mut q, mut d, mut m) = ([0i8; 256], [0f32; 16], [0f32; 16]);
-    let (size, group) = (ty.block_size(), ty.group_size());
-    let blocks = x.q.len() / size;
-    let row_bytes = blocks * ty.bytes_per_block();
-    for (row, y) in rows.chunks_exact(row_bytes).zip(y) {
+    let (size, group) = (F::SIZE, F::TY.group_size());
+    let bytes = row_bytes::<F>(rows, &x, y);
+    for (row, y) in rows.chunks_exact(bytes).zip(y) {
         let (mut sum, mut mins) = (0f32, 0f32);
-        let blocks = row.chunks_exact(ty.bytes_per_block());
-        for (b, block) in blocks.enumerate() {
-            unpack_block(ty, block, &mut q, &mut d, &mut m);
+        for (b, block) in row.chunks_exact(F::BYTES).enumerate() {
+            unpack_block(F::TY, block, &mut q, &mut d, &mut m);
             let values = &x.q[b * size..][..size];
             let groups = q[..size]
                 .chunks_exact(group)
@@ -27,7 +46,7 @@ pub(super) fn gemv(ty: GgmlType, rows: &[u8], x: Row, y: &mut [f32]) {
                 let products = w.iter().zip(values);
                 let dot: i32 = products.map(|(w, v)| i32::from(*w) * i32::from(*v)).sum();
                 sum += d[g] * scale * dot as f32;
-                if ty.has_min() {
+                if F::MIN {
                     mins += m[g] * s;
                 }
             }
@@ -36,8 +55,7 @@ pub(super) fn gemv(ty: GgmlType, rows: &[u8], x: Row, y: &mut [f32]) {
     }
 }
 
-/// Interleaves sixteen unpacked rows, `cols` integers each one after another, as a panel wants them, adding `bias`.
-pub(super) fn interleave(rows: &[i8], bias: i8, out: &mut [[[i8; 4]; ROWS]]) {
+fn interleave(rows: &[i8], bias: i8, out: &mut [Unit]) {
     for (r, row) in rows.chunks_exact(out.len() * 4).enumerate().take(ROWS) {
         for (out, from) in out.iter_mut().zip(row.as_chunks::<4>().0) {
             out[r] = from.map(|q| q.wrapping_add(bias));
@@ -46,7 +64,7 @@ pub(super) fn interleave(rows: &[i8], bias: i8, out: &mut [[[i8; 4]; ROWS]]) {
 }
 
 /// A panel times eight tokens: `out[t][r]`.
-pub(super) fn tile(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
+fn tile(p: &Panel, x: &TokenTile, out: &mut TileOutput) {
     let per_group = p.group / 4;
     for (t, out) in out.iter_mut().enumerate() {
         *out = [0.0; ROWS];
@@ -63,7 +81,7 @@ pub(super) fn tile(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
             }
             let block = g * p.group / 32;
             let scale = x.d[block][t];
-            let s = scale * (x.sums[block][0][t] + x.sums[block][1][t]) as f32;
+            let s = x.scaled_sum(block, t);
             for r in 0..ROWS {
                 out[r] += d[r] * scale * dots[r] as f32;
                 if p.has_min {
@@ -90,10 +108,10 @@ fn rows16_block<F: Format>(block: &[u8], r: usize) -> (f32, f32, [i32; 32]) {
 /// Panels of sixteen rows times one token. One fused multiply-add a block, block after block, and another for the
 /// minima, whose sum is added last: all tables do just that, for one token or many, so that their results are the
 /// same bits.
-pub(super) fn gemv_rows16<F: Format>(panels: &[u8], x: Row, y: &mut [f32]) {
+fn gemv_rows16<F: Format>(panels: &[u8], x: Int8Row, y: &mut [f32]) {
     let (values, _) = x.q.as_chunks::<32>();
-    let panels = panels.chunks_exact(x.scales.len() * F::BLOCK);
-    for (panel, y) in panels.zip(y.as_chunks_mut::<ROWS>().0) {
+    let bytes = panel_bytes::<F>(panels, &x, y);
+    for (panel, y) in (panels.chunks_exact(bytes)).zip(y.as_chunks_mut::<ROWS>().0) {
         let mut mins = [0.0; ROWS];
         *y = [0.0; ROWS];
         for (b, block) in panel.chunks_exact(F::BLOCK).enumerate() {
@@ -112,7 +130,7 @@ pub(super) fn gemv_rows16<F: Format>(panels: &[u8], x: Row, y: &mut [f32]) {
 }
 
 /// A panel of sixteen rows times eight tokens.
-pub(super) fn tile_rows16<F: Format>(panel: &[u8], x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
+fn tile_rows16<F: Format>(panel: &[u8], x: &TokenTile, out: &mut TileOutput) {
     *out = [[0.0; ROWS]; TOKENS];
     let mut mins = [[0.0; ROWS]; TOKENS];
     for (b, block) in panel.chunks_exact(F::BLOCK).enumerate() {
@@ -122,8 +140,7 @@ pub(super) fn tile_rows16<F: Format>(panel: &[u8], x: &Tokens, out: &mut [[f32; 
                 let values = x.q[4 * b..4 * b + 4].iter().flat_map(|columns| columns[t]);
                 let dot: i32 = q.iter().zip(values).map(|(w, v)| w * i32::from(v)).sum();
                 out[r] = (dot as f32).mul_add(d * x.d[b][t], out[r]);
-                let s = x.d[b][t] * (x.sums[b][0][t] + x.sums[b][1][t]) as f32;
-                mins[r] = m.mul_add(s, mins[r]);
+                mins[r] = m.mul_add(x.scaled_sum(b, t), mins[r]);
             }
         }
     }
@@ -134,8 +151,36 @@ pub(super) fn tile_rows16<F: Format>(panel: &[u8], x: &Tokens, out: &mut [[f32; 
     }
 }
 
+/// The step in plain Rust. Every sum is made of fused multiply-adds in the order of channels, or of positions: all
+/// tables do just that, so that their results are the same bits.
+fn attend(step: &Step, state: &mut State) {
+    let (hd, width) = (step.head_dim, state.width);
+    for (i, &seen) in step.seen.iter().enumerate() {
+        let query = &step.queries[i * hd..(i + 1) * hd];
+        for (tile, keys) in step.keys.chunks_exact(hd * TILE).enumerate() {
+            let scores = &mut state.scores[i][tile * TILE..][..TILE];
+            scores.fill(0.0);
+            for (q, keys) in query.iter().zip(keys.as_chunks::<TILE>().0) {
+                for (score, key) in scores.iter_mut().zip(keys) {
+                    *score = q.mul_add(*key, *score);
+                }
+            }
+        }
+        softmax(seen, state, i);
+        let sums = &mut state.values[i * width..(i + 1) * width];
+        // positions that are not seen have weight zero, and may hold anything
+        for (weight, values) in
+            (state.scores[i].iter().zip(step.values.chunks_exact(width))).take(seen)
+        {
+            for (sum, value) in sums.iter_mut().zip(values) {
+                *sum = weight.mul_add(*value, *sum);
+            }
+        }
+    }
+}
+
 /// One row of float weights, in the file's encoding, times `T` tokens.
-pub(super) fn float_dot<const T: usize>(ty: GgmlType, w: &[u8], x: &[&[f32]; T]) -> [f32; T] {
+pub(crate) fn float_dot<const T: usize>(ty: GgmlType, w: &[u8], x: &[&[f32]; T]) -> [f32; T] {
     match ty {
         GgmlType::F16 => float_lanes(w.as_chunks::<2>().0, x, |b| {
             half_to_f32(u16::from_le_bytes(*b))

@@ -1,8 +1,8 @@
 //! Every table against exact arithmetic: integer parts bit for bit, float sums within a bound that follows from the
 //! terms summed. What runs depends on the processor; the Arm script runs this on three emulated ones.
 
-use super::activations::BLOCK;
 use super::*;
+use crate::int8::BLOCK;
 use crate::pool::Pool;
 use half::f16;
 use proptest::prelude::*;
@@ -303,7 +303,7 @@ proptest! {
         for k in Kernels::available() {
             let (mut x, mut reference) = (Activations::new(), Activations::new());
             x.quantize_with(k, &input, 2, 128).unwrap();
-            reference.quantize_with(&table::SCALAR, &input, 2, 128).unwrap();
+            reference.quantize_with(&scalar::SCALAR, &input, 2, 128).unwrap();
             for t in 0..2 {
                 let (a, b) = (x.row(t), reference.row(t));
                 prop_assert_eq!(a.q, b.q);
@@ -351,10 +351,10 @@ fn threads_agree_with_one() {
         });
         let w = Matrix::new(ty, rows, cols, &data).unwrap();
         for tokens in [1, 3, 70] {
-            let mut x = Activations::new();
-            x.quantize(&random.activations(tokens * cols), tokens, cols)
-                .unwrap();
             let k = Kernels::best();
+            let mut x = Activations::new();
+            x.quantize_with(k, &random.activations(tokens * cols), tokens, cols)
+                .unwrap();
             let one = product(k, &w, &x);
             let pool = Pool::new(3, &[]).unwrap();
             let mut three = vec![f32::NAN; one.len()];
@@ -366,6 +366,7 @@ fn threads_agree_with_one() {
 
 #[test]
 fn sizes_that_do_not_fit_are_refused() {
+    let k = Kernels::best();
     let data = [0u8; 36];
     assert!(Matrix::new(GgmlType::Q4_0, 2, 32, &data).is_ok());
     for (rows, cols) in [(1, 32), (2, 31), (3, 32), (usize::MAX, 32), (0, 0), (36, 0)] {
@@ -376,16 +377,16 @@ fn sizes_that_do_not_fit_are_refused() {
     }
     let w = Matrix::new(GgmlType::Q4_0, 2, 32, &data).unwrap();
     let mut x = Activations::new();
-    assert!(x.quantize(&[0.0; 63], 2, 32).is_err());
-    x.quantize(&[0.0; 64], 1, 64).unwrap();
-    assert!(matmul(&Pool::single(), &w, &x, &mut [0.0; 2]).is_err());
-    x.quantize(&[0.0; 64], 2, 32).unwrap();
-    assert!(matmul(&Pool::single(), &w, &x, &mut [0.0; 3]).is_err());
-    assert!(matmul(&Pool::single(), &w, &x, &mut [0.0; 4]).is_ok());
+    assert!(x.quantize_with(k, &[0.0; 63], 2, 32).is_err());
+    x.quantize_with(k, &[0.0; 64], 1, 64).unwrap();
+    assert!(k.matmul(&Pool::single(), &w, &x, &mut [0.0; 2]).is_err());
+    x.quantize_with(k, &[0.0; 64], 2, 32).unwrap();
+    assert!(k.matmul(&Pool::single(), &w, &x, &mut [0.0; 3]).is_err());
+    assert!(k.matmul(&Pool::single(), &w, &x, &mut [0.0; 4]).is_ok());
     assert!(w.row(2, &mut [0.0; 32]).is_err());
     assert!(w.row(1, &mut [0.0; 31]).is_err());
-    x.quantize(&[], 0, 32).unwrap();
-    assert!(matmul(&Pool::single(), &w, &x, &mut []).is_ok());
+    x.quantize_with(k, &[], 0, 32).unwrap();
+    assert!(k.matmul(&Pool::single(), &w, &x, &mut []).is_ok());
 }
 
 #[test]

@@ -37,12 +37,7 @@ impl HeadLoss for CrossEntropy {
         let terms: Vec<f64> = logits
             .par_chunks_exact_mut(v)
             .zip(targets.ids.par_iter().zip(targets.weights))
-            .map(|(row, (&target, &weight))| {
-                simd(
-                    #[inline(always)]
-                    || position(row, target, weight, gradient),
-                )
-            })
+            .map(|(row, (&target, &weight))| simd!(position(row, target, weight, gradient)))
             .collect();
         vec![terms.iter().sum()]
     }

@@ -68,15 +68,12 @@ impl<'a> KvView<'a> {
         let size = BLOCK * self.head_dim;
         for block in self.quantized..blocks {
             let at = block * size..(block + 1) * size;
-            simd(
-                #[inline(always)]
-                || {
-                    quantize_columns(&mut self.keys[at.clone()], self.head_dim);
-                    for row in values[at].chunks_exact_mut(self.head_dim) {
-                        row.chunks_mut(BLOCK).for_each(quantize_block);
-                    }
-                },
-            );
+            simd!({
+                quantize_columns(&mut self.keys[at.clone()], self.head_dim);
+                for row in values[at].chunks_exact_mut(self.head_dim) {
+                    row.chunks_mut(BLOCK).for_each(quantize_block);
+                }
+            });
         }
         self.quantized = self.quantized.max(blocks);
     }

@@ -21,6 +21,13 @@ pub(crate) fn zeros(like: &FlexTensor) -> Vec<f32> {
     uninit::zeros(like.shape().num_elements())
 }
 
+/// A tensor of the shape of `like`, zeros at first, that `fill` writes.
+pub(crate) fn filled(like: &FlexTensor, fill: impl FnOnce(&mut [f32])) -> FlexTensor {
+    let mut values = zeros(like);
+    fill(&mut values);
+    flex_tensor(values, like.shape())
+}
+
 /// Tensors laid out row by row, as [`FlexTensor::storage`] needs them.
 pub(crate) fn contiguous<const N: usize>(tensors: [FlexTensor; N]) -> [FlexTensor; N] {
     tensors.map(|x| x.to_contiguous())

@@ -29,7 +29,7 @@ pub struct LmHead {
 
 /// A loss over logits.
 pub(crate) trait HeadLoss: Debug + Send + Sync + 'static {
-    /// How many sums there are.
+    /// The number of sums.
     const SUMS: usize;
 
     /// Positions whose logits exist at once, at most; 0 leaves it to the vocabulary.
@@ -42,7 +42,7 @@ pub(crate) trait HeadLoss: Debug + Send + Sync + 'static {
     fn sums(&self, targets: Targets<'_>, logits: &mut [f32], gradient: bool) -> Vec<f64>;
 }
 
-/// What to predict at a chunk's positions.
+/// The ids to predict at a chunk's positions, and their weights.
 pub(crate) struct Targets<'a> {
     /// The positions among all N.
     pub rows: Range<usize>,

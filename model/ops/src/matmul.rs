@@ -40,7 +40,7 @@ impl<'a> View<'a> {
         Self::strided(data, rows, columns, columns)
     }
 
-    /// How many columns it has.
+    /// The number of columns.
     pub fn columns(&self) -> usize {
         self.columns
     }
@@ -57,7 +57,7 @@ impl<'a> View<'a> {
     }
 }
 
-/// Who computes a product.
+/// The threads that compute a product.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Threads {
     /// The calling thread alone.

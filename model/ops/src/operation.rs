@@ -17,7 +17,7 @@ use burn::backend::{Autodiff, Backend, Flex, backend_extension};
 
 /// A differentiable function of `N` f32 tensors on burn-flex.
 pub(crate) trait Operation<const N: usize>: Debug + Send + Sync + 'static {
-    /// What the backward pass needs of the forward pass; it keeps memory until then.
+    /// The values of the forward pass that the backward pass needs, kept in memory until then.
     type Saved: Clone + Debug + Send + 'static;
 
     /// The output, and what to save for the backward pass, which follows only where `tracked`.

@@ -11,7 +11,7 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use crate::device::fused;
-use crate::flex::{contiguous, flex_tensor, zeros};
+use crate::flex::{contiguous, filled, flex_tensor};
 use crate::operation::{Apply, Operation};
 use crate::simd::{dot, dot3, simd};
 
@@ -38,9 +38,8 @@ impl Operation<2> for RmsNorm {
 
     fn forward(&self, inputs: [FlexTensor; 2], _: bool) -> (FlexTensor, Self::Saved) {
         let [x, w] = contiguous(inputs.clone());
-        let mut y = zeros(&x);
-        forward(x.storage(), w.storage(), self.epsilon, &mut y);
-        (flex_tensor(y, x.shape()), inputs)
+        let y = filled(&x, |y| forward(x.storage(), w.storage(), self.epsilon, y));
+        (y, inputs)
     }
 
     fn backward(
@@ -51,15 +50,12 @@ impl Operation<2> for RmsNorm {
     ) -> [Option<FlexTensor>; 2] {
         let [x, w] = contiguous(inputs);
         let dy = dy.to_contiguous();
-        let mut dx = zeros(&x);
-        let dw = backward(
-            x.storage(),
-            w.storage(),
-            dy.storage(),
-            self.epsilon,
-            &mut dx,
-        );
-        [flex_tensor(dx, x.shape()), flex_tensor(dw, w.shape())].map(Some)
+        let mut dw = Vec::new();
+        let dx = filled(&x, |dx| {
+            let [x, w, dy] = [x.storage(), w.storage(), dy.storage()];
+            dw = backward(x, w, dy, self.epsilon, dx);
+        });
+        [dx, flex_tensor(dw, w.shape())].map(Some)
     }
 }
 
@@ -76,17 +72,14 @@ fn forward(x: &[f32], w: &[f32], epsilon: f32, y: &mut [f32]) {
     let d = w.len().max(1);
     let chunks = y.par_chunks_mut(ROWS * d).zip(x.par_chunks(ROWS * d));
     chunks.for_each(|(y, x)| {
-        simd(
-            #[inline(always)]
-            || {
-                for (y, x) in y.chunks_exact_mut(d).zip(x.chunks_exact(d)) {
-                    let r = inverse(x, epsilon);
-                    for ((y, x), w) in y.iter_mut().zip(x).zip(w) {
-                        *y = x * r * w;
-                    }
+        simd!({
+            for (y, x) in y.chunks_exact_mut(d).zip(x.chunks_exact(d)) {
+                let r = inverse(x, epsilon);
+                for ((y, x), w) in y.iter_mut().zip(x).zip(w) {
+                    *y = x * r * w;
                 }
-            },
-        )
+            }
+        })
     });
 }
 
@@ -99,15 +92,12 @@ fn backward(x: &[f32], w: &[f32], dy: &[f32], epsilon: f32, dx: &mut [f32]) -> V
         .zip(dy.par_chunks(ROWS * d))
         .map(|((dx, x), dy)| {
             let mut dw = vec![0f32; d];
-            simd(
-                #[inline(always)]
-                || {
-                    let rows = x.chunks_exact(d).zip(dy.chunks_exact(d));
-                    for (dx, (x, dy)) in dx.chunks_exact_mut(d).zip(rows) {
-                        row_backward(x, w, dy, epsilon, dx, &mut dw);
-                    }
-                },
-            );
+            simd!({
+                let rows = x.chunks_exact(d).zip(dy.chunks_exact(d));
+                for (dx, (x, dy)) in dx.chunks_exact_mut(d).zip(rows) {
+                    row_backward(x, w, dy, epsilon, dx, &mut dw);
+                }
+            });
             dw
         })
         .collect();

@@ -1,17 +1,22 @@
-//! Loops over slices of f32 that the compiler vectorises: [`simd`] runs a closure compiled
-//! for the widest instructions that the processor has (AVX-512, AVX2 or NEON), and the rest
-//! are inlined into it. Sums are kept in 16 lanes, so that a result does not depend on the
+//! Loops over slices of f32 that the compiler vectorises: [`simd!`](simd) computes an expression
+//! compiled for the widest instructions that the processor has (AVX-512, AVX2 or NEON), and the
+//! functions are inlined into it. Sums are kept in 16 lanes, so that a result does not depend on the
 //! instructions chosen; nothing is contracted into fused multiply-adds.
 
 /// Lanes that sums are kept in.
 const LANES: usize = 16;
 
-/// Runs `f`, compiled for this processor: a closure marked `#[inline(always)]`, without
-/// which it may be compiled once for any.
-#[inline(always)]
-pub(crate) fn simd<R>(f: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(f)
+/// Computes an expression by code that is compiled for this processor. Without the attribute its
+/// closure might be compiled once, for any.
+macro_rules! simd {
+    ($body:expr) => {
+        pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || $body,
+        )
+    };
 }
+pub(crate) use simd;
 
 /// e^x within 2 units in the last place, for x clamped to ±87 (Cephes `expf`: the nearest
 /// power of two times a polynomial of degree 5 on ±ln 2 / 2). Not a number stays one.
@@ -209,10 +214,7 @@ mod tests {
         for n in [1, 5, 16, 100] {
             let x: Vec<f32> = (0..n).map(|i| ((i * 37 % 23) as f32) - 11.0).collect();
             let exact: f64 = x.iter().map(|&x| (f64::from(x) * 0.5).exp()).sum();
-            let got = f64::from(simd(
-                #[inline(always)]
-                || log_sum_exp(&x, 0.5),
-            ));
+            let got = f64::from(simd!(log_sum_exp(&x, 0.5)));
             assert!((got - exact.ln()).abs() < 1e-6, "{got} {exact}");
         }
     }
@@ -236,20 +238,11 @@ mod tests {
             let x: Vec<f32> = (0..n).map(|i| ((i * 37 % 23) as f32) - 11.0).collect();
             let y: Vec<f32> = (0..n).map(|i| ((i * 31 % 19) as f32) - 9.0).collect();
             let plain: f32 = x.iter().zip(&y).map(|(a, b)| a * b).sum();
-            assert_eq!(simd(|| dot(&x, &y)), plain);
+            assert_eq!(simd!(dot(&x, &y)), plain);
             let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            assert_eq!(
-                simd(
-                    #[inline(always)]
-                    || max(&x)
-                ),
-                largest
-            );
+            assert_eq!(simd!(max(&x)), largest);
             let mut e = x.clone();
-            let total = simd(
-                #[inline(always)]
-                || exp_sum(&mut e, 3.0),
-            );
+            let total = simd!(exp_sum(&mut e, 3.0));
             let exact: f64 = x.iter().map(|&x| f64::from(x - 3.0).exp()).sum();
             assert!((f64::from(total) - exact).abs() <= 1e-5 * exact);
         }

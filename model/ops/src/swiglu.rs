@@ -8,7 +8,7 @@ use burn::tensor::{Tensor, activation};
 use rayon::prelude::*;
 
 use crate::device::fused;
-use crate::flex::{contiguous, flex_tensor, zeros};
+use crate::flex::{contiguous, filled, flex_tensor};
 use crate::operation::{Apply, Operation};
 use crate::simd::{sigmoid, simd};
 
@@ -29,9 +29,8 @@ impl Operation<2> for Swiglu {
 
     fn forward(&self, inputs: [FlexTensor; 2], _: bool) -> (FlexTensor, Self::Saved) {
         let [gate, up] = contiguous(inputs.clone());
-        let mut y = zeros(&gate);
-        forward(gate.storage(), up.storage(), &mut y);
-        (flex_tensor(y, gate.shape()), inputs)
+        let y = filled(&gate, |y| forward(gate.storage(), up.storage(), y));
+        (y, inputs)
     }
 
     fn backward(
@@ -41,14 +40,11 @@ impl Operation<2> for Swiglu {
         _: [bool; 2],
     ) -> [Option<FlexTensor>; 2] {
         let [gate, up] = contiguous(inputs);
-        let mut dgate = zeros(&gate);
         let mut dup = dy.to_contiguous().storage::<f32>().to_vec();
-        backward(gate.storage(), up.storage(), &mut dgate, &mut dup);
-        [
-            flex_tensor(dgate, gate.shape()),
-            flex_tensor(dup, up.shape()),
-        ]
-        .map(Some)
+        let dgate = filled(&gate, |dgate| {
+            backward(gate.storage(), up.storage(), dgate, &mut dup);
+        });
+        [dgate, flex_tensor(dup, up.shape())].map(Some)
     }
 }
 
@@ -59,14 +55,11 @@ const PART: usize = 1 << 14;
 pub(crate) fn forward(gate: &[f32], up: &[f32], y: &mut [f32]) {
     let parts = y.par_chunks_mut(PART).zip(gate.par_chunks(PART));
     parts.zip(up.par_chunks(PART)).for_each(|((y, gate), up)| {
-        simd(
-            #[inline(always)]
-            || {
-                for ((y, g), u) in y.iter_mut().zip(gate).zip(up) {
-                    *y = g * sigmoid(*g) * u;
-                }
-            },
-        )
+        simd!({
+            for ((y, g), u) in y.iter_mut().zip(gate).zip(up) {
+                *y = g * sigmoid(*g) * u;
+            }
+        })
     });
 }
 
@@ -75,17 +68,14 @@ pub(crate) fn backward(gate: &[f32], up: &[f32], dgate: &mut [f32], dup: &mut [f
     let outs = dgate.par_chunks_mut(PART).zip(dup.par_chunks_mut(PART));
     let ins = gate.par_chunks(PART).zip(up.par_chunks(PART));
     outs.zip(ins).for_each(|((dgate, dup), (gate, up))| {
-        simd(
-            #[inline(always)]
-            || {
-                let outs = dgate.iter_mut().zip(dup.iter_mut());
-                for ((dg, du), (g, u)) in outs.zip(gate.iter().zip(up)) {
-                    let (s, dy) = (sigmoid(*g), *du);
-                    *du = dy * g * s;
-                    *dg = dy * u * s * (1.0 + g * (1.0 - s));
-                }
-            },
-        )
+        simd!({
+            let outs = dgate.iter_mut().zip(dup.iter_mut());
+            for ((dg, du), (g, u)) in outs.zip(gate.iter().zip(up)) {
+                let (s, dy) = (sigmoid(*g), *du);
+                *du = dy * g * s;
+                *dg = dy * u * s * (1.0 + g * (1.0 - s));
+            }
+        })
     });
 }
 

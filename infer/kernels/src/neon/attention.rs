@@ -1,20 +1,19 @@
-//! The attention step of `attention.rs` in NEON: the same order of operations, with loads that the bounds of every
+//! The attention step of `running_softmax.rs` in NEON: the same order of operations, with loads that the bounds of every
 //! slice have been checked for once. Four queries or one at a time; a query's values are multiplied by lane, four
 //! channels (for scores) or positions (for sums) to a load.
 
-use crate::attention::{STEP, State, Step, TILE, softmax};
+use crate::running_softmax::{STEP, State, Step, TILE, softmax};
 use std::arch::aarch64::*;
 
 /// Vectors of a tile.
 const VECTORS: usize = TILE / 4;
 
-/// See `attention::attend`.
 #[target_feature(enable = "neon")]
 pub(super) fn attend(step: &Step, state: &mut State) {
     state.check(step);
     let n = step.seen.len();
     let four = n - n % 4;
-    // SAFETY: the sizes are those that `attention.rs` gives, and queries `first .. first + Q` are less than `n`.
+    // SAFETY: the sizes were checked, and queries `first .. first + Q` are less than `n`.
     unsafe {
         (0..four)
             .step_by(4)
@@ -25,8 +24,8 @@ pub(super) fn attend(step: &Step, state: &mut State) {
         }
         (0..four)
             .step_by(4)
-            .for_each(|i| weigh::<4>(step, state, i));
-        (four..n).for_each(|i| weigh::<1>(step, state, i));
+            .for_each(|i| add_values::<4>(step, state, i));
+        (four..n).for_each(|i| add_values::<1>(step, state, i));
     }
 }
 
@@ -54,11 +53,7 @@ macro_rules! by_lane {
 #[target_feature(enable = "neon")]
 unsafe fn scores<const Q: usize>(step: &Step, state: &mut State, first: usize) {
     let hd = step.head_dim;
-    let seen = step.seen[first..first + Q]
-        .iter()
-        .max()
-        .copied()
-        .unwrap_or(0);
+    let seen = step.seen_by_any(first..first + Q);
     let whole = hd - hd % 4;
     for tile in 0..seen.min(STEP).div_ceil(TILE) {
         // SAFETY: a tile has `hd` channels of 16 positions, a query `hd` values (checked by the caller).
@@ -91,15 +86,9 @@ unsafe fn scores<const Q: usize>(step: &Step, state: &mut State, first: usize) {
 /// Adds the values of all positions that any of queries `first .. first + Q` sees, weighted.
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn weigh<const Q: usize>(step: &Step, state: &mut State, first: usize) {
+unsafe fn add_values<const Q: usize>(step: &Step, state: &mut State, first: usize) {
     let width = state.width;
-    let seen = step.seen[first..first + Q]
-        .iter()
-        .max()
-        .copied()
-        .unwrap_or(0);
-    // what lies at positions past the last seen may be anything
-    let end = seen.min(STEP);
+    let end = step.seen_by_any(first..first + Q).min(STEP);
     let whole = end - end % 4;
     for column in (0..width).step_by(TILE) {
         // SAFETY: 64 positions of `width` values, 64 scores and `width` sums of each query (checked by the caller).

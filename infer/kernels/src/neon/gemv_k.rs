@@ -4,23 +4,18 @@
 //! that is multiplied with comes from the block's scale, its groups' integer scales and the activations' scales, four at
 //! a time. Minima meet the activations' sums likewise.
 
-use crate::activations::Scale;
+use super::dot;
+use crate::formats::{RowFormat, row_by_row};
+use crate::int8::{Int8Row, Scale};
+use retort_format::quant::GgmlType;
 use retort_format::quant::k::scales_mins;
 use std::arch::aarch64::*;
-
-pub(super) const Q4_K: usize = 0;
-pub(super) const Q5_K: usize = 1;
-pub(super) const Q6_K: usize = 2;
-
-const fn bytes(format: usize) -> usize {
-    [144, 176, 210][format]
-}
 
 /// Weights `32 g + 16 part ..` of a block, sixteen of them, without scale and minimum.
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn weights<const F: usize>(p: *const u8, g: usize, part: usize) -> int8x16_t {
-    // SAFETY: the caller has a whole block of `bytes(F)` bytes at `p`, and all places below lie in it.
+unsafe fn weights<F: RowFormat>(p: *const u8, g: usize, part: usize) -> int8x16_t {
+    // SAFETY: the caller has a whole block of `F::BYTES` bytes at `p`, and all places below lie in it.
     let load = |at: usize| unsafe { vld1q_u8(p.add(at + 16 * part)) };
     let nibbles = |at: usize, upper: bool| match upper {
         true => vshrq_n_u8::<4>(load(at)),
@@ -29,9 +24,9 @@ unsafe fn weights<const F: usize>(p: *const u8, g: usize, part: usize) -> int8x1
     // bits moved up by n places, or down
     let moved =
         |at: usize, n: i8, mask: u8| vandq_u8(vshlq_u8(load(at), vdupq_n_s8(n)), vdupq_n_u8(mask));
-    let q = match F {
-        Q4_K => nibbles(16 + g / 2 * 32, g % 2 == 1),
-        Q5_K => vorrq_u8(
+    let q = match F::TY {
+        GgmlType::Q4_K => nibbles(16 + g / 2 * 32, g % 2 == 1),
+        GgmlType::Q5_K => vorrq_u8(
             nibbles(48 + g / 2 * 32, g % 2 == 1),
             moved(16, 4 - g as i8, 16),
         ),
@@ -66,28 +61,24 @@ fn small(bytes: [u8; 8]) -> [float32x4_t; 2] {
 /// A number in half precision.
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn half(p: *const u8) -> f32 {
+unsafe fn widen_f16(p: *const u8) -> f32 {
     // SAFETY: the caller has two bytes at `p`.
     let bits = vdup_n_u16(unsafe { p.cast::<u16>().read_unaligned() });
     vgetq_lane_f32::<0>(vcvt_f32_f16(vreinterpret_f16_u16(bits)))
 }
 
-/// What the integer sums of a block's eight groups (Q6_K: sixteen) are multiplied with. The minima's part is taken from
-/// `mins`.
+/// Factors of the integer sums of a block's eight groups (Q6_K: sixteen): the block's scale times the group's times
+/// the activations'. Subtracts the minima's part from `mins`.
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn factors<const F: usize>(
-    p: *const u8,
-    x: &[Scale; 8],
-    mins: &mut float32x4_t,
-) -> [f32; 16] {
+unsafe fn factors<F: RowFormat>(p: *const u8, x: &[Scale; 8], mins: &mut float32x4_t) -> [f32; 16] {
     let mut out = [0.0; 16];
     // SAFETY: the caller has a whole block at `p`; sixteen floats of `x`, and room for sixteen.
     unsafe {
         let to = out.as_mut_ptr();
         let x = [0, 8].map(|i| vld2q_f32(x.as_ptr().cast::<f32>().add(i)));
-        if F == Q6_K {
-            let d = half(p.add(208));
+        if F::TY == GgmlType::Q6_K {
+            let d = widen_f16(p.add(208));
             let groups = vld1q_s8(p.add(192).cast());
             let groups = [vmovl_s8(vget_low_s8(groups)), vmovl_high_s8(groups)];
             for (i, (groups, float32x4x2_t(scales, _))) in groups.into_iter().zip(x).enumerate() {
@@ -96,7 +87,7 @@ unsafe fn factors<const F: usize>(
                 vst1q_f32(to.add(8 * i + 4), vmulq_f32(b, vzip2q_f32(scales, scales)));
             }
         } else {
-            let (d, m) = (half(p), half(p.add(2)));
+            let (d, m) = (widen_f16(p), widen_f16(p.add(2)));
             let [groups, minima] = scales_mins(&*p.add(4).cast()).map(|bytes| small(bytes));
             for (i, float32x4x2_t(scales, sums)) in x.into_iter().enumerate() {
                 vst1q_f32(to.add(4 * i), vmulq_f32(vmulq_n_f32(groups[i], d), scales));
@@ -107,19 +98,17 @@ unsafe fn factors<const F: usize>(
     out
 }
 
-/// The kernels on top of `gemv::$name::dot`.
 macro_rules! kernels {
     ($name:ident, $features:literal) => {
-        pub(in super::super) mod $name {
-            use super::super::gemv::$name::dot;
+        pub(super) mod $name {
+            use super::dot::$name as dot;
             use super::*;
-            use crate::activations::Row;
 
             /// Adds group `G` of the block at `p`, times the values at `q`. Its number is constant, since what is
             /// shifted by depends on it, and LLVM leaves a loop over groups of Q6_K as it is.
             #[inline]
             #[target_feature(enable = $features)]
-            unsafe fn group<const F: usize, const G: usize>(
+            unsafe fn group<F: RowFormat, const G: usize>(
                 sums: float32x4_t,
                 p: *const u8,
                 q: *const i8,
@@ -134,7 +123,7 @@ macro_rules! kernels {
                 };
                 let zero = vdupq_n_s32(0);
                 let first = dot(zero, weights[0], values[0]);
-                if F == Q6_K {
+                if F::TY == GgmlType::Q6_K {
                     let second = dot(zero, weights[1], values[1]);
                     let sums = vfmaq_n_f32(sums, vcvtq_f32_s32(first), factors[2 * G]);
                     return vfmaq_n_f32(sums, vcvtq_f32_s32(second), factors[2 * G + 1]);
@@ -146,7 +135,7 @@ macro_rules! kernels {
             /// One row.
             #[inline]
             #[target_feature(enable = $features)]
-            unsafe fn row<const F: usize>(mut w: *const u8, x: Row) -> f32 {
+            unsafe fn row<F: RowFormat>(mut w: *const u8, x: Int8Row) -> f32 {
                 let (mut sums, mut mins) = (vdupq_n_f32(0.0), vdupq_n_f32(0.0));
                 let mut q = x.q.as_ptr();
                 for scales in x.scales.as_chunks::<8>().0 {
@@ -161,29 +150,14 @@ macro_rules! kernels {
                         sums = group::<F, 5>(sums, w, q, &factors);
                         sums = group::<F, 6>(sums, w, q, &factors);
                         sums = group::<F, 7>(sums, w, q, &factors);
-                        w = w.add(bytes(F));
+                        w = w.add(F::BYTES);
                         q = q.add(256);
                     }
                 }
                 vaddvq_f32(vaddq_f32(sums, mins))
             }
 
-            #[target_feature(enable = $features)]
-            pub fn gemv<const F: usize>(w: &[u8], x: Row, y: &mut [f32]) {
-                let (blocks, rest) = x.scales.as_chunks::<8>();
-                let stride = blocks.len() * bytes(F);
-                assert!(
-                    rest.is_empty()
-                        && x.q.len() == blocks.len() * 256
-                        && w.len() == y.len() * stride,
-                    "gemv sizes"
-                );
-                for (y, w) in y.iter_mut().zip(w.chunks_exact(stride)) {
-                    // SAFETY: by the assertion a row has a block for every eight scales, and there are 32 values for
-                    // each of those.
-                    *y = unsafe { row::<F>(w.as_ptr(), x) };
-                }
-            }
+            row_by_row!($features);
         }
     };
 }

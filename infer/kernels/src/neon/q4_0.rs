@@ -5,29 +5,19 @@
 //! others); pairwise additions then leave a lane per row. Loads move the rows' pointers along as they go, which LLVM
 //! does with additions of its own.
 
-use crate::activations::Row;
+use crate::formats::{Q4_0, row_bytes};
+use crate::int8::Int8Row;
 use std::arch::aarch64::*;
-
-/// Bytes of a block.
-const BYTES: usize = 18;
 
 /// `y[r] = Σ w[r] x`.
 #[target_feature(enable = "neon,dotprod")]
-pub(super) fn dotprod(w: &[u8], x: Row, y: &mut [f32]) {
-    let blocks = x.scales.len();
-    let stride = blocks * BYTES;
-    assert!(
-        blocks > 0
-            && x.q.len() == blocks * 32
-            && x.starts.len() == blocks
-            && w.len() == y.len() * stride,
-        "gemv sizes"
-    );
+pub(super) fn dotprod(w: &[u8], x: Int8Row, y: &mut [f32]) {
+    let (blocks, bytes) = (x.scales.len(), row_bytes::<Q4_0>(w, &x, y));
     for (i, y) in y.chunks_mut(4).enumerate() {
         // fewer than four rows are filled up with the last one
-        let row = |r: usize| w[(4 * i + r.min(y.len() - 1)) * stride..].as_ptr();
+        let row = |r: usize| w[(4 * i + r.min(y.len() - 1)) * bytes..].as_ptr();
         let mut sums = vdupq_n_f32(0.0);
-        // SAFETY: by the assertion each row has `blocks` blocks of 18 bytes, and there are 32 integers, a scale and a
+        // SAFETY: `row_bytes`: each row has `blocks` blocks of 18 bytes, and there are 32 integers, a scale and a
         // start for each, at least one. Prefetches never fault. The function has the feature, and every register
         // written is an output.
         unsafe {
@@ -83,7 +73,7 @@ pub(super) fn dotprod(w: &[u8], x: Row, y: &mut [f32]) {
                 b = inout(reg) row(1).add(2) => _,
                 c = inout(reg) row(2).add(2) => _,
                 d = inout(reg) row(3).add(2) => _,
-                next = inout(reg) row(0).wrapping_add(4 * stride) => _,
+                next = inout(reg) row(0).wrapping_add(4 * bytes) => _,
                 q = inout(reg) x.q.as_ptr() => _,
                 s = inout(reg) x.scales.as_ptr() => _,
                 o = inout(reg) x.starts.as_ptr() => _,

@@ -2,7 +2,7 @@
 //! eight integers by two tokens of eight and adds the four products' sums to four lanes:
 //!
 //! ```text
-//! panel   [cols / 8][16 rows][8]     its own order, written by `interleave`
+//! panel   [cols / 8][16 rows][8]     its own order, see `unpack.rs`
 //! tokens  [cols / 8][8 tokens][8]
 //! sums    [row pair][token pair]     (token 0, row 0), (token 0, row 1), (token 1, row 0), (token 1, row 1)
 //! ```
@@ -12,53 +12,42 @@
 //! early and spills). Integer sums start from the bits of 1.5 · 2^23, loaded and not moved, so that conversion to
 //! float is one subtraction: what limits this loop is the two vector units, not loads.
 
-use super::tile::{add_minima, check, scales, weights};
-use crate::activation_tiles::{TOKENS, Tokens};
+use super::asm::each;
+use super::tile::add_minima;
+use crate::activation_tiles::{TileOutput, TokenTile};
 use crate::panel::Panel;
-use retort_format::quant::rows16::{Format, ROWS};
 use std::arch::aarch64::*;
 
 /// 1.5 · 2^23: an integer added to its bits is, as a float, that much added to it.
 const MAGIC: f32 = 12_582_912.0;
 
-/// Four rows by eight tokens by eight columns: weights at `$w`, tokens at `$x` and `$y`.
+/// Rows `4 $four ..` of the eight by eight tokens by columns `8 $k ..` of the block.
 #[rustfmt::skip] // an instruction to a line
 macro_rules! columns {
-    ($w:literal, $x:literal, $y:literal) => {
+    ($four:tt, $k:literal) => {
         concat!(
-            "ldp q12, q13, [{w}, #", $w, "]\n",
-            "ldp q14, q15, [{x}, #", $x, "]\n",
+            "ldp q12, q13, [{w}, #128*", $k, "+32*", $four, "]\n",
+            "ldp q14, q15, [{x}, #64*", $k, "]\n",
             "smmla v4.4s, v14.16b, v12.16b\n",
             "smmla v8.4s, v14.16b, v13.16b\n",
             "smmla v5.4s, v15.16b, v12.16b\n",
             "smmla v9.4s, v15.16b, v13.16b\n",
-            "ldp q14, q15, [{x}, #", $y, "]\n",
+            "ldp q14, q15, [{x}, #64*", $k, "+32]\n",
             "smmla v6.4s, v14.16b, v12.16b\n",
             "smmla v10.4s, v14.16b, v13.16b\n",
             "smmla v7.4s, v15.16b, v12.16b\n",
-            "smmla v11.4s, v15.16b, v13.16b",
+            "smmla v11.4s, v15.16b, v13.16b\n",
         )
-    };
-}
-
-/// Starts the integer sums of four rows.
-#[rustfmt::skip] // an instruction to a line
-macro_rules! start {
-    () => {
-        "ldp q4, q5, [{magic}]\nldp q6, q7, [{magic}]\nldp q8, q9, [{magic}]\nldp q10, q11, [{magic}]"
     };
 }
 
 /// Adds the integer sums `$i`.. of two rows, scaled, to the float sums `$f`...
 #[rustfmt::skip] // an instruction to a line
 macro_rules! scale {
-    ($i0:literal, $i1:literal, $i2:literal, $i3:literal, $f0:literal, $f1:literal, $f2:literal, $f3:literal) => {
+    ([$i0:literal, $i1:literal, $i2:literal, $i3:literal], [$f0:literal, $f1:literal, $f2:literal, $f3:literal]) => {
         concat!(
             "ld1r {{v12.2d}}, [{d}], #8\n",
-            "fsub v", $i0, ".4s, v", $i0, ".4s, v15.4s\n",
-            "fsub v", $i1, ".4s, v", $i1, ".4s, v15.4s\n",
-            "fsub v", $i2, ".4s, v", $i2, ".4s, v15.4s\n",
-            "fsub v", $i3, ".4s, v", $i3, ".4s, v15.4s\n",
+            each!("fsub", [$i0, $i1, $i2, $i3] ".4s", [$i0, $i1, $i2, $i3] ".4s", ", v15.4s"),
             "fmul v13.4s, v0.4s, v12.4s\n",
             "fmul v14.4s, v1.4s, v12.4s\n",
             "fmla v", $f0, ".4s, v", $i0, ".4s, v13.4s\n",
@@ -66,26 +55,29 @@ macro_rules! scale {
             "fmul v13.4s, v2.4s, v12.4s\n",
             "fmul v14.4s, v3.4s, v12.4s\n",
             "fmla v", $f2, ".4s, v", $i2, ".4s, v13.4s\n",
-            "fmla v", $f3, ".4s, v", $i3, ".4s, v14.4s",
+            "fmla v", $f3, ".4s, v", $i3, ".4s, v14.4s\n",
         )
     };
 }
 
-/// Rows 0..4 and 4..8 of the eight.
+/// Scales the integer sums of rows `4 $four ..` of the eight.
 #[rustfmt::skip] // an instruction to a line
 macro_rules! scale_four {
     (0) => {
-        concat!(
-            "ldr q15, [{magic}]\n",
-            scale!("4", "5", "6", "7", "16", "17", "18", "19"), "\n",
-            scale!("8", "9", "10", "11", "20", "21", "22", "23"),
-        )
+        concat!("ldr q15, [{magic}]\n", scale!([4, 5, 6, 7], [16, 17, 18, 19]), scale!([8, 9, 10, 11], [20, 21, 22, 23]))
     };
     (1) => {
+        concat!("ldr q15, [{magic}]\n", scale!([4, 5, 6, 7], [24, 25, 26, 27]), scale!([8, 9, 10, 11], [28, 29, 30, 31]))
+    };
+}
+
+/// Rows `4 $four ..` of the eight by the columns of a group, scaled.
+macro_rules! group {
+    ($four:tt, [$($k:literal),+]) => {
         concat!(
-            "ldr q15, [{magic}]\n",
-            scale!("4", "5", "6", "7", "24", "25", "26", "27"), "\n",
-            scale!("8", "9", "10", "11", "28", "29", "30", "31"),
+            "ldp q4, q5, [{magic}]\nldp q6, q7, [{magic}]\nldp q8, q9, [{magic}]\nldp q10, q11, [{magic}]\n",
+            $(columns!($four, $k),)+
+            scale_four!($four)
         )
     };
 }
@@ -124,69 +116,26 @@ macro_rules! blocks {
 
 /// `out[t][r]`, for groups of 32 or 16 weights to a scale.
 #[target_feature(enable = "neon,i8mm")]
-pub(super) fn tile(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
-    check(p, x);
+#[rustfmt::skip] // the assembly
+pub(super) fn tile(p: &Panel, x: &TokenTile, out: &mut TileOutput) {
+    p.check(x);
     let magic = [MAGIC; 8];
     for half in 0..2 {
         // per row pair and token pair
         let mut acc = [[vdupq_n_f32(0.0); 4]; 4];
-        // SAFETY: `check`: for every block of 32 columns there are 512 bytes of panel, 256 of tokens, 8 scales of
+        // SAFETY: `Panel::check`: for every block of 32 columns there are 512 bytes of panel, 256 of tokens, 8 scales of
         // tokens and 16 of rows per group, and at least one block; eight rows' parts start 64 bytes (32 of scales)
         // apart. The function has the feature, and every register written is an output.
         unsafe {
             let w = p.q.as_ptr().cast::<u8>().add(64 * half);
             let d = p.d.as_ptr().cast::<f32>().add(8 * half);
             if p.group == 32 {
-                blocks!(
-                    acc,
-                    w,
-                    d,
-                    x,
-                    magic,
-                    [
-                        start!(),
-                        columns!("0", "0", "32"),
-                        columns!("128", "64", "96"),
-                        columns!("256", "128", "160"),
-                        columns!("384", "192", "224"),
-                        scale_four!(0),
-                        start!(),
-                        columns!("32", "0", "32"),
-                        columns!("160", "64", "96"),
-                        columns!("288", "128", "160"),
-                        columns!("416", "192", "224"),
-                        scale_four!(1),
-                        "add {d}, {d}, #32"
-                    ]
-                );
+                blocks!(acc, w, d, x, magic, [group!(0, [0, 1, 2, 3]), group!(1, [0, 1, 2, 3]), "add {d}, {d}, #32"]);
             } else {
-                blocks!(
-                    acc,
-                    w,
-                    d,
-                    x,
-                    magic,
-                    [
-                        start!(),
-                        columns!("0", "0", "32"),
-                        columns!("128", "64", "96"),
-                        scale_four!(0),
-                        start!(),
-                        columns!("32", "0", "32"),
-                        columns!("160", "64", "96"),
-                        scale_four!(1),
-                        "add {d}, {d}, #32",
-                        start!(),
-                        columns!("256", "128", "160"),
-                        columns!("384", "192", "224"),
-                        scale_four!(0),
-                        start!(),
-                        columns!("288", "128", "160"),
-                        columns!("416", "192", "224"),
-                        scale_four!(1),
-                        "add {d}, {d}, #32"
-                    ]
-                );
+                blocks!(acc, w, d, x, magic, [
+                    group!(0, [0, 1]), group!(1, [0, 1]), "add {d}, {d}, #32",
+                    group!(0, [2, 3]), group!(1, [2, 3]), "add {d}, {d}, #32"
+                ]);
             }
         }
         for (pair, acc) in acc.into_iter().enumerate() {
@@ -202,54 +151,5 @@ pub(super) fn tile(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
     }
     if p.has_min {
         add_minima(p, x, out);
-    }
-}
-
-/// Interleaves sixteen unpacked rows, `cols` integers each one after another, eight columns at a time.
-#[target_feature(enable = "neon")]
-pub(super) fn interleave(rows: &[i8], bias: i8, out: &mut [[[i8; 4]; ROWS]]) {
-    let cols = out.len() * 4;
-    assert!(
-        rows.len() == ROWS * cols && cols.is_multiple_of(16),
-        "interleave sizes"
-    );
-    let bias = vdupq_n_s8(bias);
-    for (r, row) in rows.chunks_exact(cols.max(1)).enumerate() {
-        for (i, q) in row.as_chunks::<16>().0.iter().enumerate() {
-            // SAFETY: sixteen integers; `out` has 128 bytes for eight columns, of which 8 are this row's.
-            unsafe {
-                let q = vaddq_s8(vld1q_s8(q.as_ptr()), bias);
-                let to = out.as_mut_ptr().cast::<i8>().add(256 * i + 8 * r);
-                vst1_s8(to, vget_low_s8(q));
-                vst1_s8(to.add(128), vget_high_s8(q));
-            }
-        }
-    }
-}
-
-/// Unpacks sixteen rows from their panel (layout in `rows16.rs`) as `interleave` would: units 2k and 2k + 1, four
-/// columns each, side by side are eight columns.
-#[target_feature(enable = "neon")]
-pub(super) fn unpack_rows16<F: Format>(
-    panel: &[u8],
-    q: &mut [[[i8; 4]; ROWS]],
-    d: &mut [[f32; ROWS]],
-    m: &mut [[f32; ROWS]],
-) {
-    let (units, _) = q.as_chunks_mut::<8>();
-    scales::<F>(panel, d, m);
-    for (block, units) in panel.chunks_exact(F::BLOCK).zip(units) {
-        for (k, pair) in units.as_chunks_mut::<2>().0.iter_mut().enumerate() {
-            for four in 0..4 {
-                let a = vreinterpretq_s32_s8(weights::<F>(block, 2 * k, four));
-                let b = vreinterpretq_s32_s8(weights::<F>(block, 2 * k + 1, four));
-                // SAFETY: 128 bytes, of which these four rows' 32.
-                unsafe {
-                    let to = pair.as_mut_ptr().cast::<i32>().add(8 * four);
-                    vst1q_s32(to, vzip1q_s32(a, b));
-                    vst1q_s32(to.add(4), vzip2q_s32(a, b));
-                }
-            }
-        }
     }
 }

@@ -1,34 +1,18 @@
-//! A panel of sixteen unpacked rows times eight tokens (layouts in `panel.rs` and `Tokens`): each 4-byte lane is a
-//! row's next four weights, which meet four values of a token, so lanes add up to rows.
+//! A panel of sixteen unpacked rows times eight tokens (layouts in `panel.rs` and `activation_tiles.rs`): each 4-byte
+//! lane is a row's next four weights, which meet four values of a token, so lanes add up to rows.
 //!
 //! Four rows are taken at a time. With `sdot` by element that is one integer and one float sum per token, the weights
 //! of eight columns in two vectors and the eight tokens' in four. Without it, the integer sums take two vectors per
 //! token (pairs of a row's products stay apart until the group ends), so the tokens come in two halves.
 
-use crate::activation_tiles::{TOKENS, Tokens};
+use crate::activation_tiles::{TOKENS, TileOutput, TokenTile};
 use crate::panel::Panel;
-use retort_format::quant::GgmlType;
-use retort_format::quant::rows16::{Format, ROWS};
 use std::arch::aarch64::*;
-
-/// Checks that the tokens are as long as the panel, which is what makes the kernels' loads sound.
-pub(super) fn check(p: &Panel, x: &Tokens) {
-    let (groups, cols) = (p.d.len(), p.q.len() * 4);
-    let group = p.group == 16 || p.group == 32;
-    assert!(
-        group
-            && cols > 0
-            && x.cols() == Some(cols)
-            && groups * p.group == cols
-            && p.m.len() == groups,
-        "tile sizes"
-    );
-}
 
 /// Adds the minima's part, `m · d Σx` per group, which only formats with groups of 32 have.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn add_minima(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
+pub(super) fn add_minima(p: &Panel, x: &TokenTile, out: &mut TileOutput) {
     for (half, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
         let mut acc = [[vdupq_n_f32(0.0); 4]; 4];
         for ((m, d), [low, high, _]) in p.m.iter().zip(x.d).zip(x.sums) {
@@ -63,8 +47,8 @@ pub(super) fn add_minima(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; TOKENS])
 
 /// With `sdot`.
 #[target_feature(enable = "neon,dotprod")]
-pub(super) fn dotprod(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
-    check(p, x);
+pub(super) fn dotprod(p: &Panel, x: &TokenTile, out: &mut TileOutput) {
+    p.check(x);
     for quarter in 0..4 {
         if p.group == 16 {
             four_rows_dotprod::<16>(p, x, quarter, out);
@@ -90,15 +74,15 @@ macro_rules! sdot {
 #[target_feature(enable = "neon,dotprod")]
 fn four_rows_dotprod<const G: usize>(
     p: &Panel,
-    x: &Tokens,
+    x: &TokenTile,
     quarter: usize,
-    out: &mut [[f32; ROWS]; TOKENS],
+    out: &mut TileOutput,
 ) {
     let mut acc = [vdupq_n_f32(0.0); TOKENS];
     for (g, d) in p.d.iter().enumerate() {
         let mut sums = [vdupq_n_s32(0); TOKENS];
         for k in g * (G / 8)..(g + 1) * (G / 8) {
-            // SAFETY: `check`: for every eight columns, two units of 16 rows × 4 bytes and 64 bytes of tokens; the
+            // SAFETY: `Panel::check`: for every eight columns, two units of 16 rows × 4 bytes and 64 bytes of tokens; the
             // enclosing function has the feature that the instruction needs.
             unsafe {
                 let w = p.q.as_ptr().add(2 * k).cast::<i8>().add(16 * quarter);
@@ -148,8 +132,8 @@ fn four_rows_dotprod<const G: usize>(
 
 /// Without the dot product instructions.
 #[target_feature(enable = "neon")]
-pub(super) fn neon(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
-    check(p, x);
+pub(super) fn neon(p: &Panel, x: &TokenTile, out: &mut TileOutput) {
+    p.check(x);
     for quarter in 0..4 {
         for half in 0..2 {
             if p.group == 16 {
@@ -169,16 +153,16 @@ pub(super) fn neon(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
 #[target_feature(enable = "neon")]
 fn four_rows<const G: usize>(
     p: &Panel,
-    x: &Tokens,
+    x: &TokenTile,
     quarter: usize,
     half: usize,
-    out: &mut [[f32; ROWS]; TOKENS],
+    out: &mut TileOutput,
 ) {
     let mut acc = [vdupq_n_f32(0.0); 4];
     for (g, d) in p.d.iter().enumerate() {
         let mut sums = [[vdupq_n_s32(0); 2]; 4];
         for k in g * (G / 8)..(g + 1) * (G / 8) {
-            // SAFETY: `check`: for every eight columns, two units of 16 rows × 4 bytes and 8 bytes of each token.
+            // SAFETY: `Panel::check`: for every eight columns, two units of 16 rows × 4 bytes and 8 bytes of each token.
             unsafe {
                 let w = p.q.as_ptr().add(2 * k).cast::<i8>().add(16 * quarter);
                 let (a, b) = (vld1q_s8(w), vld1q_s8(w.add(64)));
@@ -205,104 +189,5 @@ fn four_rows<const G: usize>(
     for (out, acc) in out[4 * half..].iter_mut().zip(acc) {
         // SAFETY: 16 floats, of which this quarter's 4.
         unsafe { vst1q_f32(out.as_mut_ptr().add(4 * quarter), acc) };
-    }
-}
-
-/// Interleaves sixteen unpacked rows (see `scalar::interleave`): 4 × 4 transpositions of 4-byte units.
-#[target_feature(enable = "neon")]
-pub(super) fn interleave(rows: &[i8], bias: i8, out: &mut [[[i8; 4]; ROWS]]) {
-    let cols = out.len() * 4;
-    assert!(rows.len() == ROWS * cols, "interleave sizes");
-    let bias = vdupq_n_s8(bias);
-    let (vectors, rest) = out.as_chunks_mut::<4>();
-    for (i, out) in vectors.iter_mut().enumerate() {
-        for quarter in 0..4 {
-            // SAFETY: row `4 quarter + r` has 16 integers at `16 i`, as there are 16 rows of `cols`.
-            let row = |r: usize| unsafe {
-                let row = vld1q_s8(rows.as_ptr().add((4 * quarter + r) * cols + 16 * i));
-                vreinterpretq_s32_s8(vaddq_s8(row, bias))
-            };
-            let (a, b, c, d) = (row(0), row(1), row(2), row(3));
-            let even = |a, b| vreinterpretq_s64_s32(vtrn1q_s32(a, b));
-            let odd = |a, b| vreinterpretq_s64_s32(vtrn2q_s32(a, b));
-            let units = [
-                vtrn1q_s64(even(a, b), even(c, d)),
-                vtrn1q_s64(odd(a, b), odd(c, d)),
-                vtrn2q_s64(even(a, b), even(c, d)),
-                vtrn2q_s64(odd(a, b), odd(c, d)),
-            ];
-            for (out, unit) in out.iter_mut().zip(units) {
-                // SAFETY: `out` is 64 bytes, of which this quarter's 16.
-                unsafe {
-                    vst1q_s8(
-                        out.as_mut_ptr().cast::<i8>().add(16 * quarter),
-                        vreinterpretq_s8_s64(unit),
-                    )
-                };
-            }
-        }
-    }
-    assert!(rest.is_empty(), "formats have blocks of at least 32");
-}
-
-/// Unpacks sixteen rows from their panel (layout in `rows16.rs`) as `interleave` would.
-#[target_feature(enable = "neon")]
-pub(super) fn unpack_rows16<F: Format>(
-    panel: &[u8],
-    q: &mut [[[i8; 4]; ROWS]],
-    d: &mut [[f32; ROWS]],
-    m: &mut [[f32; ROWS]],
-) {
-    let (units, _) = q.as_chunks_mut::<8>();
-    scales::<F>(panel, d, m);
-    for (block, units) in panel.chunks_exact(F::BLOCK).zip(units) {
-        for (u, unit) in units.iter_mut().enumerate() {
-            for four in 0..4 {
-                let q = weights::<F>(block, u, four);
-                // SAFETY: a unit is 64 bytes, of which these four rows' 16.
-                unsafe { vst1q_s8(unit.as_mut_ptr().cast::<i8>().add(16 * four), q) };
-            }
-        }
-    }
-}
-
-/// A panel's scales, and minima if the format has any, in f32.
-#[inline]
-#[target_feature(enable = "neon")]
-pub(super) fn scales<F: Format>(panel: &[u8], d: &mut [[f32; ROWS]], m: &mut [[f32; ROWS]]) {
-    let widen = |halves: &[u8], to: &mut [f32; ROWS]| {
-        let (halves, _) = halves.as_chunks::<8>();
-        for (to, halves) in to.as_chunks_mut::<4>().0.iter_mut().zip(halves) {
-            // SAFETY: four numbers each.
-            unsafe {
-                let halves = vreinterpret_f16_u8(vld1_u8(halves.as_ptr()));
-                vst1q_f32(to.as_mut_ptr(), vcvt_f32_f16(halves));
-            }
-        }
-    };
-    for ((block, d), m) in panel.chunks_exact(F::BLOCK).zip(d).zip(m) {
-        widen(&block[..2 * ROWS], d);
-        if F::MIN {
-            widen(&block[2 * ROWS..4 * ROWS], m);
-        }
-    }
-}
-
-/// Columns `4 u .. 4 u + 4` of a block's rows `4 four .. 4 four + 4`, without scale and minimum.
-#[inline]
-#[target_feature(enable = "neon")]
-pub(super) fn weights<F: Format>(block: &[u8], u: usize, four: usize) -> int8x16_t {
-    let units = if F::NIBBLES { 4 } else { 8 };
-    let (bytes, _) = block[F::WEIGHTS..].as_chunks::<16>();
-    // SAFETY: sixteen bytes.
-    let bytes = unsafe { vld1q_u8(bytes[u % units * 4 + four].as_ptr()) };
-    let q = vreinterpretq_s8_u8(match F::NIBBLES {
-        true if u < 4 => vandq_u8(bytes, vdupq_n_u8(15)),
-        true => vshrq_n_u8::<4>(bytes),
-        false => bytes,
-    });
-    match F::TY {
-        GgmlType::Q4_0 => vsubq_s8(q, vdupq_n_s8(8)),
-        _ => q,
     }
 }

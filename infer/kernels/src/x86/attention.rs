@@ -1,7 +1,7 @@
-//! The attention step of `attention.rs` in vectors: the same order of operations, with loads whose bounds were checked
+//! The attention step of `running_softmax.rs` in vectors: the same order of operations, with loads whose bounds were checked
 //! once. A query's number is broadcast to all lanes of sixteen positions (scores) or sixteen channels (sums).
 
-use crate::attention::{STEP, State, Step, TILE, TILES, softmax};
+use crate::running_softmax::{STEP, State, Step, TILE, TILES, softmax};
 use std::arch::x86_64::*;
 
 macro_rules! attend {
@@ -14,7 +14,7 @@ macro_rules! attend {
             /// Numbers in a vector.
             const LANES: usize = TILE / VECTORS;
 
-            /// See `attention::attend`. As many queries at a time as fit the registers; fewer take several tiles, or
+            /// As many queries at a time as fit the registers; fewer take several tiles, or
             /// several vectors of channels, at a time, so that there are always enough sums to add to.
             #[target_feature(enable = $features)]
             pub fn attend(step: &Step, state: &mut State) {
@@ -33,7 +33,7 @@ macro_rules! attend {
                     let mut first = 0;
                     while first < n {
                         first += match n - first {
-                            $($queries.. => weigh::<$queries, $wide>(step, state, first),)*
+                            $($queries.. => add_values::<$queries, $wide>(step, state, first),)*
                             0 => break,
                         };
                     }
@@ -50,7 +50,7 @@ macro_rules! attend {
                 first: usize,
             ) -> usize {
                 let hd = step.head_dim;
-                let seen = step.seen[first..first + Q].iter().copied().max().unwrap_or(0);
+                let seen = step.seen_by_any(first..first + Q);
                 for tile in (0..seen.div_ceil(TILE).min(TILES)).step_by(T) {
                     let mut acc = [[[$zero(); VECTORS]; T]; Q];
                     // SAFETY: `check`: `hd` numbers for each query, and `hd` times 16 for each tile of keys, of which
@@ -87,7 +87,7 @@ macro_rules! attend {
             /// at a time and the last ones singly; gives `Q`.
             #[inline]
             #[target_feature(enable = $features)]
-            unsafe fn weigh<const Q: usize, const C: usize>(
+            unsafe fn add_values<const Q: usize, const C: usize>(
                 step: &Step,
                 state: &mut State,
                 first: usize,
@@ -114,8 +114,7 @@ macro_rules! attend {
                 column: usize,
             ) {
                 let width = state.width;
-                // positions that none of these queries sees have weight zero, and may hold anything
-                let seen = step.seen[first..first + Q].iter().copied().max().unwrap_or(0);
+                let seen = step.seen_by_any(first..first + Q);
                 // SAFETY: `check`: `width` numbers for each query and each of the 64 positions, 64 weights.
                 unsafe {
                     let sums = state.values.as_mut_ptr().add(first * width + column);

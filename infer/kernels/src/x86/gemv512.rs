@@ -6,32 +6,19 @@
 //! start at `-8 Σx` in one of a block's lanes undo. Q8_0 multiplies magnitudes with values that carry the weight's sign:
 //! bytes 128 too large would be undone as exactly, but leave lanes large that cancel in single precision.
 
-use super::ask_ahead;
-use crate::activations::Row;
+use super::vector::prefetch_ahead;
+use crate::formats::{RowFormat, row_by_row};
+use crate::int8::Int8Row;
+use retort_format::quant::GgmlType;
 use std::arch::x86_64::*;
 
-const Q4_0: usize = 0;
-const Q4_1: usize = 1;
-const Q5_0: usize = 2;
-const Q5_1: usize = 3;
-const Q8_0: usize = 4;
-
-const fn bytes(format: usize) -> usize {
-    [18, 20, 22, 24, 34][format]
-}
-
-/// Whether a minimum follows the scale.
-const fn has_min(format: usize) -> bool {
-    format == Q4_1 || format == Q5_1
-}
-
-/// What the sums of two blocks of `F` start from, with `-8 Σx` of both in the lower half of `starts`.
+/// The initial sums of two blocks of `F`, with `-8 Σx` of both in the lower half of `starts`.
 #[inline]
 #[target_feature(enable = "avx2,avx512f")]
-fn begin<const F: usize>(starts: __m128i) -> __m512i {
-    let starts = match F {
-        Q4_0 => starts,
-        Q5_0 => _mm_add_epi32(starts, starts),
+fn begin<F: RowFormat>(starts: __m128i) -> __m512i {
+    let starts = match F::TY {
+        GgmlType::Q4_0 => starts,
+        GgmlType::Q5_0 => _mm_add_epi32(starts, starts),
         _ => return _mm512_setzero_si512(),
     };
     // the first of each block's eight lanes
@@ -42,7 +29,7 @@ fn begin<const F: usize>(starts: __m128i) -> __m512i {
 /// `[d, m]` of the blocks at `p` and `second` as four f32; `[d, d]` for formats without a minimum.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-unsafe fn scales<const F: usize>(p: *const u8, second: *const u8) -> __m128 {
+unsafe fn scales<F: RowFormat>(p: *const u8, second: *const u8) -> __m128 {
     // SAFETY: every block has at least 4 bytes.
     let (a, b) = unsafe {
         (
@@ -51,7 +38,7 @@ unsafe fn scales<const F: usize>(p: *const u8, second: *const u8) -> __m128 {
         )
     };
     let halves = _mm_insert_epi32::<1>(_mm_cvtsi32_si128(a), b);
-    if has_min(F) {
+    if F::MIN {
         _mm_cvtph_ps(halves)
     } else {
         _mm_cvtph_ps(_mm_shufflelo_epi16::<0b10_10_00_00>(halves))
@@ -61,14 +48,14 @@ unsafe fn scales<const F: usize>(p: *const u8, second: *const u8) -> __m128 {
 /// The weights of the blocks at `p` and `second`: unsigned as they are, or signed bytes.
 #[inline]
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl")]
-unsafe fn weights<const F: usize>(p: *const u8, second: *const u8) -> __m512i {
+unsafe fn weights<F: RowFormat>(p: *const u8, second: *const u8) -> __m512i {
     // SAFETY: blocks end in 16 bytes of nibbles, or 32 of weights.
     unsafe {
-        if F == Q8_0 {
+        if F::TY == GgmlType::Q8_0 {
             let a = _mm512_castsi256_si512(_mm256_loadu_si256(p.add(2).cast()));
             return _mm512_inserti64x4::<1>(a, _mm256_loadu_si256(second.add(2).cast()));
         }
-        let at = bytes(F) - 16;
+        let at = F::BYTES - 16;
         let a = _mm512_broadcast_i32x4(_mm_loadu_si128(p.add(at).cast()));
         let b = _mm_loadu_si128(second.add(at).cast());
         let both = _mm512_mask_broadcast_i32x4(a, 0xff00, b);
@@ -77,11 +64,11 @@ unsafe fn weights<const F: usize>(p: *const u8, second: *const u8) -> __m512i {
             _mm512_srlv_epi64(both, shift),
             _mm512_set1_epi32(0x0f0f_0f0f),
         );
-        if F != Q5_0 && F != Q5_1 {
+        if !matches!(F::TY, GgmlType::Q5_0 | GgmlType::Q5_1) {
             return nibbles;
         }
-        let fifths = |p: *const u8| u64::from(p.add(at - 4).cast::<u32>().read_unaligned());
-        let set = fifths(p) | fifths(second) << 32;
+        let fifth_bits = |p: *const u8| u64::from(p.add(at - 4).cast::<u32>().read_unaligned());
+        let set = fifth_bits(p) | fifth_bits(second) << 32;
         _mm512_mask_add_epi8(nibbles, set, nibbles, _mm512_set1_epi8(16))
     }
 }
@@ -89,7 +76,7 @@ unsafe fn weights<const F: usize>(p: *const u8, second: *const u8) -> __m512i {
 /// `start` and the sums of four neighbours each, of the blocks at `p` and `second` with `values`, which are never -128.
 #[inline]
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn dot<const F: usize>(
+unsafe fn dot<F: RowFormat>(
     start: __m512i,
     p: *const u8,
     second: *const u8,
@@ -97,7 +84,7 @@ unsafe fn dot<const F: usize>(
 ) -> __m512i {
     // SAFETY: the caller has a whole block at each.
     let w = unsafe { weights::<F>(p, second) };
-    if F != Q8_0 {
+    if F::TY != GgmlType::Q8_0 {
         return _mm512_dpbusd_epi32(start, w, values);
     }
     let negative = _mm512_movepi8_mask(w);
@@ -108,7 +95,7 @@ unsafe fn dot<const F: usize>(
 /// One row.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn row<const F: usize>(mut w: *const u8, x: Row) -> f32 {
+unsafe fn row<F: RowFormat>(mut w: *const u8, x: Int8Row) -> f32 {
     let spread = _mm512_set_epi32(2, 2, 2, 2, 2, 2, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0);
     let (mut sums, mut mins) = (_mm512_setzero_ps(), _mm_setzero_ps());
     let mut q = x.q.as_ptr();
@@ -117,8 +104,8 @@ unsafe fn row<const F: usize>(mut w: *const u8, x: Row) -> f32 {
     for (pair, starts) in pairs.iter().zip(starts) {
         // SAFETY: the row has as many blocks as `x` has scales, and `x` 32 values for each (see `gemv`).
         unsafe {
-            let second = w.add(bytes(F));
-            ask_ahead(w, 2 * bytes(F));
+            let second = w.add(F::BYTES);
+            prefetch_ahead(w, 2 * F::BYTES);
             let factors = _mm_mul_ps(
                 scales::<F>(w, second),
                 _mm_loadu_ps(pair.as_flattened().as_ptr()),
@@ -128,10 +115,10 @@ unsafe fn row<const F: usize>(mut w: *const u8, x: Row) -> f32 {
             let ints = dot::<F>(start, w, second, values);
             let factor = _mm512_permutexvar_ps(spread, _mm512_castps128_ps512(factors));
             sums = _mm512_fmadd_ps(_mm512_cvtepi32_ps(ints), factor, sums);
-            if has_min(F) {
+            if F::MIN {
                 mins = _mm_add_ps(mins, factors);
             }
-            w = w.add(2 * bytes(F));
+            w = w.add(2 * F::BYTES);
             q = q.add(64);
         }
     }
@@ -146,7 +133,7 @@ unsafe fn row<const F: usize>(mut w: *const u8, x: Row) -> f32 {
             let ints = dot::<F>(start, w, w, values);
             let factor = _mm512_maskz_permutexvar_ps(0xff, spread, _mm512_castps128_ps512(factors));
             sums = _mm512_fmadd_ps(_mm512_cvtepi32_ps(ints), factor, sums);
-            if has_min(F) {
+            if F::MIN {
                 mins = _mm_add_ps(mins, factors);
             }
         }
@@ -155,43 +142,4 @@ unsafe fn row<const F: usize>(mut w: *const u8, x: Row) -> f32 {
     _mm512_reduce_add_ps(sums) + min
 }
 
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
-fn gemv<const F: usize>(w: &[u8], x: Row, y: &mut [f32]) {
-    let stride = x.scales.len() * bytes(F);
-    assert!(
-        x.q.len() == x.scales.len() * 32
-            && x.starts.len() == x.scales.len()
-            && w.len() == y.len() * stride,
-        "gemv sizes"
-    );
-    for (y, w) in y.iter_mut().zip(w.chunks_exact(stride)) {
-        // SAFETY: by the assertion a row has a block for every scale, and there are 32 values per scale.
-        *y = unsafe { row::<F>(w.as_ptr(), x) };
-    }
-}
-
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn q4_0(w: &[u8], x: Row, y: &mut [f32]) {
-    gemv::<Q4_0>(w, x, y);
-}
-
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn q4_1(w: &[u8], x: Row, y: &mut [f32]) {
-    gemv::<Q4_1>(w, x, y);
-}
-
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn q5_0(w: &[u8], x: Row, y: &mut [f32]) {
-    gemv::<Q5_0>(w, x, y);
-}
-
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn q5_1(w: &[u8], x: Row, y: &mut [f32]) {
-    gemv::<Q5_1>(w, x, y);
-}
-
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn q8_0(w: &[u8], x: Row, y: &mut [f32]) {
-    gemv::<Q8_0>(w, x, y);
-}
+row_by_row!("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni");

@@ -7,27 +7,17 @@
 //! at most 15 × 127 make 30,480; they are widened once a block. Q8_0's magnitudes meet values that carry the sign, two
 //! of at most 128 × 127 to a lane. Minima are summed apart from the rest.
 
-use super::ask_ahead;
-use crate::activation_tiles::{TOKENS, Tokens};
-use crate::activations::Row;
+use super::dot;
+use super::vector::prefetch_ahead;
+use crate::activation_tiles::{TOKENS, TileOutput, TokenTile};
+use crate::formats::panel_bytes;
+use crate::int8::Int8Row;
 use retort_format::quant::GgmlType;
 use retort_format::quant::rows16::{Format, ROWS};
 use std::arch::x86_64::*;
 
-/// Checks that one token fits the panels, which is what makes the kernels' loads sound.
-pub(super) fn check_gemv<F: Format>(panels: &[u8], x: &Row, y: &[f32]) {
-    let blocks = x.scales.len();
-    assert!(
-        x.q.len() == blocks * 32
-            && x.starts.len() == blocks
-            && y.len().is_multiple_of(ROWS)
-            && panels.len() == y.len() / ROWS * blocks * F::BLOCK,
-        "gemv sizes"
-    );
-}
-
-/// The same for eight tokens and one panel.
-pub(super) fn check_tile<F: Format>(panel: &[u8], x: &Tokens) {
+/// Checks that eight tokens fit a panel, which is what makes the kernels' loads sound.
+pub(super) fn check_tile<F: Format>(panel: &[u8], x: &TokenTile) {
     let blocks = x.d.len();
     assert!(
         x.cols() == Some(blocks * 32) && panel.len() == blocks * F::BLOCK,
@@ -35,7 +25,7 @@ pub(super) fn check_tile<F: Format>(panel: &[u8], x: &Tokens) {
     );
 }
 
-/// What sums of products with a block's unsigned weights start from, given `-8 Σx`.
+/// The initial value of sums of products with a block's unsigned weights, given `-8 Σx`.
 #[inline(always)]
 pub(super) fn start<F: Format>(less_8: i32) -> i32 {
     match F::TY {
@@ -45,10 +35,10 @@ pub(super) fn start<F: Format>(less_8: i32) -> i32 {
     }
 }
 
-/// What the minima of block `b` are multiplied with: the tokens' scaled sums.
+/// The factors of block `b`'s minima: the tokens' scaled sums.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn scaled_sums(x: &Tokens, b: usize) -> [f32; TOKENS] {
+pub(super) fn scaled_sums(x: &TokenTile, b: usize) -> [f32; TOKENS] {
     let (d, [low, high, _]) = (&x.d[b], &x.sums[b]);
     let mut sums = [0.0; TOKENS];
     // SAFETY: arrays of eight numbers.
@@ -74,13 +64,13 @@ macro_rules! eight_rows {
 
             #[inline]
             #[target_feature(enable = $features)]
-            fn dot($sum: __m256i, $w: __m256i, $v: __m256i) -> __m256i {
+            fn dot_nibbles($sum: __m256i, $w: __m256i, $v: __m256i) -> __m256i {
                 $dot
             }
 
             #[inline]
             #[target_feature(enable = $features)]
-            fn dot_signed($bytes_sum: __m256i, $bytes: __m256i, $values: __m256i) -> __m256i {
+            fn dot_bytes($bytes_sum: __m256i, $bytes: __m256i, $values: __m256i) -> __m256i {
                 $signed
             }
 
@@ -99,7 +89,7 @@ macro_rules! eight_rows {
             /// Eight of a block's scales, or with `of` 1 of its minima.
             #[inline]
             #[target_feature(enable = $features)]
-            unsafe fn halves(p: *const u8, of: usize, half: usize) -> __m256 {
+            unsafe fn row_scales(p: *const u8, of: usize, half: usize) -> __m256 {
                 // SAFETY: the caller has a whole block at `p`, of a format with minima if they are asked for.
                 unsafe { _mm256_cvtph_ps(_mm_loadu_si128(p.cast::<__m128i>().add(2 * of + half))) }
             }
@@ -125,7 +115,7 @@ macro_rules! eight_rows {
                     if !F::NIBBLES {
                         for u in 0..8 {
                             for t in 0..N {
-                                sums[t] = dot_signed(sums[t], unit(u), value(u, t));
+                                sums[t] = dot_bytes(sums[t], unit(u), value(u, t));
                             }
                         }
                         return sums.map(|sum| _mm256_cvtepi32_ps(sum));
@@ -135,8 +125,8 @@ macro_rules! eight_rows {
                         let low = _mm256_and_si256(unit(u), mask);
                         let high = _mm256_and_si256(_mm256_srli_epi16::<4>(unit(u)), mask);
                         for t in 0..N {
-                            sums[t] = dot(sums[t], low, value(u, t));
-                            sums[t] = dot(sums[t], high, value(u + 4, t));
+                            sums[t] = dot_nibbles(sums[t], low, value(u, t));
+                            sums[t] = dot_nibbles(sums[t], high, value(u + 4, t));
                         }
                     }
                 }
@@ -145,30 +135,27 @@ macro_rules! eight_rows {
 
             /// Panels times one token.
             #[target_feature(enable = $features)]
-            pub fn gemv<F: Format>(panels: &[u8], x: Row, y: &mut [f32]) {
-                check_gemv::<F>(panels, &x, y);
-                let blocks = x.scales.len();
-                for (panel, y) in panels
-                    .chunks_exact(blocks * F::BLOCK)
-                    .zip(y.chunks_exact_mut(ROWS))
-                {
+            pub fn gemv<F: Format>(panels: &[u8], x: Int8Row, y: &mut [f32]) {
+                let (blocks, bytes) = (x.scales.len(), panel_bytes::<F>(panels, &x, y));
+                let panels = panels.chunks_exact(bytes);
+                for (panel, y) in panels.zip(y.chunks_exact_mut(ROWS)) {
                     let mut acc = [_mm256_setzero_ps(); 2];
                     let mut mins = acc;
                     for b in 0..blocks {
-                        ask_ahead(panel.as_ptr().wrapping_add(b * F::BLOCK), F::BLOCK);
+                        prefetch_ahead(panel.as_ptr().wrapping_add(b * F::BLOCK), F::BLOCK);
                         let [scale, s] = x.scales[b];
                         for half in 0..2 {
-                            // SAFETY: `check_gemv`: the panel has `blocks` blocks, the token 32 values for each.
+                            // SAFETY: `panel_bytes`: the panel has `blocks` blocks, the token 32 values for each.
                             unsafe {
                                 let p = panel.as_ptr().add(b * F::BLOCK);
                                 let [sum] = block::<F, 1>(p, half, [x.starts[b]], |u, _| {
                                     x.q.as_ptr().cast::<i32>().add(8 * b + u)
                                 });
                                 let scales =
-                                    _mm256_mul_ps(halves(p, 0, half), _mm256_set1_ps(scale));
+                                    _mm256_mul_ps(row_scales(p, 0, half), _mm256_set1_ps(scale));
                                 acc[half] = _mm256_fmadd_ps(sum, scales, acc[half]);
                                 if F::MIN {
-                                    let m = halves(p, 1, half);
+                                    let m = row_scales(p, 1, half);
                                     mins[half] = _mm256_fmadd_ps(m, _mm256_set1_ps(s), mins[half]);
                                 }
                             }
@@ -186,7 +173,7 @@ macro_rules! eight_rows {
 
             /// One panel times eight tokens.
             #[target_feature(enable = $features)]
-            pub fn tile<F: Format>(panel: &[u8], x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
+            pub fn tile<F: Format>(panel: &[u8], x: &TokenTile, out: &mut TileOutput) {
                 check_tile::<F>(panel, x);
                 for first in (0..TOKENS).step_by(PART) {
                     for half in 0..2 {
@@ -201,7 +188,7 @@ macro_rules! eight_rows {
                                     let columns = x.q.as_ptr().add(4 * b + u / 2).cast::<i32>();
                                     columns.add(2 * (first + t) + u % 2)
                                 });
-                                (halves(p, 0, half), sums)
+                                (row_scales(p, 0, half), sums)
                             };
                             for t in 0..PART {
                                 let scales = _mm256_mul_ps(d, _mm256_set1_ps(x.d[b][first + t]));
@@ -226,7 +213,7 @@ macro_rules! eight_rows {
             #[target_feature(enable = $features)]
             fn minima<F: Format>(
                 panel: &[u8],
-                x: &Tokens,
+                x: &TokenTile,
                 first: usize,
                 half: usize,
             ) -> [__m256; PART] {
@@ -234,7 +221,7 @@ macro_rules! eight_rows {
                 for b in 0..x.d.len() {
                     let sums = scaled_sums(x, b);
                     // SAFETY: `check_tile`: the panel has a block for every scale.
-                    let m = unsafe { halves(panel.as_ptr().add(b * F::BLOCK), 1, half) };
+                    let m = unsafe { row_scales(panel.as_ptr().add(b * F::BLOCK), 1, half) };
                     for (min, s) in mins.iter_mut().zip(&sums[first..]) {
                         *min = _mm256_fmadd_ps(m, _mm256_set1_ps(*s), *min);
                     }
@@ -255,10 +242,7 @@ eight_rows!(
         let sum = _mm256_madd_epi16(sum, _mm256_set1_epi16(1));
         _mm256_add_epi32(sum, _mm256_set1_epi32(start))
     },
-    |sum, w, v| {
-        let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(v, w));
-        _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
-    }
+    |sum, w, v| dot::avx2::dot_signed(sum, w, v)
 );
 
 eight_rows!(
@@ -266,7 +250,7 @@ eight_rows!(
     "avx2,fma,f16c,avxvnni",
     "AVX-VNNI.",
     |start| _mm256_set1_epi32(start),
-    |sum, w, v| _mm256_dpbusd_avx_epi32(sum, w, v),
+    |sum, w, v| dot::vnni::dot(sum, w, v),
     |sum, _start| sum,
-    |sum, w, v| _mm256_dpbusd_avx_epi32(sum, _mm256_xor_si256(w, _mm256_set1_epi8(-128)), v)
+    |sum, w, v| dot::vnni::dot(sum, _mm256_xor_si256(w, _mm256_set1_epi8(-128)), v)
 );

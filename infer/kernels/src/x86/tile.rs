@@ -1,33 +1,23 @@
-//! A panel of sixteen unpacked rows times eight tokens (layouts in `panel.rs` and `tokens.rs`): each 4-byte lane is a
+//! A panel of sixteen unpacked rows times eight tokens (layouts in `panel.rs` and `activation_tiles.rs`): each 4-byte lane is a
 //! row's next four weights, the token's four values are broadcast to all lanes, so lanes add up to rows.
 //!
 //! The VNNI kernels need unsigned weights and get them 128 too large; their sums start at `-128 Σx`, which the
 //! activations carry, so the integers come out exact. AVX2 alone multiplies magnitudes with values of moved signs.
 
-use super::rows16_512::apart;
-use crate::activation_tiles::{TOKENS, Tokens};
-use crate::panel::Panel;
+use super::dot;
+use super::vector::keep_in_register;
+use crate::activation_tiles::{TOKENS, TileOutput, TokenTile};
+use crate::int8::BLOCK;
+use crate::panel::{Panel, Unit};
 use retort_format::quant::rows16::ROWS;
 use std::arch::x86_64::*;
 
 /// Tokens that eight rows take at a time in the sixteen registers of AVX2.
 const PART: usize = 4;
 
-/// Checks that the tokens are as long as the panel, which is what makes the kernels' loads sound.
-fn check(p: &Panel, x: &Tokens) {
-    let groups = p.d.len();
-    assert!(
-        (p.group == 16 || p.group == 32)
-            && groups * p.group == p.q.len() * 4
-            && p.m.len() == groups
-            && x.cols() == Some(p.q.len() * 4),
-        "tile sizes"
-    );
-}
-
 /// `-128 Σ` of token `t` over group `g`: half a block for groups of 16, else the whole.
 #[inline(always)]
-fn start<const G: usize>(x: &Tokens, g: usize, t: usize) -> i32 {
+fn start<const G: usize>(x: &TokenTile, g: usize, t: usize) -> i32 {
     if G == 16 {
         x.sums[g / 2][g % 2][t] * -128
     } else {
@@ -35,19 +25,12 @@ fn start<const G: usize>(x: &Tokens, g: usize, t: usize) -> i32 {
     }
 }
 
-/// Token `t`'s scale at group `g` and that times the sum of its integers, which minima are multiplied with.
-#[inline(always)]
-fn scales<const G: usize>(x: &Tokens, g: usize, t: usize) -> (f32, f32) {
-    let block = g * G / 32;
-    let d = x.d[block][t];
-    (d, d * (x.sums[block][0][t] + x.sums[block][1][t]) as f32)
-}
-
+/// Kernels of eight rows at a time: `$start(x, group, token)` and `$dot(sum, weights, values)`.
 macro_rules! eight_rows {
-    ($tile:ident, $part:ident, $features:literal, |$start:ident| $begin:expr, |$w:ident| $prepare:expr, |$sum:ident, $p:ident, $v:ident| $add:expr) => {
+    ($tile:ident, $part:ident, $features:literal, $start:expr, $dot:path) => {
         #[target_feature(enable = $features)]
-        pub(super) fn $tile(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
-            check(p, x);
+        pub(super) fn $tile(p: &Panel, x: &TokenTile, out: &mut TileOutput) {
+            p.check(x);
             for first in (0..TOKENS).step_by(PART) {
                 for half in 0..2 {
                     if p.group == 16 {
@@ -64,29 +47,25 @@ macro_rules! eight_rows {
         #[target_feature(enable = $features)]
         fn $part<const G: usize>(
             p: &Panel,
-            x: &Tokens,
+            x: &TokenTile,
             first: usize,
             half: usize,
-            out: &mut [[f32; ROWS]; TOKENS],
+            out: &mut TileOutput,
         ) {
             let mut acc = [_mm256_setzero_ps(); PART];
             for (g, (d, m)) in p.d.iter().zip(&p.m).enumerate() {
-                let mut sums: [__m256i; PART] = std::array::from_fn(|t| {
-                    let $start = start::<G>(x, g, first + t);
-                    $begin
-                });
+                let mut sums: [__m256i; PART] =
+                    std::array::from_fn(|t| _mm256_set1_epi32($start(x, g, first + t)));
                 for k in g * (G / 4)..(g + 1) * (G / 4) {
-                    // SAFETY: `check`: there are `group / 4` vectors of 16 rows per group, and 8 values of each
+                    // SAFETY: `Panel::check`: there are `group / 4` vectors of 16 rows per group, and 8 values of each
                     // token for every two vectors.
                     unsafe {
-                        let $w =
-                            _mm256_loadu_si256(p.q.as_ptr().add(k).cast::<__m256i>().add(half));
-                        let $p = $prepare;
+                        let w = p.q.as_ptr().add(k).cast::<__m256i>().add(half);
+                        let w = _mm256_loadu_si256(w);
                         let values = x.q.as_ptr().add(k / 2).cast::<i32>().add(k % 2 + 2 * first);
                         for t in 0..PART {
-                            let $v = _mm256_set1_epi32(values.add(2 * t).read_unaligned());
-                            let $sum = sums[t];
-                            sums[t] = $add;
+                            let v = _mm256_set1_epi32(values.add(2 * t).read_unaligned());
+                            sums[t] = $dot(sums[t], w, v);
                         }
                     }
                 }
@@ -98,11 +77,12 @@ macro_rules! eight_rows {
                     )
                 };
                 for t in 0..PART {
-                    let (scale, s) = scales::<G>(x, g, first + t);
-                    let scales = _mm256_mul_ps(d, _mm256_set1_ps(scale));
+                    let (block, token) = (g * G / BLOCK, first + t);
+                    let scales = _mm256_mul_ps(d, _mm256_set1_ps(x.d[block][token]));
                     acc[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[t]), scales, acc[t]);
                     if p.has_min {
-                        acc[t] = _mm256_fmadd_ps(m, _mm256_set1_ps(s), acc[t]);
+                        let s = _mm256_set1_ps(x.scaled_sum(block, token));
+                        acc[t] = _mm256_fmadd_ps(m, s, acc[t]);
                     }
                 }
             }
@@ -118,27 +98,21 @@ eight_rows!(
     avx2,
     avx2_part,
     "avx2,fma",
-    |_start| _mm256_setzero_si256(),
-    |w| (w, _mm256_abs_epi8(w)),
-    |sum, p, v| {
-        let pairs = _mm256_maddubs_epi16(p.1, _mm256_sign_epi8(v, p.0));
-        _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
-    }
+    |_, _, _| 0,
+    dot::avx2::dot_signed
 );
-
 eight_rows!(
     vnni,
     vnni_part,
     "avx2,fma,avxvnni",
-    |start| _mm256_set1_epi32(start),
-    |w| w,
-    |sum, p, v| _mm256_dpbusd_avx_epi32(sum, p, v)
+    start::<G>,
+    dot::vnni::dot
 );
 
 /// All sixteen rows in one vector, all eight tokens at once.
 #[target_feature(enable = "avx2,fma,avx512f,avx512vl,avx512vnni")]
-pub(super) fn avx512(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
-    check(p, x);
+pub(super) fn avx512(p: &Panel, x: &TokenTile, out: &mut TileOutput) {
+    p.check(x);
     if p.group == 16 {
         avx512_groups::<16>(p, x, out);
     } else {
@@ -148,16 +122,16 @@ pub(super) fn avx512(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
 
 #[inline]
 #[target_feature(enable = "avx2,fma,avx512f,avx512vl,avx512vnni")]
-fn avx512_groups<const G: usize>(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; TOKENS]) {
+fn avx512_groups<const G: usize>(p: &Panel, x: &TokenTile, out: &mut TileOutput) {
     let mut acc = [_mm512_setzero_ps(); TOKENS];
     let mut weights = p.q.as_ptr();
     let mut columns = x.q.as_ptr().cast::<i32>();
     for (g, (d, m)) in p.d.iter().zip(&p.m).enumerate() {
         let mut sums: [__m512i; TOKENS] =
             std::array::from_fn(|t| _mm512_set1_epi32(start::<G>(x, g, t)));
-        let (w, values) = (apart(weights), apart(columns));
+        let (w, values) = (keep_in_register(weights), keep_in_register(columns));
         for k in 0..G / 4 {
-            // SAFETY: `check`: there are `group / 4` vectors of 16 rows per group, and 8 values of each token for
+            // SAFETY: `Panel::check`: there are `group / 4` vectors of 16 rows per group, and 8 values of each token for
             // every two vectors.
             unsafe {
                 let w = _mm512_loadu_si512(w.add(k).cast());
@@ -173,11 +147,12 @@ fn avx512_groups<const G: usize>(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; 
         // SAFETY: both are arrays of 16 floats.
         let (d, m) = unsafe { (_mm512_loadu_ps(d.as_ptr()), _mm512_loadu_ps(m.as_ptr())) };
         for t in 0..TOKENS {
-            let (scale, s) = scales::<G>(x, g, t);
-            let scales = _mm512_mul_ps(d, _mm512_set1_ps(scale));
+            let block = g * G / BLOCK;
+            let scales = _mm512_mul_ps(d, _mm512_set1_ps(x.d[block][t]));
             acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[t]), scales, acc[t]);
             if p.has_min {
-                acc[t] = _mm512_fmadd_ps(m, _mm512_set1_ps(s), acc[t]);
+                let s = _mm512_set1_ps(x.scaled_sum(block, t));
+                acc[t] = _mm512_fmadd_ps(m, s, acc[t]);
             }
         }
     }
@@ -187,9 +162,9 @@ fn avx512_groups<const G: usize>(p: &Panel, x: &Tokens, out: &mut [[f32; ROWS]; 
     }
 }
 
-/// Interleaves sixteen unpacked rows (see `scalar::interleave`): 8 × 8 transpositions of 4-byte units.
+/// Interleaves sixteen unpacked rows (see `Interleave`): 8 × 8 transpositions of 4-byte units.
 #[target_feature(enable = "avx2")]
-pub(super) fn interleave(rows: &[i8], bias: i8, out: &mut [[[i8; 4]; ROWS]]) {
+pub(super) fn interleave(rows: &[i8], bias: i8, out: &mut [Unit]) {
     let cols = out.len() * 4;
     assert!(rows.len() == ROWS * cols, "interleave sizes");
     let bias = _mm256_set1_epi8(bias);
@@ -223,7 +198,7 @@ pub(super) fn interleave(rows: &[i8], bias: i8, out: &mut [[[i8; 4]; ROWS]]) {
             for k in 0..4 {
                 // SAFETY: `out[k]` is 64 bytes, of which this half's 32.
                 unsafe {
-                    let to = |k: usize, out: &mut [[[i8; 4]; ROWS]; 8]| {
+                    let to = |k: usize, out: &mut [Unit; 8]| {
                         out[k].as_mut_ptr().cast::<__m256i>().add(half)
                     };
                     _mm256_storeu_si256(

@@ -28,7 +28,7 @@ struct Tile {
     scores: Vec<f32>,
     /// Weighted values, or the gradient with respect to the queries, `[G · step, E]`.
     mixed: Vec<f32>,
-    /// What a row's weights add up to before they are divided by it, `[G · step]`.
+    /// The sum of each row's weights, which they are not yet divided by, `[G · step]`.
     totals: Vec<f32>,
 }
 
@@ -43,6 +43,14 @@ impl CausalAttention {
         }
     }
 
+    /// The columns of `data` `[B, T, heads · E]` that belong to each task.
+    fn columns<'a>(&self, data: &'a mut [f32], heads: usize) -> Vec<Columns<'a>> {
+        let rows = self.shape.length;
+        data.chunks_exact_mut(rows * heads * self.shape.head_dim)
+            .flat_map(|row| split(row, rows, self.shape.kv_heads))
+            .collect()
+    }
+
     /// Fills the tile's scores of queries `rows` against `keys`.
     fn scores(
         &self,
@@ -55,27 +63,28 @@ impl CausalAttention {
     ) {
         let (e, g) = (self.shape.head_dim, self.group());
         let scale = self.scale();
-        simd(
-            #[inline(always)]
-            || {
-                for (x, to) in tile.queries.chunks_exact_mut(e).enumerate() {
-                    let (of, t) = (x / rows.len(), rows.start + x % rows.len());
-                    if of < g {
-                        let query = &q[self.at(b, t, head * g + of, self.shape.heads)];
-                        self.rotate((b, t), query, scale, to);
-                    }
+        simd!({
+            for (x, to) in tile.queries.chunks_exact_mut(e).enumerate() {
+                let (of, t) = (x / rows.len(), rows.start + x % rows.len());
+                if of < g {
+                    let query = &q[self.at(b, t, head * g + of, self.shape.heads)];
+                    self.rotate((b, t), query, scale, to);
                 }
-            },
-        );
+            }
+        });
         let queries = View::new(&tile.queries, g * rows.len(), e);
-        product_into(
-            &mut tile.scores,
-            queries,
-            kv.keys(keys).t(),
-            false,
-            Threads::One,
-        );
+        product(&mut tile.scores, queries, kv.keys(keys).t());
     }
+}
+
+/// `out = a b`, by the calling thread alone.
+fn product(out: &mut [f32], a: View<'_>, b: View<'_>) {
+    product_into(out, a, b, false, Threads::One);
+}
+
+/// `out += a b`, by the calling thread alone.
+fn add_product(out: &mut [f32], a: View<'_>, b: View<'_>) {
+    product_into(out, a, b, true, Threads::One);
 }
 
 /// Where each query's visible keys lie in its tile row of `keys.len()` scores.
@@ -95,14 +104,8 @@ pub(super) fn forward(
     if q.is_empty() {
         return;
     }
-    let per_row = rows * g.shape.heads * g.shape.head_dim;
-    let outs: Vec<Columns<'_>> = out
-        .chunks_exact_mut(per_row)
-        .flat_map(|row| split(row, rows, g.shape.kv_heads))
-        .collect();
-    let tasks = outs
-        .into_par_iter()
-        .zip(logs.par_chunks_exact_mut(rows * g.group()));
+    let outs = g.columns(out, g.shape.heads).into_par_iter();
+    let tasks = outs.zip(logs.par_chunks_exact_mut(rows * g.group()));
     tasks.enumerate().for_each(|(i, (mut out, logs))| {
         let at = (i / g.shape.kv_heads, i % g.shape.kv_heads);
         forward_head(g, at, [q, k, v], &mut out, logs);
@@ -126,43 +129,31 @@ fn forward_head(
         g.scores((b, head), &rows, &keys, q, &kv, &mut tile);
         let count = group * rows.len();
         let logs = &mut logs[first * group..rows.end * group];
-        simd(
-            #[inline(always)]
-            || {
-                let scores = tile.scores.chunks_exact_mut(keys.len()).take(count);
-                let sums = tile.totals.iter_mut().zip(logs.iter_mut());
-                for ((x, scores), (total, log)) in scores.enumerate().zip(sums) {
-                    let seen = visible(g, b, first + x % rows.len(), &keys);
-                    let (before, rest) = scores.split_at_mut(seen.start);
-                    let (seen, after) = rest.split_at_mut(seen.len());
-                    before.fill(0.0);
-                    after.fill(0.0);
-                    let largest = max(seen);
-                    *total = exp_sum(seen, largest);
-                    *log = largest + total.ln();
-                }
-            },
-        );
+        simd!({
+            let scores = tile.scores.chunks_exact_mut(keys.len()).take(count);
+            let sums = tile.totals.iter_mut().zip(logs.iter_mut());
+            for ((x, scores), (total, log)) in scores.enumerate().zip(sums) {
+                let seen = visible(g, b, first + x % rows.len(), &keys);
+                let (before, rest) = scores.split_at_mut(seen.start);
+                let (seen, after) = rest.split_at_mut(seen.len());
+                before.fill(0.0);
+                after.fill(0.0);
+                let largest = max(seen);
+                *total = exp_sum(seen, largest);
+                *log = largest + total.ln();
+            }
+        });
         let weights = View::new(&tile.scores, count, keys.len());
-        product_into(
-            &mut tile.mixed,
-            weights,
-            kv.values(&keys),
-            false,
-            Threads::One,
-        );
-        simd(
-            #[inline(always)]
-            || {
-                for (x, mixed) in tile.mixed.chunks_exact(e).take(count).enumerate() {
-                    let (of, t) = (x / rows.len(), first + x % rows.len());
-                    let share = 1.0 / tile.totals[x];
-                    for (to, mixed) in out.row(t)[of * e..][..e].iter_mut().zip(mixed) {
-                        *to = mixed * share;
-                    }
+        product(&mut tile.mixed, weights, kv.values(&keys));
+        simd!({
+            for (x, mixed) in tile.mixed.chunks_exact(e).take(count).enumerate() {
+                let (of, t) = (x / rows.len(), first + x % rows.len());
+                let share = 1.0 / tile.totals[x];
+                for (to, mixed) in out.row(t)[of * e..][..e].iter_mut().zip(mixed) {
+                    *to = mixed * share;
                 }
-            },
-        );
+            }
+        });
     }
 }
 
@@ -178,29 +169,16 @@ pub(super) fn backward(
     if q.is_empty() {
         return;
     }
-    let width = |heads: usize| rows * heads * g.shape.head_dim;
-    let columns = |data| columns(data, rows, g.shape.kv_heads);
-    let outs: Vec<[Columns<'_>; 3]> = dq
-        .chunks_exact_mut(width(g.shape.heads))
-        .zip(dk.chunks_exact_mut(width(g.shape.kv_heads)))
-        .zip(dv.chunks_exact_mut(width(g.shape.kv_heads)))
-        .flat_map(|((dq, dk), dv)| {
-            let keys = columns(dk).into_iter().zip(columns(dv));
-            let all = columns(dq).into_iter().zip(keys);
-            all.map(|(dq, (dk, dv))| [dq, dk, dv])
-        })
-        .collect();
-    let tasks = outs
-        .into_par_iter()
+    let dq = g.columns(dq, g.shape.heads).into_par_iter();
+    let [dk, dv] = [dk, dv].map(|data| g.columns(data, g.shape.kv_heads));
+    let tasks = dq
+        .zip(dk)
+        .zip(dv)
         .zip(logs.par_chunks_exact(rows * g.group()));
-    tasks.enumerate().for_each(|(i, (outs, logs))| {
+    tasks.enumerate().for_each(|(i, (((dq, dk), dv), logs))| {
         let at = (i / g.shape.kv_heads, i % g.shape.kv_heads);
-        backward_head(g, at, [q, k, v], [y, dy, logs], outs);
+        backward_head(g, at, [q, k, v], [y, dy, logs], [dq, dk, dv]);
     });
-}
-
-fn columns(data: &mut [f32], rows: usize, count: usize) -> Vec<Columns<'_>> {
-    split(data, rows, count).collect()
 }
 
 fn backward_head(
@@ -226,78 +204,54 @@ fn backward_head(
         kv.advance(first);
         g.scores((b, head), &rows, &keys, q, &kv, &mut tile);
         let logs = &logs[first * group..rows.end * group];
-        simd(
-            #[inline(always)]
-            || {
-                let scores = tile.scores.chunks_exact_mut(n);
-                for ((x, scores), log) in scores.take(count).enumerate().zip(logs) {
-                    let seen = visible(g, b, place(x).1, &keys);
-                    scores[..seen.start].fill(0.0);
-                    scores[seen.end..].fill(0.0);
-                    for score in &mut scores[seen] {
-                        *score = exp(*score - log);
-                    }
+        simd!({
+            let scores = tile.scores.chunks_exact_mut(n);
+            for ((x, scores), log) in scores.take(count).enumerate().zip(logs) {
+                let seen = visible(g, b, place(x).1, &keys);
+                scores[..seen.start].fill(0.0);
+                scores[seen.end..].fill(0.0);
+                for score in &mut scores[seen] {
+                    *score = exp(*score - log);
                 }
-                for (x, to) in douts.chunks_exact_mut(e).take(count).enumerate() {
-                    let (of, t) = place(x);
-                    to.copy_from_slice(&dy[g.at(b, t, head * group + of, g.shape.heads)]);
-                }
-            },
-        );
+            }
+            for (x, to) in douts.chunks_exact_mut(e).take(count).enumerate() {
+                let (of, t) = place(x);
+                to.copy_from_slice(&dy[g.at(b, t, head * group + of, g.shape.heads)]);
+            }
+        });
         let weights = View::new(&tile.scores, count, n);
         let dout = View::new(&douts, count, e);
         let part = &mut dvalues[keys.start * e..keys.end * e];
-        product_into(part, weights.t(), dout, true, Threads::One);
-        product_into(
-            &mut dscores,
-            dout,
-            kv.values(&keys).t(),
-            false,
-            Threads::One,
-        );
-        simd(
-            #[inline(always)]
-            || {
-                let dscores = dscores.chunks_exact_mut(n).zip(douts.chunks_exact(e));
-                let rows = dscores.zip(tile.scores.chunks_exact(n));
-                for (x, ((dscores, dout), weights)) in rows.take(count).enumerate() {
-                    let (of, t) = place(x);
-                    let mean = dot(&y[g.at(b, t, head * group + of, g.shape.heads)], dout);
-                    for (d, weight) in dscores.iter_mut().zip(weights) {
-                        *d = weight * (*d - mean);
-                    }
+        add_product(part, weights.t(), dout);
+        product(&mut dscores, dout, kv.values(&keys).t());
+        simd!({
+            let dscores = dscores.chunks_exact_mut(n).zip(douts.chunks_exact(e));
+            let rows = dscores.zip(tile.scores.chunks_exact(n));
+            for (x, ((dscores, dout), weights)) in rows.take(count).enumerate() {
+                let (of, t) = place(x);
+                let mean = dot(&y[g.at(b, t, head * group + of, g.shape.heads)], dout);
+                for (d, weight) in dscores.iter_mut().zip(weights) {
+                    *d = weight * (*d - mean);
                 }
-            },
-        );
+            }
+        });
         let dscores = View::new(&dscores, count, n);
         let queries = View::new(&tile.queries, count, e);
         let part = &mut drotated[keys.start * e..keys.end * e];
-        product_into(part, dscores.t(), queries, true, Threads::One);
-        product_into(
-            &mut tile.mixed,
-            dscores,
-            kv.keys(&keys),
-            false,
-            Threads::One,
-        );
-        simd(
-            #[inline(always)]
-            || {
-                for (x, dquery) in tile.mixed.chunks_exact(e).take(count).enumerate() {
-                    let (of, t) = place(x);
-                    g.rotate_back((b, t), dquery, g.scale(), &mut dq.row(t)[of * e..][..e]);
-                }
-            },
-        );
-    }
-    simd(
-        #[inline(always)]
-        || {
-            for t in 0..g.shape.length {
-                let row = t * e..(t + 1) * e;
-                g.rotate_back((b, t), &drotated[row.clone()], 1.0, dk.row(t));
-                dv.row(t).copy_from_slice(&dvalues[row]);
+        add_product(part, dscores.t(), queries);
+        product(&mut tile.mixed, dscores, kv.keys(&keys));
+        simd!({
+            for (x, dquery) in tile.mixed.chunks_exact(e).take(count).enumerate() {
+                let (of, t) = place(x);
+                g.rotate_back((b, t), dquery, g.scale(), &mut dq.row(t)[of * e..][..e]);
             }
-        },
-    );
+        });
+    }
+    simd!({
+        for t in 0..g.shape.length {
+            let row = t * e..(t + 1) * e;
+            g.rotate_back((b, t), &drotated[row.clone()], 1.0, dk.row(t));
+            dv.row(t).copy_from_slice(&dvalues[row]);
+        }
+    });
 }

@@ -56,17 +56,22 @@ impl AttentionBackend {
             !(quantize_kv && matches!(mask, AttentionMask::Packed(_))),
             "keys and values are quantized in blocks of the row, which documents do not share"
         );
-        Self(if fused && !matches!(mask, AttentionMask::Cached(_)) {
-            Implementation::Kernel(Arc::new(CausalAttention::new(
-                shape,
-                mask,
-                rope,
-                quantize_kv,
-            )))
-        } else {
+        if !fused || matches!(mask, AttentionMask::Cached(_)) {
             let composed = ComposedAttention::new(shape, mask, rope, quantize_kv, device);
-            Implementation::Composed(Box::new(composed))
-        })
+            return Self(Implementation::Composed(Box::new(composed)));
+        }
+        let (cos, sin) = rope;
+        let starts = match mask {
+            AttentionMask::Packed(documents) => Some(documents.starts().to_vec()),
+            _ => None,
+        };
+        Self(Implementation::Kernel(Arc::new(CausalAttention {
+            shape,
+            cos,
+            sin,
+            starts,
+            quantize_kv,
+        })))
     }
 
     /// `softmax(rope(q) rope(k)ᵀ / √E) v` `[B, T, H·E]` for `q` `[B, T, H, E]`, `k` `[B, T, K, E]`

@@ -1,9 +1,8 @@
-//! What attention is computed over: its sizes, and for burn-flex's kernel the tables of RoPE and
+//! Attention's sizes, and for burn-flex's kernel the tables of RoPE and
 //! the mask.
 
 use std::ops::Range;
 
-use super::mask::AttentionMask;
 use crate::fake_kv_cache::{BLOCK, KvView};
 use crate::simd::simd;
 
@@ -27,13 +26,13 @@ pub struct AttentionShape {
 pub struct CausalAttention {
     pub(super) shape: AttentionShape,
     /// Cosines of the RoPE angles, `[1 or B, T, E/2]`.
-    cos: Vec<f32>,
+    pub(super) cos: Vec<f32>,
     /// Their sines.
-    sin: Vec<f32>,
+    pub(super) sin: Vec<f32>,
     /// The first key that each query sees, `[B, T]`; all see from the first where absent.
-    starts: Option<Vec<usize>>,
+    pub(super) starts: Option<Vec<usize>>,
     /// Whether keys and values are seen as an 8-bit cache holds them.
-    quantize_kv: bool,
+    pub(super) quantize_kv: bool,
 }
 
 /// Queries of a head in a tile, if the heads are not grouped.
@@ -42,27 +41,6 @@ const TILE: usize = 64;
 const FEWEST: usize = 16;
 
 impl CausalAttention {
-    /// Attention of `shape` under `mask`, which has no cache, with RoPE's cosines and sines
-    /// `[1 or B, T, E/2]`.
-    pub(super) fn new(
-        shape: AttentionShape,
-        mask: AttentionMask<'_>,
-        (cos, sin): (Vec<f32>, Vec<f32>),
-        quantize_kv: bool,
-    ) -> Self {
-        let starts = match mask {
-            AttentionMask::Packed(documents) => Some(documents.starts().to_vec()),
-            _ => None,
-        };
-        Self {
-            shape,
-            cos,
-            sin,
-            starts,
-            quantize_kv,
-        }
-    }
-
     /// G, the query heads of a key/value head.
     pub(super) fn group(&self) -> usize {
         self.shape.heads / self.shape.kv_heads
@@ -80,7 +58,7 @@ impl CausalAttention {
         step.min(self.shape.length.max(1))
     }
 
-    /// What scores are scaled by.
+    /// The factor of the scores, 1 / √E.
     pub(super) fn scale(&self) -> f32 {
         1.0 / (self.shape.head_dim as f32).sqrt()
     }
@@ -108,21 +86,18 @@ impl CausalAttention {
 
     /// `to = scale · (x rotated by its position)`.
     #[inline(always)]
-    pub(super) fn rotate(&self, (b, t): (usize, usize), x: &[f32], scale: f32, to: &mut [f32]) {
-        let (cos, sin) = self.angles(b, t);
-        let half = cos.len();
-        let (a, b) = (&x[..half], &x[half..2 * half]);
-        let (low, high) = to.split_at_mut(half);
-        let (low, high) = (&mut low[..half], &mut high[..half]);
-        for i in 0..half {
-            low[i] = (a[i] * cos[i] - b[i] * sin[i]) * scale;
-            high[i] = (b[i] * cos[i] + a[i] * sin[i]) * scale;
-        }
+    pub(super) fn rotate(&self, at: (usize, usize), x: &[f32], scale: f32, to: &mut [f32]) {
+        self.rotate_by::<false>(at, x, scale, to);
     }
 
     /// `to = scale · (x rotated back)`: the gradient of [`rotate`](Self::rotate).
     #[inline(always)]
-    pub(super) fn rotate_back(
+    pub(super) fn rotate_back(&self, at: (usize, usize), x: &[f32], scale: f32, to: &mut [f32]) {
+        self.rotate_by::<true>(at, x, scale, to);
+    }
+
+    #[inline(always)]
+    fn rotate_by<const BACK: bool>(
         &self,
         (b, t): (usize, usize),
         x: &[f32],
@@ -135,8 +110,9 @@ impl CausalAttention {
         let (low, high) = to.split_at_mut(half);
         let (low, high) = (&mut low[..half], &mut high[..half]);
         for i in 0..half {
-            low[i] = (a[i] * cos[i] + b[i] * sin[i]) * scale;
-            high[i] = (b[i] * cos[i] - a[i] * sin[i]) * scale;
+            let sin = if BACK { -sin[i] } else { sin[i] };
+            low[i] = (a[i] * cos[i] - b[i] * sin) * scale;
+            high[i] = (b[i] * cos[i] + a[i] * sin) * scale;
         }
     }
 
@@ -149,19 +125,12 @@ impl CausalAttention {
     /// All keys of one head, rotated, `[T, E]`.
     fn rotated_keys(&self, b: usize, head: usize, keys: &[f32]) -> Vec<f32> {
         let mut rotated = vec![0f32; self.shape.length * self.shape.head_dim];
-        simd(
-            #[inline(always)]
-            || {
-                for (t, to) in rotated.chunks_exact_mut(self.shape.head_dim).enumerate() {
-                    self.rotate(
-                        (b, t),
-                        &keys[self.at(b, t, head, self.shape.kv_heads)],
-                        1.0,
-                        to,
-                    );
-                }
-            },
-        );
+        simd!({
+            for (t, to) in rotated.chunks_exact_mut(self.shape.head_dim).enumerate() {
+                let key = &keys[self.at(b, t, head, self.shape.kv_heads)];
+                self.rotate((b, t), key, 1.0, to);
+            }
+        });
         rotated
     }
 

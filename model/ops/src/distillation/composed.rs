@@ -10,8 +10,8 @@ use super::teacher_logits::{Sparse, Tail, TeacherLogits};
 use crate::cross_entropy::cross_entropy;
 use crate::lm_head_loss::{LmHead, chunk};
 
-/// The same of Burn's operations: `[6]`, the total and the parts. Each chunk has a backward
-/// pass of its own, whose gradients a linear function of the inputs then carries on.
+/// `[6]`, the total and the parts. Each chunk has a backward pass of its own; a linear function of
+/// the inputs passes its gradients on.
 pub(super) fn composed(
     (hidden, head): (Tensor<2>, LmHead),
     targets: Tensor<1, Int>,
@@ -55,16 +55,9 @@ pub(super) fn composed(
                 (x * Tensor::from_inner(gradient)).sum()
             };
             let more = carry(hidden.clone().slice([rows]), &x) + carry(head.clone(), &w);
-            carried = Some(match carried {
-                Some(sum) => sum + more,
-                None => more,
-            });
+            add(&mut carried, more);
         }
-        let terms = terms.detach();
-        sums = Some(match sums {
-            Some(sum) => sum + terms,
-            None => terms,
-        });
+        add(&mut sums, terms.detach());
     }
     let sums = sums.unwrap_or_else(|| Tensor::zeros([6], &hidden.device()));
     match carried {
@@ -76,6 +69,13 @@ pub(super) fn composed(
         }
         None => sums,
     }
+}
+
+fn add(sum: &mut Option<Tensor<1>>, x: Tensor<1>) {
+    *sum = Some(match sum.take() {
+        Some(sum) => sum + x,
+        None => x,
+    });
 }
 
 /// The total and the parts, `[6]`, of logits `[n, V]`.

@@ -17,63 +17,45 @@ pub(super) fn divergences(
     loss_weights: &LossWeights,
 ) -> [f32; 4] {
     let mut found = [0f32; 4];
-    let [forward, reverse, js, tv] = loss_weights.divergences();
-    if forward != 0.0 {
-        found[0] = sum_pairs(
-            log_p,
-            log_q,
-            h,
-            #[inline(always)]
-            |lp, lq, h| {
-                let p = exp(lp);
-                *h -= forward * p;
-                p * (lp - lq)
-            },
-        );
+    // One divergence, weighted: the sum of its terms, each of which adds to its h.
+    macro_rules! divergence {
+        ($i:literal, |$weight:ident, $lp:ident, $lq:ident, $h:ident| $term:expr) => {
+            let $weight = loss_weights.divergences()[$i];
+            if $weight != 0.0 {
+                found[$i] = sum_pairs(
+                    log_p,
+                    log_q,
+                    h,
+                    #[inline(always)]
+                    |$lp, $lq, $h| $term,
+                );
+            }
+        };
     }
-    if reverse != 0.0 {
-        found[1] = sum_pairs(
-            log_p,
-            log_q,
-            h,
-            #[inline(always)]
-            |lp, lq, h| {
-                let term = exp(lq) * (lq - lp);
-                *h += reverse * term;
-                term
-            },
-        );
-    }
-    if js != 0.0 {
-        let beta = loss_weights.beta;
-        found[2] = sum_pairs(
-            log_p,
-            log_q,
-            h,
-            #[inline(always)]
-            |lp, lq, h| {
-                let (p, q) = (beta * exp(lp), (1.0 - beta) * exp(lq));
-                let lm = ln(p + q);
-                let of_q = q * (lq - lm);
-                *h += js * of_q;
-                p * (lp - lm) + of_q
-            },
-        );
-    }
-    if tv != 0.0 {
-        found[3] = sum_pairs(
-            log_p,
-            log_q,
-            h,
-            #[inline(always)]
-            |lp, lq, h| {
-                let (p, q) = (exp(lp), exp(lq));
-                let sign = if p > q { 0.5 } else { -0.5 };
-                *h -= tv * sign * q;
-                sign * (p - q)
-            },
-        );
-    }
+    divergence!(0, |forward, lp, lq, h| {
+        let p = exp(lp);
+        *h -= forward * p;
+        p * (lp - lq)
+    });
+    divergence!(1, |reverse, lp, lq, h| {
+        let term = exp(lq) * (lq - lp);
+        *h += reverse * term;
+        term
+    });
+    let beta = loss_weights.beta;
+    divergence!(2, |js, lp, lq, h| {
+        let (p, q) = (beta * exp(lp), (1.0 - beta) * exp(lq));
+        let lm = ln(p + q);
+        let of_q = q * (lq - lm);
+        *h += js * of_q;
+        p * (lp - lm) + of_q
+    });
+    divergence!(3, |tv, lp, lq, h| {
+        let (p, q) = (exp(lp), exp(lq));
+        let sign = if p > q { 0.5 } else { -0.5 };
+        *h -= tv * sign * q;
+        sign * (p - q)
+    });
     found
 }
 

@@ -53,30 +53,34 @@ impl HeadLoss for Distillation {
         let terms: Vec<Sums> = match teacher {
             TeacherLogits::Dense { vocabulary, logits } => {
                 let mut theirs = logits(rows.clone());
-                assert_eq!(
-                    theirs.len(),
-                    rows.len() * vocabulary,
-                    "the teacher's logits"
-                );
-                positions
-                    .zip(theirs.par_chunks_exact_mut(*vocabulary))
-                    .map_init(Vec::new, |room, (position, theirs)| {
-                        simd(
-                            #[inline(always)]
-                            || dense(position, theirs, loss_weights, room),
-                        )
-                    })
-                    .collect()
+                let n = rows.len() * vocabulary;
+                assert_eq!(theirs.len(), n, "the teacher's logits");
+                let theirs = theirs.par_chunks_exact_mut(*vocabulary);
+                let terms =
+                    positions
+                        .zip(theirs)
+                        .map_init(Scratch::default, |scratch, (at, theirs)| {
+                            simd!(at.sums(
+                                *vocabulary,
+                                loss_weights,
+                                scratch,
+                                dense(theirs, loss_weights)
+                            ))
+                        });
+                terms.collect()
             }
-            TeacherLogits::Sparse(of) => positions
-                .zip(rows.into_par_iter())
-                .map_init(Vec::new, |room, (position, i)| {
-                    simd(
-                        #[inline(always)]
-                        || sparse(position, (of, i), loss_weights, room),
-                    )
-                })
-                .collect(),
+            TeacherLogits::Sparse(of) => {
+                let terms = positions.zip(rows.into_par_iter());
+                let terms = terms.map_init(Scratch::default, |scratch, (at, i)| {
+                    simd!(at.sums(
+                        of.vocabulary,
+                        loss_weights,
+                        scratch,
+                        sparse(of, i, loss_weights)
+                    ))
+                });
+                terms.collect()
+            }
         };
         let mut sums = vec![0.0; 6];
         for term in terms {
@@ -88,144 +92,129 @@ impl HeadLoss for Distillation {
     }
 }
 
-/// A position without part in anything.
-fn nothing(position: Position<'_>) -> Sums {
-    if position.gradient {
-        position.logits.fill(0.0);
-    }
-    [0.0; 6]
+/// Buffers of one thread, kept between positions.
+#[derive(Default)]
+struct Scratch {
+    /// e^(z − max) `[V]`.
+    text: Vec<f32>,
+    /// The derivatives h of `divergences.rs` `[V]`.
+    h: Vec<f32>,
 }
 
-/// The text's cross entropy in nats; `room` gets e^(z − max) `[V]`, whose sum is answered.
+/// The divergences of a position's logits `[shared ids]` from the teacher. With a weight of the
+/// gradient, the logits become their gradients.
+trait Divergences: FnOnce(&mut [f32], Option<f32>, &mut Vec<f32>) -> [f32; 4] {}
+impl<F: FnOnce(&mut [f32], Option<f32>, &mut Vec<f32>) -> [f32; 4]> Divergences for F {}
+
+impl Position<'_> {
+    /// The position's sums beside a teacher with `vocabulary` ids; its logits become their
+    /// gradients if they are wanted.
+    #[inline(always)]
+    fn sums(
+        self,
+        vocabulary: usize,
+        loss_weights: &LossWeights,
+        scratch: &mut Scratch,
+        divergences: impl Divergences,
+    ) -> Sums {
+        let z = self.logits;
+        if self.weight == 0.0 {
+            if self.gradient {
+                z.fill(0.0);
+            }
+            return [0.0; 6];
+        }
+        // The text's cross entropy.
+        let Scratch { text, h } = scratch;
+        text.clear();
+        text.extend_from_slice(z);
+        let largest = max(z);
+        let total = exp_sum(text, largest);
+        let ce = total.ln() + (largest - z[self.target]);
+        let t = loss_weights.temperature;
+        let (ours, padding) = z.split_at_mut(z.len().min(vocabulary));
+        let share = self.gradient.then_some(self.weight * t);
+        let divergences = divergences(ours, share, h).map(|d| d * t * t);
+        if self.gradient {
+            padding.fill(0.0);
+            let share = self.weight * loss_weights.cross_entropy;
+            for (z, text) in z.iter_mut().zip(&*text) {
+                *z += share / total * text;
+            }
+            z[self.target] -= share;
+        }
+        let weight = f64::from(self.weight);
+        let ce = weight * f64::from(ce);
+        let [forward, reverse, js, tv] = divergences.map(|d| weight * f64::from(d));
+        let counts = loss_weights.divergences().map(f64::from);
+        let terms = [forward, reverse, js, tv].into_iter().zip(counts);
+        let divergences: f64 = terms.map(|(d, w)| d * w).sum();
+        let total = f64::from(loss_weights.cross_entropy) * ce + divergences;
+        [total, ce, forward, reverse, js, tv]
+    }
+}
+
+/// [`Divergences`] from the teacher's logits `theirs`, which are used up.
 #[inline(always)]
-fn text(logits: &[f32], target: usize, room: &mut Vec<f32>) -> (f32, f32) {
-    room.clear();
-    room.extend_from_slice(logits);
-    let largest = max(logits);
-    let total = exp_sum(room, largest);
-    (total.ln() + (largest - logits[target]), total)
+fn dense(theirs: &mut [f32], loss_weights: &LossWeights) -> impl Divergences {
+    #[inline(always)]
+    move |ours: &mut [f32], gradient_weight: Option<f32>, h: &mut Vec<f32>| {
+        let theirs = &mut theirs[..ours.len()];
+        h.clear();
+        h.resize(ours.len(), 0.0);
+        for logits in [&mut *ours, &mut *theirs] {
+            let scale = 1.0 / loss_weights.temperature;
+            let sum = log_sum_exp(logits, scale);
+            for x in logits.iter_mut() {
+                *x = *x * scale - sum;
+            }
+        }
+        let found = divergences(theirs, ours, h, loss_weights);
+        if let Some(share) = gradient_weight {
+            let sum = sum_pairs(
+                &*ours,
+                &*ours,
+                h,
+                #[inline(always)]
+                |_, _, h| *h,
+            );
+            for (z, h) in ours.iter_mut().zip(&*h) {
+                *z = share * (h - exp(*z) * sum);
+            }
+        }
+        found
+    }
 }
 
-/// A position's parts, unweighted, into its sums.
-fn sums(weight: f32, parts: [f32; 5], loss_weights: &LossWeights) -> Sums {
-    let weight = f64::from(weight);
-    let [ce, of @ ..] = parts.map(|part| weight * f64::from(part));
-    let counts = loss_weights.divergences().map(f64::from);
-    let divergences: f64 = of.iter().zip(counts).map(|(d, w)| d * w).sum();
-    let total = f64::from(loss_weights.cross_entropy) * ce + divergences;
-    [total, ce, of[0], of[1], of[2], of[3]]
-}
-
-/// One position beside the teacher's logits, which are used up.
+/// [`Divergences`] from a few of the teacher's probabilities, those of position `i` in `of`.
 #[inline(always)]
-fn dense(
-    position: Position<'_>,
-    theirs: &mut [f32],
-    loss_weights: &LossWeights,
-    room: &mut Vec<f32>,
-) -> Sums {
-    if position.weight == 0.0 {
-        return nothing(position);
-    }
-    let Position {
-        logits: z,
-        target,
-        weight,
-        gradient,
-    } = position;
-    let (t, v) = (loss_weights.temperature, z.len());
-    let (ce, total) = text(z, target, room);
-    room.resize(2 * v, 0.0);
-    let (text, h) = room.split_at_mut(v);
-    let shared = v.min(theirs.len());
-    let (ours, padding) = z.split_at_mut(shared);
-    let (theirs, h) = (&mut theirs[..shared], &mut h[..shared]);
-    h.fill(0.0);
-    for logits in [&mut *ours, &mut *theirs] {
-        let scale = 1.0 / t;
-        let sum = log_sum_exp(logits, scale);
-        for x in logits.iter_mut() {
-            *x = *x * scale - sum;
+fn sparse(of: &Sparse, i: usize, loss_weights: &LossWeights) -> impl Divergences {
+    #[inline(always)]
+    move |ours: &mut [f32], gradient_weight: Option<f32>, _: &mut Vec<f32>| {
+        let t = loss_weights.temperature;
+        let log_total = log_sum_exp(ours, 1.0 / t);
+        let (ids, p) = of.entries(i);
+        let at = |id: u32| ours[id as usize] / t - log_total;
+        let (found, h, rest) = match &of.tail {
+            Tail::Mass(masses) => outcomes(ids, p, masses[i], at, loss_weights),
+            Tail::Sampled(entropies) => {
+                let terms = ids.iter().zip(p).map(|(&id, &p)| -p * at(id));
+                let kl = terms.sum::<f32>() - entropies[i];
+                let h: Vec<f32> = p.iter().map(|p| -loss_weights.forward_kl * p).collect();
+                ([kl, 0.0, 0.0, 0.0], h, 0.0)
+            }
+        };
+        if let Some(share) = gradient_weight {
+            let q_of: Vec<f32> = ids.iter().map(|&id| exp(at(id))).collect();
+            let all: f32 = h.iter().sum::<f32>() + rest * rest_of(&q_of);
+            let scale = 1.0 / t;
+            for z in ours.iter_mut() {
+                *z = share * exp(*z * scale - log_total) * (rest - all);
+            }
+            for ((&id, h), q) in ids.iter().zip(h).zip(q_of) {
+                ours[id as usize] += share * (h - q * rest);
+            }
         }
+        found
     }
-    let parts = divergences(theirs, ours, h, loss_weights).map(|d| d * t * t);
-    let [forward, reverse, js, tv] = parts;
-    let sums = sums(weight, [ce, forward, reverse, js, tv], loss_weights);
-    if gradient {
-        let share = weight * t;
-        let sum = sum_pairs(
-            &*ours,
-            &*ours,
-            h,
-            #[inline(always)]
-            |_, _, h| *h,
-        );
-        for (z, h) in ours.iter_mut().zip(&*h) {
-            *z = share * (h - exp(*z) * sum);
-        }
-        padding.fill(0.0);
-        add_text(z, text, total, target, weight * loss_weights.cross_entropy);
-    }
-    sums
-}
-
-/// Adds the gradient of the text's cross entropy, which counts `share`, to `z`: `text` are e^(z − max),
-/// `total` their sum.
-#[inline(always)]
-fn add_text(z: &mut [f32], text: &[f32], total: f32, target: usize, share: f32) {
-    for (z, text) in z.iter_mut().zip(text) {
-        *z += share / total * text;
-    }
-    z[target] -= share;
-}
-
-/// One position beside a few of the teacher's probabilities.
-#[inline(always)]
-fn sparse(
-    position: Position<'_>,
-    (of, i): (&Sparse, usize),
-    loss_weights: &LossWeights,
-    room: &mut Vec<f32>,
-) -> Sums {
-    if position.weight == 0.0 {
-        return nothing(position);
-    }
-    let Position {
-        logits: z,
-        target,
-        weight,
-        gradient,
-    } = position;
-    let (t, v) = (loss_weights.temperature, z.len());
-    let (ce, total) = text(z, target, room);
-    let shared = v.min(of.vocabulary);
-    let log_total = log_sum_exp(&z[..shared], 1.0 / t);
-    let (ids, p) = of.entries(i);
-    let at = |id: u32| z[id as usize] / t - log_total;
-    let (parts, h, rest) = match &of.tail {
-        Tail::Mass(masses) => outcomes(ids, p, masses[i], at, loss_weights),
-        Tail::Sampled(entropies) => {
-            let terms = ids.iter().zip(p).map(|(&id, &p)| -p * at(id));
-            let kl = terms.sum::<f32>() - entropies[i];
-            let h: Vec<f32> = p.iter().map(|p| -loss_weights.forward_kl * p).collect();
-            ([kl, 0.0, 0.0, 0.0], h, 0.0)
-        }
-    };
-    let [forward, reverse, js, tv] = parts.map(|d| d * t * t);
-    let sums = sums(weight, [ce, forward, reverse, js, tv], loss_weights);
-    if gradient {
-        let q_of: Vec<f32> = ids.iter().map(|&id| exp(at(id))).collect();
-        let all: f32 = h.iter().sum::<f32>() + rest * rest_of(&q_of);
-        let (share, scale) = (weight * t, 1.0 / t);
-        let (ours, padding) = z.split_at_mut(shared);
-        for z in ours.iter_mut() {
-            *z = share * exp(*z * scale - log_total) * (rest - all);
-        }
-        padding.fill(0.0);
-        for ((&id, h), q) in ids.iter().zip(h).zip(q_of) {
-            ours[id as usize] += share * (h - q * rest);
-        }
-        add_text(z, room, total, target, weight * loss_weights.cross_entropy);
-    }
-    sums
 }

@@ -1,7 +1,7 @@
 //! How much each part of a distillation loss counts, and at which temperature.
 
-/// How far the student's distribution q may be from the teacher's p, and what each measure
-/// counts. All are 0 where there is no loss.
+/// The weight of each divergence of the student's distribution q from the teacher's p, and of the
+/// text's cross entropy. All are 0 where there is no loss.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LossWeights {
     /// T, above 0.

@@ -7,7 +7,7 @@ use std::ops::Range;
 /// Logits `[n, V]`, row by row, of a range of positions.
 pub type LogitsOf = Box<dyn Fn(Range<usize>) -> Vec<f32> + Send + Sync>;
 
-/// What a teacher says about N positions.
+/// A teacher's distributions at N positions.
 pub enum TeacherLogits {
     /// Its logits, computed when they are due.
     Dense {
@@ -29,7 +29,7 @@ impl fmt::Debug for TeacherLogits {
     }
 }
 
-/// A few probabilities of each of N positions, at the loss_weights's temperature.
+/// A few probabilities of each of N positions, at [`LossWeights::temperature`](super::LossWeights::temperature).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sparse {
     /// Ids that the distribution is over, at most as many as the student's.
@@ -40,11 +40,11 @@ pub struct Sparse {
     pub ids: Vec<u32>,
     /// Their probabilities.
     pub probabilities: Vec<f32>,
-    /// What the entries leave out.
+    /// The probability outside the entries.
     pub tail: Tail,
 }
 
-/// What is known of the ids that are not among a position's entries.
+/// The probability of the ids that are not among a position's entries.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Tail {
     /// Their probability together, `[N]`: they are compared as one outcome.

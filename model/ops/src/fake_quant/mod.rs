@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use retort_format::quant::round::{self, BLOCK, Block, NEAREST_LEVELS as LEVELS};
 
 use crate::device::fused;
-use crate::flex::{flex_tensor, zeros};
+use crate::flex::{filled, flex_tensor};
 use crate::operation::{Apply, Operation};
 use crate::simd::simd;
 
@@ -138,9 +138,8 @@ impl Operation<1> for FakeQuantize {
     fn forward(&self, [x]: [FlexTensor; 1], _: bool) -> (FlexTensor, Self::Saved) {
         let saved = self.format.clips().then(|| x.clone());
         let x = x.to_contiguous();
-        let mut y = zeros(&x);
-        forward(self.format, x.storage(), self.columns, &mut y);
-        (flex_tensor(y, x.shape()), saved)
+        let y = filled(&x, |y| forward(self.format, x.storage(), self.columns, y));
+        (y, saved)
     }
 
     fn backward(
@@ -231,44 +230,38 @@ fn each_block(x: &[f32], columns: usize, out: &mut [f32], f: impl Fn(&Block, &mu
             .par_chunks_mut(PART * BLOCK)
             .zip(x.par_chunks(PART * BLOCK));
         return parts.for_each(|(out, x)| {
-            simd(
-                #[inline(always)]
-                || {
-                    let (x, _) = x.as_chunks::<BLOCK>();
-                    let (out, _) = out.as_chunks_mut::<BLOCK>();
-                    for (x, out) in x.iter().zip(out) {
-                        f(x, out);
-                    }
-                },
-            )
+            simd!({
+                let (x, _) = x.as_chunks::<BLOCK>();
+                let (out, _) = out.as_chunks_mut::<BLOCK>();
+                for (x, out) in x.iter().zip(out) {
+                    f(x, out);
+                }
+            })
         });
     }
     let size = BLOCK * columns.max(1);
     let groups = out.par_chunks_exact_mut(size).zip(x.par_chunks_exact(size));
     groups.for_each(|(out, x)| {
-        simd(
-            #[inline(always)]
-            || {
-                let mut blocks = [([0f32; BLOCK], [0f32; BLOCK]); TILE];
-                for first in (0..columns).step_by(TILE) {
-                    let width = TILE.min(columns - first);
-                    let at = |row: usize| row * columns + first..row * columns + first + width;
-                    for row in 0..BLOCK {
-                        let both = x[at(row)].iter().zip(&out[at(row)]);
-                        for (block, (x, out)) in blocks.iter_mut().zip(both) {
-                            (block.0[row], block.1[row]) = (*x, *out);
-                        }
-                    }
-                    for (x, out) in &mut blocks[..width] {
-                        f(x, out);
-                    }
-                    for row in 0..BLOCK {
-                        for (out, block) in out[at(row)].iter_mut().zip(&blocks) {
-                            *out = block.1[row];
-                        }
+        simd!({
+            let mut blocks = [([0f32; BLOCK], [0f32; BLOCK]); TILE];
+            for first in (0..columns).step_by(TILE) {
+                let width = TILE.min(columns - first);
+                let at = |row: usize| row * columns + first..row * columns + first + width;
+                for row in 0..BLOCK {
+                    let both = x[at(row)].iter().zip(&out[at(row)]);
+                    for (block, (x, out)) in blocks.iter_mut().zip(both) {
+                        (block.0[row], block.1[row]) = (*x, *out);
                     }
                 }
-            },
-        )
+                for (x, out) in &mut blocks[..width] {
+                    f(x, out);
+                }
+                for row in 0..BLOCK {
+                    for (out, block) in out[at(row)].iter_mut().zip(&blocks) {
+                        *out = block.1[row];
+                    }
+                }
+            }
+        })
     });
 }

@@ -17,7 +17,7 @@ use crate::rotary::Rotary;
 /// Keys and values of a layer that later queries see, `[B, K, S, E]` each; none before the first.
 pub type KvCache = Option<[Tensor<4>; 2]>;
 
-/// What all layers of a forward pass share.
+/// The RoPE tables and masks that all layers of a forward pass share.
 #[derive(Debug)]
 pub(super) struct ComposedAttention {
     rotary: Rotary,
