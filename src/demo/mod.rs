@@ -107,7 +107,7 @@ fn edge_row(out: &Path, run: &runs::Run, quant: GgmlType) -> anyhow::Result<tabl
     });
     let loss = retort_eval::held_out_loss(&model.engine, tokens)?;
     bar.finish_and_clear();
-    let settings = retort_engine::bench::Settings {
+    let settings = retort_engine::bench::BenchSettings {
         prompt: 64,
         generate: 64,
         reps: 5,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::decode::{DecodeOptions, Decoding, End, Token, decode};
 use crate::decoder::Session;
-use crate::generate::Model;
+use crate::model::Model;
 use crate::sampling::Sampling;
 use crate::speculate::{Speculated, Speculation};
 use crate::template::{Input, Template};

@@ -6,7 +6,7 @@
 //! `llama-perplexity --kl-divergence`. Both models run side by side: the layers' answers of one window are kept
 //! (`[context, hidden_size]`), and logits are made a few rows at a time, so nothing grows with the text.
 
-use crate::generate::Model;
+use crate::model::Model;
 use crate::perplexity::{Sum, windows};
 use retort_format::{Error, Result};
 use serde_json::{Value, json};

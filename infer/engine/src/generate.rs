@@ -1,29 +1,18 @@
-//! A model file opened whole, and text that follows a prompt.
+//! Text that follows a prompt.
 //!
 //! In: a prompt's token ids; out: text as it becomes certain, and how long prefill and decoding
 //! took. Generation ends at the model's end-of-text or end-of-turn token, at the asked number of
 //! tokens, or when the caller has had enough.
 
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::decode::{DecodeOptions, Decoding, Token, decode};
-use crate::decoder::{Engine, KvType, Settings};
+use crate::model::Model;
 use crate::sampling::Sampling;
 use crate::speculate::{Drafter, Speculated};
-use crate::tokenizer::{Tokenizer, Utf8Stream};
-use retort_format::gguf::Gguf;
+use crate::tokenizer::Utf8Stream;
 use retort_format::{Error, Result};
-
-/// An engine and the tokenizer from the same file.
-#[derive(Debug)]
-pub struct Model {
-    /// The decoder.
-    pub engine: Engine,
-    /// The tokenizer.
-    pub tokenizer: Tokenizer,
-}
 
 /// What a generation did.
 #[derive(Clone, Debug)]
@@ -43,24 +32,6 @@ pub struct Generation {
 }
 
 impl Model {
-    /// Opens the GGUF file at `path`, to be run with default settings.
-    pub fn open(path: &Path) -> Result<Self> {
-        Self::open_with(path, Settings::new(None, false, KvType::default())?)
-    }
-
-    /// Opens the GGUF file at `path`.
-    pub fn open_with(path: &Path, settings: Settings) -> Result<Self> {
-        let gguf = Gguf::open(path)?;
-        let tokenizer = Tokenizer::from_gguf(&gguf)?;
-        let engine = Engine::with(gguf, settings)?;
-        let (rows, tokens) = (engine.config().vocab_size, tokenizer.vocab_size());
-        if rows < tokens {
-            let problem = format!("{tokens} tokens, but token_embd.weight has {rows} rows");
-            return Err(Error::metadata(path, "tokenizer.ggml.tokens", problem));
-        }
-        Ok(Self { engine, tokenizer })
-    }
-
     /// Generates up to `n` tokens after `prompt`, handing text to `on_text` as it comes.
     pub fn generate(
         &self,
@@ -71,24 +42,6 @@ impl Model {
     ) -> Result<Generation> {
         let ids = self.prompt(prompt)?;
         self.generate_from(&ids, n, sampling, on_text)
-    }
-
-    /// The ids of a prompt as the model was trained to see it; never empty.
-    pub fn prompt(&self, text: &str) -> Result<Vec<u32>> {
-        let path = self.engine.gguf().path();
-        let mut ids = self
-            .tokenizer
-            .encode_prompt(text)
-            .map_err(|problem| Error::tokenizer(path, problem))?;
-        if ids.is_empty() {
-            let start = self.tokenizer.bos().or(self.tokenizer.eos());
-            ids.extend(start);
-        }
-        if ids.is_empty() {
-            let problem = "the prompt is empty and the model has no token to begin with";
-            return Err(Error::Argument(problem.into()));
-        }
-        Ok(ids)
     }
 
     /// Generates up to `n` tokens after the ids `prompt`.

@@ -7,7 +7,7 @@
 //! The result is exp of the mean negative log likelihood, in nats per token.
 
 use crate::decoder::Session;
-use crate::generate::Model;
+use crate::model::Model;
 use retort_format::{Error, Result};
 use retort_kernels::ops;
 

@@ -1,206 +1,189 @@
-//! The decoder in f32, one layer at a time over many texts: what calibration measures and rounds against.
+//! One layer in f32 over all tokens of calibration, computed by the engine's own forward pass.
 //!
-//! Shapes: `n` tokens in windows of `context`; the residual stream is hidden [n, hidden_size], what a layer's next
-//! matrix is multiplied with beyond a norm is wide [n, q_size or intermediate_size]. Only one layer's weights are in
-//! memory, as four sites: matrices that share their input are one, [rows, columns]. Norms, rotary embedding and
-//! attention are the engine's own; products are the `gemm` crate's.
+//! Shapes: `n` tokens in windows; the residual stream is hidden [n, hidden_size], the input of a layer's next matrices
+//! beyond a norm is wide [n, q_size or intermediate_size]. Only one layer's weights are in memory, as four groups:
+//! matrices that share their input are one, [rows, columns]. What a layer computes is
+//! [`retort_engine::decoder::layer`]; only products are made here, by the `gemm` crate, of some windows at a time.
 
 use std::ops::Range;
 
-use crate::source::{DIVISORS, SourceTensor, WeightSource};
-use retort_engine::decoder::{Cache, Config, KvType, Rope};
-use retort_format::Result;
+use crate::source::{SourceTensor, WeightSource};
+use retort_engine::decoder::layer::{
+    ForwardContext, LayerBuffers, LayerProducts, LayerVectors, LinearGroup,
+};
+use retort_engine::decoder::{Config, KvCache, KvType, Rope, Sequence};
+use retort_format::gguf::names::ROPE_DIVISORS;
+use retort_format::{LayerLinear, ModelConfig, ParamKey, Result};
 use retort_kernels::dense::add_product;
-use retort_kernels::ops;
 use retort_kernels::pool::Pool;
 
 /// Tokens that go through a product together, at least.
 const CHUNK: usize = 2048;
 
-/// Matrices with the same input.
+/// The matrices of a [`LinearGroup`].
 #[derive(Clone)]
-pub(super) struct Site {
-    /// Name of the tensor and its rows, one after the other.
-    pub(super) parts: Vec<(String, usize)>,
+pub(super) struct GroupWeights {
+    /// Name of each tensor and its rows, one after the other.
+    pub(super) tensors: Vec<(String, usize)>,
+    /// The rows of each matrix, several of which may be one tensor.
+    linears: Vec<(LayerLinear, Range<usize>)>,
     /// The length of the input.
     pub(super) columns: usize,
-    /// [rows of all parts, columns].
+    /// [rows of all matrices, columns].
     pub(super) weights: Vec<f32>,
 }
 
-impl Site {
-    fn read(source: &dyn WeightSource, names: &[String]) -> Result<Self> {
-        let (mut parts, mut weights, mut columns) = (Vec::new(), Vec::new(), 0);
-        for name in names {
-            weights.extend(source.whole(name)?);
-            let tensor = source.find(name).map(|at| &source.tensors()[at]);
-            let rows;
-            (columns, rows) = tensor.map_or((0, 0), SourceTensor::shape);
-            parts.push((name.clone(), rows));
+impl GroupWeights {
+    fn read(
+        source: &dyn WeightSource,
+        model: &ModelConfig,
+        layer: usize,
+        group: LinearGroup,
+    ) -> Result<Self> {
+        let mut out = Self {
+            tensors: Vec::new(),
+            linears: Vec::new(),
+            columns: group.input_size(source.config()),
+            weights: Vec::new(),
+        };
+        let mut first = 0;
+        for &linear in group.linears() {
+            let end = first + linear.dims(model)[1];
+            out.linears.push((linear, first..end));
+            first = end;
+            let name = ParamKey::Weight(layer, linear).gguf_tensor(model);
+            if out.tensors.last().is_some_and(|(last, _)| *last == name) {
+                continue;
+            }
+            out.weights.extend(source.whole(&name)?);
+            let tensor = source.find(&name).map(|at| &source.tensors()[at]);
+            let (_, rows) = tensor.map_or((0, 0), SourceTensor::shape);
+            out.tensors.push((name, rows));
         }
-        Ok(Self {
-            parts,
-            columns,
-            weights,
-        })
+        Ok(out)
     }
 
-    /// Rows of all parts.
-    pub(super) fn rows(&self) -> usize {
-        self.weights.len() / self.columns
+    /// The rows of one matrix.
+    fn rows(&self, linear: LayerLinear) -> Range<usize> {
+        let found = self.linears.iter().find(|(other, _)| *other == linear);
+        found.map_or(0..0, |(_, rows)| rows.clone())
+    }
+
+    /// Where the weights of one matrix are, [rows, columns].
+    pub(super) fn matrix(&self, linear: LayerLinear) -> Range<usize> {
+        let rows = self.rows(linear);
+        rows.start * self.columns..rows.end * self.columns
     }
 }
 
 /// One layer's weights.
 #[derive(Clone)]
-pub(super) struct Layer {
-    pub(super) attn_norm: Vec<f32>,
-    pub(super) qkv: Site,
-    pub(super) bias: Option<Vec<f32>>,
-    /// Norms of the heads of q and k.
-    head_norms: Option<[Vec<f32>; 2]>,
-    pub(super) o: Site,
-    pub(super) ffn_norm: Vec<f32>,
-    pub(super) gate_up: Site,
-    pub(super) down: Site,
+pub(super) struct LayerWeights {
+    pub(super) vectors: LayerVectors,
+    /// In the order of [`LinearGroup::ALL`].
+    groups: [GroupWeights; 4],
 }
 
-impl Layer {
+impl LayerWeights {
     /// Reads layer `index`.
     pub(super) fn read(source: &dyn WeightSource, index: usize) -> Result<Self> {
-        let config = source.config();
-        let name = |part: &str| format!("blk.{index}.{part}");
-        let site = |parts: &[&str]| {
-            let names: Vec<_> = (parts.iter())
-                .map(|part| name(&format!("{part}.weight")))
-                .collect();
-            Site::read(source, &names)
-        };
-        let vector = |part: &str| source.whole(&name(part));
-        let (qkv, bias) = match config.architecture.fused_qkv() {
-            true => (site(&["attn_qkv"])?, Some(vector("attn_qkv.bias")?)),
-            false => {
-                let bias = match source.find(&name("attn_q.bias")).is_some() {
-                    true => Some(
-                        [
-                            vector("attn_q.bias")?,
-                            vector("attn_k.bias")?,
-                            vector("attn_v.bias")?,
-                        ]
-                        .concat(),
-                    ),
-                    false => None,
-                };
-                (site(&["attn_q", "attn_k", "attn_v"])?, bias)
-            }
-        };
-        let head_norms = match config.architecture.qk_norm() {
-            true => Some([vector("attn_q_norm.weight")?, vector("attn_k_norm.weight")?]),
-            false => None,
-        };
-        Ok(Self {
-            attn_norm: vector("attn_norm.weight")?,
-            qkv,
-            bias,
-            head_norms,
-            o: site(&["attn_output"])?,
-            ffn_norm: vector("ffn_norm.weight")?,
-            gate_up: site(&["ffn_gate", "ffn_up"])?,
-            down: site(&["ffn_down"])?,
-        })
+        let model = source.model_config();
+        let read = |group| GroupWeights::read(source, &model, index, group);
+        let [qkv, o, gate_up, down] = LinearGroup::ALL;
+        let groups = [read(qkv)?, read(o)?, read(gate_up)?, read(down)?];
+        let query_bias = ParamKey::Bias(index, LayerLinear::Q).gguf_tensor(&model);
+        let biased = source.find(&query_bias).is_some();
+        let vectors = LayerVectors::read(model.model_type, index, biased, |key| {
+            let values = source.whole(&key.gguf_tensor(&model))?;
+            Ok(match key {
+                ParamKey::Bias(_, linear) if model.model_type.fused_qkv() => {
+                    values[groups[0].rows(linear)].to_vec()
+                }
+                _ => values,
+            })
+        })?;
+        Ok(Self { vectors, groups })
+    }
+
+    /// The matrices of `group`.
+    pub(super) fn group(&self, group: LinearGroup) -> &GroupWeights {
+        &self.groups[group as usize]
+    }
+
+    /// The matrices of `group`, to be changed.
+    pub(super) fn group_mut(&mut self, group: LinearGroup) -> &mut GroupWeights {
+        &mut self.groups[group as usize]
+    }
+
+    /// The norms and biases of layer `index` that calibration may change, by their tensors' names.
+    pub(super) fn changed_vectors(
+        &self,
+        model: &ModelConfig,
+        index: usize,
+    ) -> Vec<(String, Vec<f32>)> {
+        let vectors = changed_vectors(index).into_iter().filter_map(|key| {
+            let values = match (key, &self.vectors.qkv_bias) {
+                (ParamKey::InputNorm(_), _) => self.vectors.attn_norm.clone(),
+                (ParamKey::PostNorm(_), _) => self.vectors.ffn_norm.clone(),
+                (_, Some(biases)) if model.model_type.fused_qkv() => biases.concat(),
+                (_, Some([_, _, v])) => v.clone(),
+                (_, None) => return None,
+            };
+            Some((key.gguf_tensor(model), values))
+        });
+        vectors.collect()
     }
 }
 
-impl Layer {
-    /// The norms and biases of layer `index` by their tensors' names.
-    pub(super) fn vectors(&self, config: &Config, index: usize) -> Vec<(String, &[f32])> {
-        let mut out = vec![
-            ("attn_norm.weight", &self.attn_norm[..]),
-            ("ffn_norm.weight", &self.ffn_norm[..]),
-        ];
-        if let Some(bias) = &self.bias {
-            match config.architecture.fused_qkv() {
-                true => out.push(("attn_qkv.bias", bias)),
-                false => out.push(("attn_v.bias", &bias[config.q_size() + config.kv_size()..])),
-            }
+/// The norms and biases of a layer that calibration may change.
+pub(super) fn changed_vectors(layer: usize) -> [ParamKey; 3] {
+    [
+        ParamKey::InputNorm(layer),
+        ParamKey::PostNorm(layer),
+        ParamKey::Bias(layer, LayerLinear::V),
+    ]
+}
+
+/// Products of an input [n, columns] with the matrices of a group, in f32.
+struct DenseProducts<'a> {
+    pool: &'a Pool,
+    group: &'a GroupWeights,
+    input: Vec<f32>,
+}
+
+impl LayerProducts for DenseProducts<'_> {
+    fn project<const N: usize>(
+        &mut self,
+        outputs: [(LayerLinear, &mut Vec<f32>); N],
+    ) -> Result<()> {
+        let n_tokens = self.input.len() / self.group.columns;
+        for (linear, out) in outputs {
+            out.clear();
+            out.resize(n_tokens * self.group.rows(linear).len(), 0.0);
+            self.add_product(linear, out)?;
         }
-        out.into_iter()
-            .map(|(part, values)| (format!("blk.{index}.{part}"), values))
-            .collect()
-    }
-}
-
-/// What all layers share.
-pub(super) struct Shape<'e> {
-    pub(super) pool: &'e Pool,
-    pub(super) config: Config,
-    rope: Rope,
-    turns: Vec<Vec<(f32, f32)>>,
-    /// Tokens of a window.
-    context: usize,
-}
-
-impl<'e> Shape<'e> {
-    pub(super) fn new(source: &dyn WeightSource, pool: &'e Pool, context: usize) -> Result<Self> {
-        let divisors = source.find(DIVISORS).map(|_| source.whole(DIVISORS));
-        let divisors = divisors.transpose()?;
-        let rope = Rope::new(source.config(), divisors.as_deref(), context);
-        // the cache of one layer's attention
-        let config = Config {
-            n_layers: 1,
-            ..source.config().clone()
-        };
-        Ok(Self {
-            pool,
-            config,
-            turns: (0..context).map(|position| rope.turns(position)).collect(),
-            rope,
-            context,
-        })
+        Ok(())
     }
 
-    /// Tokens that are computed together, whole windows.
-    pub(super) fn chunks(&self, tokens: usize) -> impl Iterator<Item = Range<usize>> + use<> {
-        let step = CHUNK.next_multiple_of(self.context);
-        (0..tokens)
-            .step_by(step)
-            .map(move |first| first..(first + step).min(tokens))
+    fn add_product(&mut self, linear: LayerLinear, x: &mut [f32]) -> Result<()> {
+        let k = self.group.columns;
+        let weights = &self.group.weights[self.group.matrix(linear)];
+        let n = weights.len() / k;
+        add_product(self.pool, 1.0, (&self.input, k), (weights, k), k, (x, n));
+        Ok(())
     }
-
-    /// `input` [n, columns] times the site's matrix, [n, rows].
-    fn product(&self, input: &[f32], site: &Site) -> Vec<f32> {
-        let (k, n) = (site.columns, site.rows());
-        let mut out = vec![0.0; input.len() / k * n];
-        add_product(
-            self.pool,
-            1.0,
-            (input, k),
-            (&site.weights, k),
-            k,
-            (&mut out, n),
-        );
-        out
-    }
-}
-
-/// Where a site's input comes from.
-#[derive(Clone, Copy)]
-pub(super) enum Input<'a> {
-    /// The residual stream under a norm.
-    Normed(&'a [f32]),
-    /// What attention or the MLP's branches gave.
-    Wide,
 }
 
 /// All tokens between two layers, or inside one.
 pub(super) struct Stream {
     /// The residual stream.
     pub(super) hidden: Vec<f32>,
+    /// What attention or the MLP's branches gave: the input of the next matrices.
     wide: Vec<f32>,
 }
 
 impl Stream {
-    /// The rows of `table` [vocab_size, hidden_size], as it is decoded, of `tokens`.
+    /// The rows of a table [vocab_size, hidden_size] of `tokens`.
     pub(super) fn new(
         hidden_size: usize,
         tokens: &[u32],
@@ -215,110 +198,142 @@ impl Stream {
             wide: Vec::new(),
         })
     }
+}
 
-    /// The first windows of the residual stream, about `tokens` long.
-    pub(super) fn first(&self, shape: &Shape, tokens: usize) -> Self {
-        let end = tokens.next_multiple_of(shape.context) * shape.config.hidden_size;
-        Self {
-            hidden: self.hidden[..end.min(self.hidden.len())].to_vec(),
+/// Takes all tokens through a layer, a group of matrices at a time.
+pub(super) struct LayerRunner<'e> {
+    pub(super) pool: &'e Pool,
+    /// Of a model of one layer.
+    pub(super) config: Config,
+    rope: Rope,
+    /// Tokens of a window, which is a sequence of its own.
+    window: usize,
+}
+
+impl<'e> LayerRunner<'e> {
+    pub(super) fn new(source: &dyn WeightSource, pool: &'e Pool, window: usize) -> Result<Self> {
+        let divisors = source
+            .find(ROPE_DIVISORS)
+            .map(|_| source.whole(ROPE_DIVISORS));
+        let divisors = divisors.transpose()?;
+        Ok(Self {
+            pool,
+            rope: Rope::new(source.config(), divisors.as_deref(), window),
+            config: Config {
+                n_layers: 1,
+                ..source.config().clone()
+            },
+            window,
+        })
+    }
+
+    /// The number of tokens in `stream`.
+    pub(super) fn tokens(&self, stream: &Stream) -> usize {
+        stream.hidden.len() / self.config.hidden_size
+    }
+
+    /// The first windows of a residual stream, about `tokens` long.
+    pub(super) fn first(&self, stream: &Stream, tokens: usize) -> Stream {
+        let end = tokens.next_multiple_of(self.window) * self.config.hidden_size;
+        Stream {
+            hidden: stream.hidden[..end.min(stream.hidden.len())].to_vec(),
             wide: Vec::new(),
         }
     }
 
-    /// The inputs of a site for some tokens, [tokens, columns].
-    pub(super) fn input(&self, shape: &Shape, from: Input, tokens: Range<usize>) -> Vec<f32> {
-        match from {
-            Input::Wide => {
-                let width = self.wide.len() / (self.hidden.len() / shape.config.hidden_size);
-                self.wide[tokens.start * width..tokens.end * width].to_vec()
-            }
-            Input::Normed(weight) => {
-                let (width, eps) = (weight.len(), shape.config.rms_norm_eps);
-                let x = &self.hidden[tokens.start * width..tokens.end * width];
-                let mut out = vec![0.0; x.len()];
-                shape.pool.rows(&mut out, width, 64, |token, row| {
-                    ops::rms_norm(&x[token * width..(token + 1) * width], weight, eps, row);
-                });
-                out
-            }
+    /// Tokens that are computed together, whole windows.
+    fn chunks(&self, stream: &Stream) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (tokens, step) = (self.tokens(stream), CHUNK.next_multiple_of(self.window));
+        (0..tokens)
+            .step_by(step)
+            .map(move |first| first..(first + step).min(tokens))
+    }
+
+    /// Hands the inputs of `group` [tokens, columns], some windows at a time, to `visit`, which may change them.
+    pub(super) fn each_input(
+        &self,
+        stream: &Stream,
+        vectors: &LayerVectors,
+        group: LinearGroup,
+        mut visit: impl FnMut(&mut [f32]),
+    ) {
+        for tokens in self.chunks(stream) {
+            visit(&mut self.input(stream, vectors, group, tokens));
         }
     }
 
-    /// Attention, from the residual stream to `wide`.
-    pub(super) fn attend(&mut self, shape: &Shape, layer: &Layer) {
-        let config = &shape.config;
-        let (q_size, kv_size) = (config.q_size(), config.kv_size());
-        let n = self.hidden.len() / config.hidden_size;
-        self.wide.clear();
-        self.wide.resize(n * q_size, 0.0);
-        let mut cache = Cache::new(config, KvType::F32);
-        for chunk in shape.chunks(n) {
-            let input = self.input(shape, Input::Normed(&layer.attn_norm), chunk.clone());
-            let qkv = shape.product(&input, &layer.qkv);
-            let windows = qkv.chunks(shape.context * (q_size + 2 * kv_size));
-            let outs = self.wide[chunk.start * q_size..chunk.end * q_size]
-                .chunks_mut(shape.context * q_size);
-            for (qkv, out) in windows.zip(outs) {
-                let mut parts = [Vec::new(), Vec::new(), Vec::new()];
-                for (position, row) in qkv.chunks_exact(q_size + 2 * kv_size).enumerate() {
-                    turn(shape, layer, position, row, &mut parts);
-                }
-                cache.truncate(0);
-                cache.append(shape.pool, 0, &parts[1], &parts[2]);
-                cache.attend(shape.pool, 0, &parts[0], out);
+    /// The inputs of `group` for some tokens, [tokens, columns].
+    fn input(
+        &self,
+        stream: &Stream,
+        vectors: &LayerVectors,
+        group: LinearGroup,
+        tokens: Range<usize>,
+    ) -> Vec<f32> {
+        let width = group.input_size(&self.config);
+        let at = |width: usize| tokens.start * width..tokens.end * width;
+        if !group.reads_stream() {
+            return stream.wide[at(width)].to_vec();
+        }
+        let mut out = vec![0.0; tokens.len() * width];
+        let x = &stream.hidden[at(self.config.hidden_size)];
+        self.fill_input(&LayerBuffers::default(), vectors, group, x, &mut out);
+        out
+    }
+
+    fn fill_input(
+        &self,
+        buffers: &LayerBuffers,
+        vectors: &LayerVectors,
+        group: LinearGroup,
+        x: &[f32],
+        out: &mut [f32],
+    ) {
+        let width = group.input_size(&self.config);
+        self.pool.rows(out, width, 64, |token, row| {
+            buffers.input_row(group, &self.config, vectors, x, token, row);
+        });
+    }
+
+    /// Takes all tokens through the matrices of `group` and what follows them: to the input of the next ones, or back to
+    /// the residual stream.
+    ///
+    /// # Errors
+    ///
+    /// Those of the engine.
+    pub(super) fn step(
+        &self,
+        stream: &mut Stream,
+        layer: &LayerWeights,
+        group: LinearGroup,
+    ) -> Result<()> {
+        let (vectors, pool) = (&layer.vectors, self.pool);
+        let next = group.feeds();
+        if let Some(next) = next {
+            let width = next.input_size(&self.config);
+            stream.wide.clear();
+            stream.wide.resize(self.tokens(stream) * width, 0.0);
+        }
+        let cache = KvCache::new(&self.config, KvType::F32);
+        let mut sequence = Sequence::new(self.rope.clone(), cache);
+        for tokens in self.chunks(stream) {
+            let mut products = DenseProducts {
+                pool,
+                group: layer.group(group),
+                input: self.input(stream, vectors, group, tokens.clone()),
+            };
+            let windows = vec![self.window; tokens.len() / self.window];
+            let sequences = &mut [&mut sequence];
+            let mut context = ForwardContext::new(&self.config, pool, sequences, windows);
+            let mut buffers = LayerBuffers::default();
+            let at = |width: usize| tokens.start * width..tokens.end * width;
+            let x = &mut stream.hidden[at(self.config.hidden_size)];
+            buffers.step(group, &mut context, 0, vectors, &mut products, x)?;
+            if let Some(next) = next {
+                let out = &mut stream.wide[at(next.input_size(&self.config))];
+                self.fill_input(&buffers, vectors, next, x, out);
             }
         }
+        Ok(())
     }
-
-    /// The MLP's two branches, from the residual stream to `wide`.
-    pub(super) fn branch(&mut self, shape: &Shape, layer: &Layer) {
-        let (hidden, inner) = (shape.config.hidden_size, shape.config.intermediate_size);
-        let n = self.hidden.len() / hidden;
-        self.wide.clear();
-        self.wide.resize(n * inner, 0.0);
-        for chunk in shape.chunks(n) {
-            let input = self.input(shape, Input::Normed(&layer.ffn_norm), chunk.clone());
-            let both = shape.product(&input, &layer.gate_up);
-            let out = &mut self.wide[chunk.start * inner..chunk.end * inner];
-            shape.pool.rows(out, inner, 64, |token, row| {
-                let (gate, up) = both[token * 2 * inner..(token + 1) * 2 * inner].split_at(inner);
-                ops::swiglu(gate, up, row);
-            });
-        }
-    }
-
-    /// Adds `wide` times the site's matrix to the residual stream.
-    pub(super) fn add(&mut self, shape: &Shape, site: &Site) {
-        let (k, n) = (site.columns, site.rows());
-        add_product(
-            shape.pool,
-            1.0,
-            (&self.wide, k),
-            (&site.weights, k),
-            k,
-            (&mut self.hidden, n),
-        );
-    }
-}
-
-/// Appends a token's query, key and value to `parts`, biased, normed and turned.
-fn turn(shape: &Shape, layer: &Layer, position: usize, row: &[f32], parts: &mut [Vec<f32>; 3]) {
-    let config = &shape.config;
-    let (q_size, kv_size) = (config.q_size(), config.kv_size());
-    let mut row = row.to_vec();
-    if let Some(bias) = &layer.bias {
-        ops::axpy(1.0, bias, &mut row);
-    }
-    let (q, rest) = row.split_at_mut(q_size);
-    let (k, v) = rest.split_at_mut(kv_size);
-    for (part, row) in [q, k].into_iter().enumerate() {
-        if let Some(norms) = &layer.head_norms {
-            for head in row.chunks_exact_mut(config.head_dim) {
-                ops::rms_norm_in_place(head, &norms[part], config.rms_norm_eps);
-            }
-        }
-        shape.rope.apply(row, &shape.turns[position]);
-        parts[part].extend_from_slice(row);
-    }
-    parts[2].extend_from_slice(v);
 }

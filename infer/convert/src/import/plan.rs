@@ -5,10 +5,10 @@
 
 use std::collections::HashSet;
 
-use super::Settings;
-use crate::source::DIVISORS;
+use super::settings::ImportSettings;
 use retort_format::checkpoint::TensorHeader;
 use retort_format::gguf::Gguf;
+use retort_format::gguf::names::ROPE_DIVISORS;
 use retort_format::{
     Error, GgmlType, ModelConfig, Precision, Result, TensorSpec, error, gguf_tensors,
 };
@@ -37,13 +37,13 @@ impl Planned {
 
 /// All tensors.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct ImportPlan {
     pub(super) tensors: Vec<Planned>,
 }
 
-impl Plan {
+impl ImportPlan {
     /// Plans the import of `gguf`.
-    pub(super) fn new(gguf: &Gguf, model: &ModelConfig, settings: &Settings) -> Result<Self> {
+    pub(super) fn new(gguf: &Gguf, model: &ModelConfig, settings: &ImportSettings) -> Result<Self> {
         use GgmlType::{BF16, F16, F32};
         if settings
             .dtype
@@ -125,7 +125,7 @@ fn check(gguf: &Gguf, model: &ModelConfig, specs: &[TensorSpec]) -> Result<()> {
         known.insert(name);
     }
     for tensor in gguf.tensors() {
-        if !known.contains(tensor.name) && tensor.name != DIVISORS {
+        if !known.contains(tensor.name) && tensor.name != ROPE_DIVISORS {
             problems.push(format!("{} has no place in it", tensor.name));
         }
     }

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use super::resume::{CalibrationCheckpoint, fingerprint};
 use super::{File, Texts};
-use crate::Progress;
 use crate::calibrate::{self, Calibration, Encoded};
-use crate::source::TABLE;
+use crate::progress::Progress;
 use retort_engine::tokenizer::Tokenizer;
+use retort_format::gguf::names::EMBEDDING;
 use retort_format::quant::search::is_searched;
 use retort_format::{Error, GgmlType, Result, quant};
 
@@ -20,10 +20,10 @@ impl File<'_> {
         let tokens = self.tokens(texts)?;
         let types = self.types;
         let ty = |name: &str| source.find(name).map_or(GgmlType::F32, |at| types[at]);
-        let table_ty = ty(TABLE);
+        let table_ty = ty(EMBEDDING);
         let rounded_row = |token: u32, out: &mut [f32]| {
             let (mut row, mut encoded) = (Vec::new(), Vec::new());
-            let (at, table) = (token as usize, source.find(TABLE).unwrap_or_default());
+            let (at, table) = (token as usize, source.find(EMBEDDING).unwrap_or_default());
             source.rows(table, at..at + 1, &mut row)?;
             quant::quantize_row(table_ty, &row, &mut encoded)?;
             quant::dequantize_row(table_ty, &encoded, out)

@@ -15,11 +15,13 @@ pub use recipe::{Recipe, TYPES};
 
 use std::path::Path;
 
-use crate::source::{self, DIVISORS, HEAD, RotatedSource, SourceTensor, WeightSource};
-use crate::{Converted, Progress, calibrate};
+use crate::calibrate::CalibrationSettings;
+use crate::progress::{Converted, Progress};
+use crate::source::{self, RotatedSource, SourceTensor, WeightSource};
 use budget::Choice;
 use recipe::Rounding;
-use retort_engine::decoder::Settings;
+use retort_engine::decoder::EngineSettings;
+use retort_format::gguf::names::{HEAD, ROPE_DIVISORS};
 use retort_format::gguf::panels::{Layout, LayoutWriter, NOTHING_TO_PACK};
 use retort_format::{Error, GgmlType, Result, quant};
 use retort_kernels::pool::Pool;
@@ -34,7 +36,7 @@ pub struct Texts<'t> {
     /// How many tokens are taken of them, about.
     pub tokens: usize,
     /// What is done with them.
-    pub settings: calibrate::Settings,
+    pub settings: CalibrationSettings,
 }
 
 /// Writes the model at `parent` to `out` as `recipe` says, calibrated on `texts` where they are given.
@@ -49,7 +51,7 @@ pub fn quantize(
     out: &Path,
     recipe: &Recipe,
     texts: Option<Texts>,
-    settings: Settings,
+    settings: EngineSettings,
     progress: impl FnMut(Progress),
 ) -> Result<Converted> {
     let source = source::open(parent, &settings)?;
@@ -66,7 +68,7 @@ pub fn convert(
     out: &Path,
     recipe: &Recipe,
     texts: Option<Texts>,
-    settings: Settings,
+    settings: EngineSettings,
     mut progress: impl FnMut(Progress),
 ) -> Result<Converted> {
     let pool = &settings.pool;
@@ -97,7 +99,7 @@ pub fn convert(
     let weights = source
         .tensors()
         .iter()
-        .filter(|tensor| tensor.name != DIVISORS);
+        .filter(|tensor| tensor.name != ROPE_DIVISORS);
     let parameters: u64 = weights.map(SourceTensor::elements).sum();
     let mut file = File {
         source,

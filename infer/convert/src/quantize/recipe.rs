@@ -7,7 +7,8 @@
 
 use glob::Pattern;
 
-use crate::source::{HEAD, Rotation, SourceTensor, TABLE};
+use crate::source::{Rotation, SourceTensor};
+use retort_format::gguf::names::{EMBEDDING, HEAD};
 use retort_format::gguf::panels::Layout;
 use retort_format::quant::search::quantize_row_searched;
 use retort_format::{Error, GgmlType, Result, quant};
@@ -161,7 +162,7 @@ impl Recipe {
         if let Some((_, ty)) = named.find(|(pattern, _)| pattern.matches(&tensor.name)) {
             return *ty;
         }
-        let vocabulary = [TABLE, HEAD].contains(&tensor.name.as_str());
+        let vocabulary = [EMBEDDING, HEAD].contains(&tensor.name.as_str());
         if vocabulary && matches!(self.quant, GgmlType::Q4_0 | GgmlType::Q4_1) {
             GgmlType::Q8_0
         } else {

@@ -7,11 +7,13 @@
 use std::ops::Range;
 use std::path::Path;
 
+use super::metadata;
 use super::tokenizer::HfTokenizer;
-use super::{DIVISORS, HEAD, SourceTensor, WeightSource, metadata};
+use super::weight_source::{SourceTensor, WeightSource};
 use retort_engine::decoder::Config;
 use retort_format::checkpoint::{self, SafetensorsMap};
 use retort_format::gguf::Metadata;
+use retort_format::gguf::names::{HEAD, ROPE_DIVISORS};
 use retort_format::{
     Architecture, Error, GgmlType, ModelConfig, Precision, Result, RopeScaling, TensorSpec,
     gguf_tensors,
@@ -65,7 +67,7 @@ impl CheckpointSource {
         let divisors = scaling.and_then(|s| s.frequency_divisors(model.head_dim, model.rope_theta));
         if let Some(divisors) = divisors {
             let dims = vec![divisors.len() as u64];
-            source.add(DIVISORS, dims, Origin::Divisors(divisors));
+            source.add(ROPE_DIVISORS, dims, Origin::Divisors(divisors));
         }
         let list = gguf_tensors(&model);
         // Readers of `qwen` files know no tied head.
@@ -116,7 +118,7 @@ impl WeightSource for CheckpointSource {
 
     fn label(&self, tensor: usize) -> &str {
         match &self.origins[tensor] {
-            Origin::Divisors(_) => DIVISORS,
+            Origin::Divisors(_) => ROPE_DIVISORS,
             Origin::Weights { spec, .. } => &spec.name,
         }
     }
@@ -172,21 +174,4 @@ fn refuse_what_is_not_expressed(path: &Path, model: &ModelConfig) -> Result<()> 
         return Err(Error::unsupported(path, problem));
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::TABLE;
-    use super::*;
-
-    #[test]
-    fn the_tables_name_is_that_of_the_embedding() {
-        let config = serde_json::json!({
-            "vocab_size": 40, "hidden_size": 16, "intermediate_size": 24,
-            "num_hidden_layers": 1, "num_attention_heads": 4,
-        });
-        let config: ModelConfig = serde_json::from_value(config).unwrap();
-        let config = config.resolve().unwrap();
-        assert_eq!(gguf_tensors(&config)[0].gguf_name(&config), TABLE);
-    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use retort_convert::export::export;
-use retort_convert::import::{Imported, Settings, import};
+use retort_convert::import::{ImportSettings, Imported, import};
 use retort_engine::decoder::Config;
 use retort_engine::tokenizer::{TokenType, Tokenizer, Vocabulary, pre};
 use retort_format::GgmlType::*;
@@ -40,16 +40,16 @@ impl Place {
         self.0.path().join("imported")
     }
 
-    fn import_with(&self, settings: &Settings) -> Result<Imported> {
+    fn import_with(&self, settings: &ImportSettings) -> Result<Imported> {
         import(&self.file(), &self.dir(), settings, |_| {})
     }
 
     fn import(&self) -> Imported {
-        self.import_with(&Settings::default()).unwrap()
+        self.import_with(&ImportSettings::default()).unwrap()
     }
 
     /// The one line that import fails with; nothing may be left behind.
-    fn refused_with(&self, settings: &Settings) -> String {
+    fn refused_with(&self, settings: &ImportSettings) -> String {
         let message = self.import_with(settings).unwrap_err().to_string();
         assert!(!message.contains('\n'), "{message}");
         let left = std::fs::read_dir(self.0.path()).unwrap().count();
@@ -58,7 +58,7 @@ impl Place {
     }
 
     fn refused(&self) -> String {
-        self.refused_with(&Settings::default())
+        self.refused_with(&ImportSettings::default())
     }
 
     fn gguf(&self) -> Gguf {
@@ -245,9 +245,9 @@ fn a_type_can_be_asked_for() {
         ty: Q8_0,
         ..Shape::default()
     });
-    let settings = Settings {
+    let settings = ImportSettings {
         dtype: Some(BF16),
-        ..Settings::default()
+        ..ImportSettings::default()
     };
     place.import_with(&settings).unwrap();
     assert!(
@@ -257,9 +257,9 @@ fn a_type_can_be_asked_for() {
     );
     assert_eq!(place.json("config.json")["torch_dtype"], "bfloat16");
     let place = Place::new(&Shape::default());
-    let settings = Settings {
+    let settings = ImportSettings {
         dtype: Some(Q4_0),
-        ..Settings::default()
+        ..ImportSettings::default()
     };
     assert!(place.refused_with(&settings).contains("f32, f16 or bf16"));
 }
@@ -267,9 +267,9 @@ fn a_type_can_be_asked_for() {
 #[test]
 fn shards_stay_below_the_limit_and_are_read_again() {
     let place = Place::new(&Shape::default());
-    let settings = Settings {
+    let settings = ImportSettings {
         max_shard_bytes: 100_000,
-        ..Settings::default()
+        ..ImportSettings::default()
     };
     let imported = place.import_with(&settings).unwrap();
     assert!(imported.shards > 2);
@@ -449,7 +449,7 @@ fn what_cannot_be_imported_is_refused() {
     std::fs::create_dir(place.dir()).unwrap();
     std::fs::write(place.dir().join("notes"), "mine").unwrap();
     let message = place
-        .import_with(&Settings::default())
+        .import_with(&ImportSettings::default())
         .unwrap_err()
         .to_string();
     assert!(message.contains("not empty"), "{message}");
@@ -475,9 +475,9 @@ fn what_cannot_be_imported_is_refused() {
     let at = gguf.tensor("blk.1.ffn_up.weight").unwrap().offset as usize + 400;
     bytes[at..at + 4].copy_from_slice(&70_000f32.to_le_bytes());
     std::fs::write(place.file(), &bytes).unwrap();
-    let settings = Settings {
+    let settings = ImportSettings {
         dtype: Some(F16),
-        ..Settings::default()
+        ..ImportSettings::default()
     };
     let message = place.refused_with(&settings);
     assert!(

@@ -10,7 +10,7 @@ use retort_convert::quantize::{Recipe, Rotation, Texts, quantize};
 use retort_convert::source::GgufSource;
 use retort_convert::{Converted, Progress};
 use retort_engine::Model;
-use retort_engine::decoder::{Engine, KvType, Settings};
+use retort_engine::decoder::{Engine, EngineSettings, KvType};
 use retort_engine::divergence::divergence;
 use retort_format::GgmlType::*;
 use retort_format::gguf::Gguf;
@@ -40,21 +40,21 @@ impl Place {
     fn quantize(
         &self,
         recipe: &Recipe,
-        calibrated: Option<calibrate::Settings>,
+        calibrated: Option<calibrate::CalibrationSettings>,
     ) -> Result<Converted> {
         quantize_from(&self.parent, &self.out(), recipe, calibrated)
     }
 }
 
-fn settings() -> Settings {
-    Settings::new(None, false, KvType::F32).unwrap()
+fn settings() -> EngineSettings {
+    EngineSettings::new(None, false, KvType::F32).unwrap()
 }
 
 fn quantize_from(
     parent: &Path,
     out: &Path,
     recipe: &Recipe,
-    calibrated: Option<calibrate::Settings>,
+    calibrated: Option<calibrate::CalibrationSettings>,
 ) -> Result<Converted> {
     let mut documents = (0..).map(|i| Ok(text(i)));
     let texts = calibrated.map(|settings| Texts {
@@ -65,10 +65,10 @@ fn quantize_from(
     quantize(parent, out, recipe, texts, settings(), |_| {})
 }
 
-fn small() -> calibrate::Settings {
-    calibrate::Settings {
+fn small() -> calibrate::CalibrationSettings {
+    calibrate::CalibrationSettings {
         context: 64,
-        ..calibrate::Settings::default()
+        ..calibrate::CalibrationSettings::default()
     }
 }
 
@@ -254,7 +254,7 @@ fn balanced_layers_compute_what_they_did() {
     for shape in [Shape::default(), of("qwen2"), of("qwen3"), Shape::qwen()] {
         let place = Place::new(&shape);
         let models = [true, false].map(|balance| {
-            let settings = calibrate::Settings { balance, ..small() };
+            let settings = calibrate::CalibrationSettings { balance, ..small() };
             place.quantize(&recipe(Q8_0), Some(settings)).unwrap();
             Model::open_with(&place.out(), self::settings()).unwrap()
         });
@@ -288,7 +288,10 @@ fn copy_kept(out: &Path, other: &Path) {
 #[test]
 fn a_calibration_that_was_stopped_goes_on_to_the_same_bytes() {
     let place = Place::new(&Shape::default());
-    let run = |out: &Path, recipe: Recipe, settings: calibrate::Settings, also: Option<&Path>| {
+    let run = |out: &Path,
+               recipe: Recipe,
+               settings: calibrate::CalibrationSettings,
+               also: Option<&Path>| {
         let mut documents = (0..).map(|i| Ok(text(i)));
         let texts = Texts {
             documents: &mut documents,
@@ -296,7 +299,7 @@ fn a_calibration_that_was_stopped_goes_on_to_the_same_bytes() {
             settings,
         };
         let mut went_on = false;
-        let threads = Settings::new(None, false, KvType::F32).unwrap();
+        let threads = EngineSettings::new(None, false, KvType::F32).unwrap();
         let progress = |progress| match progress {
             Progress::Notice(text) => went_on |= text.contains("going on after the 1 layers"),
             Progress::Weights { .. } => {
@@ -311,7 +314,7 @@ fn a_calibration_that_was_stopped_goes_on_to_the_same_bytes() {
     };
     let [whole, stopped, other, rotated] =
         ["whole", "stopped", "other", "rotated"].map(|name| place.dir.path().join(name));
-    let damped = calibrate::Settings {
+    let damped = calibrate::CalibrationSettings {
         damping: 0.1,
         ..small()
     };
@@ -342,7 +345,7 @@ fn calibration_is_the_same_for_any_number_of_threads() {
             tokens: 1024,
             settings: small(),
         };
-        let threads = Settings::new(std::num::NonZeroUsize::new(threads), false, KvType::F32);
+        let threads = EngineSettings::new(std::num::NonZeroUsize::new(threads), false, KvType::F32);
         quantize(
             &place.parent,
             &place.out(),
@@ -382,7 +385,7 @@ fn what_cannot_be_done_is_said() {
     assert!(recipe(Q4_0).bits_per_weight(f64::NAN).is_err());
     let nothing = recipe(Q4_0).tensor("layers.*=q8_0").unwrap();
     assert!(message(place.quantize(&nothing, None)).contains("no matrix"));
-    let long = calibrate::Settings {
+    let long = calibrate::CalibrationSettings {
         context: 8192,
         ..small()
     };

@@ -23,7 +23,7 @@ const QUERIES: usize = 32;
 
 /// The keys and values of one sequence.
 #[derive(Debug)]
-pub struct Cache {
+pub struct KvCache {
     /// Per layer and key head.
     heads: Vec<Vec<Arc<Block>>>,
     /// Positions stored per layer: a forward pass is ahead in its first layers.
@@ -80,7 +80,7 @@ struct Cut {
     stretches: usize,
 }
 
-impl Cache {
+impl KvCache {
     /// An empty cache.
     pub fn new(config: &Config, ty: KvType) -> Self {
         Self {

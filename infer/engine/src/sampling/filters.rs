@@ -5,7 +5,7 @@
 
 use std::cmp::Ordering;
 
-use super::Candidate;
+use super::candidate::Candidate;
 
 /// How many candidates are tried first where it is not known how many will do.
 const FIRST: usize = 128;

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::Sampling;
+use super::parameters::Sampling;
 
 /// The tokens seen so far.
 #[derive(Debug, Default)]

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, Sleep};
 
 use super::{App, Settings, routes};
-use retort_engine::generate::Model;
+use retort_engine::Model;
 use retort_format::{Error, Result};
 
 /// A server that listens.

@@ -31,8 +31,8 @@ use std::time::Instant;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use retort_engine::Model;
 use retort_engine::decoder::PAGE;
-use retort_engine::generate::Model;
 use retort_engine::speculate::Speculation;
 use retort_format::Error;
 

@@ -7,9 +7,9 @@ use std::time::Instant;
 use super::prefix_cache::{Pages, Path};
 use super::running::{Finish, Running};
 use super::{Closed, Event, Generate, Limits, Request, Shared, Task, Usage, Waiting};
+use retort_engine::Model;
 use retort_engine::decode::Decoding;
 use retort_engine::decoder::{Batch, PAGE};
-use retort_engine::generate::Model;
 use retort_engine::speculate::Speculation;
 
 /// Works until the scheduler is closed and nothing is left to do.

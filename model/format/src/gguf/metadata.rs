@@ -1,7 +1,7 @@
 //! The metadata of a GGUF file, or of one to be written: keys to typed values.
 
-use super::{Array, Value};
-use crate::{Error, Result};
+use super::value::{Array, Value};
+use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 
 /// Keys and values in their order.

@@ -5,6 +5,7 @@
 //! a file is trusted: see [`parse`](self) for the limits.
 
 mod metadata;
+pub mod names;
 pub mod panels;
 mod parse;
 mod value;
@@ -14,9 +15,9 @@ pub use metadata::Metadata;
 pub use value::{Array, Value};
 pub use writer::Writer;
 
+use crate::error::{Error, Result};
 use crate::map::Map;
 use crate::quant::GgmlType;
-use crate::{Error, Result};
 use std::collections::HashMap;
 use std::path::Path;
 

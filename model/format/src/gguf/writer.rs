@@ -2,10 +2,10 @@
 //!
 //! The file appears at its place, synced, by [`Writer::finish`]; a writer that is dropped before leaves nothing behind. Memory used is that of the metadata, whatever the model's size.
 
-use super::Metadata;
+use super::metadata::Metadata;
 use super::value::{Array, Value};
+use crate::error::{Error, Result};
 use crate::quant::GgmlType;
-use crate::{Error, Result};
 use retort_files::AtomicFile;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};

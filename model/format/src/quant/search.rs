@@ -12,8 +12,10 @@
 //! those of what the engine decodes. Without importance it brings the weights nearer, and a model's
 //! perplexity but not its divergence: it is an option then, and part of calibration.
 
-use super::{GgmlType, half_to_f32, q4, q8, quantize_row, unpack_block};
-use crate::Result;
+use super::ggml_type::GgmlType;
+use super::half_float::half_to_f32;
+use super::{q4, q8, quantize_row, unpack_block};
+use crate::error::Result;
 use half::f16;
 
 /// Weights in a block of the formats that are searched.
