@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use retort_engine::decoder::{Config, TRAINED_LENGTH};
 use retort_engine::tokenizer::Vocabulary;
-use retort_format::gguf::Gguf;
 use retort_format::gguf::names::{HEAD, ROPE_DIVISORS};
+use retort_format::gguf::{Gguf, Metadata};
 use retort_format::precision::shortest_decimal;
 use retort_format::{Architecture, Error, ModelConfig, Precision, Result, RopeScaling};
 
@@ -105,10 +105,8 @@ fn rope_scaling(gguf: &Gguf, config: &Config) -> Result<Option<RopeScaling>> {
         return refuse("it must have one divisor for each pair of a head");
     }
     let key = format!("{}.{TRAINED_LENGTH}", config.architecture.name());
-    let original = match gguf.get(&key) {
-        Some(_) => Some(gguf.u32(&key)? as usize),
-        None => None,
-    };
+    let original = gguf.optional(&key, Metadata::u32)?;
+    let original = original.map(|length| length as usize);
     let theta = f64::from(config.rope_theta);
     match RopeScaling::from_divisors(&tensor.to_f32()?, theta, original) {
         Some(None) => Ok(linear),

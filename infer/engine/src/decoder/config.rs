@@ -5,6 +5,7 @@
 //! by the file.
 
 use super::kv_block::{BLOCK, KvType};
+use retort_format::gguf::names::EMBEDDING;
 use retort_format::gguf::{Gguf, Metadata};
 use retort_format::precision::shortest_decimal;
 use retort_format::rope;
@@ -87,7 +88,7 @@ impl Config {
     ///
     /// [`Error::Unsupported`] for another architecture, [`Error::Metadata`] for a key that is missing or does not fit.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
-        let rows = match gguf.tensor("token_embd.weight").map(|table| table.dims) {
+        let rows = match gguf.tensor(EMBEDDING).map(|table| table.dims) {
             Ok(&[_, rows]) => Some(rows as usize),
             // What is wrong with the table will be said together with all other tensors.
             _ => None,
@@ -271,17 +272,20 @@ impl Keys<'_> {
     }
 
     fn size_or(&self, field: &str, default: usize) -> Result<usize> {
-        match self.gguf.get(&self.key(field)) {
-            Some(_) => self.size(field),
-            None => Ok(default),
+        match self.has(field) {
+            true => self.size(field),
+            false => Ok(default),
         }
     }
 
+    fn has(&self, field: &str) -> bool {
+        self.gguf.get(&self.key(field)).is_some()
+    }
+
     fn positive(&self, field: &str, default: Option<f32>) -> Result<f32> {
-        let key = self.key(field);
         let value = match default {
-            Some(default) if self.gguf.get(&key).is_none() => default,
-            _ => self.gguf.f32(&key)?,
+            Some(default) if !self.has(field) => default,
+            _ => self.gguf.f32(&self.key(field))?,
         };
         if value > 0.0 && value.is_finite() {
             return Ok(value);
@@ -290,10 +294,8 @@ impl Keys<'_> {
     }
 
     fn flag(&self, field: &str) -> Result<bool> {
-        match self.gguf.get(&self.key(field)) {
-            Some(_) => self.gguf.bool(&self.key(field)),
-            None => Ok(false),
-        }
+        let flag = self.gguf.optional(&self.key(field), Metadata::bool)?;
+        Ok(flag.unwrap_or(false))
     }
 
     /// As llama.cpp reads it: a factor without a type is linear, 0 is no factor, and older files
@@ -303,19 +305,17 @@ impl Keys<'_> {
         if self.positive(attention, Some(1.0))? != 1.0 {
             return Err(self.error(attention, "only 1 is supported"));
         }
-        if self.gguf.get(&self.key(kind)).is_some() {
-            match self.gguf.str(&self.key(kind))? {
-                "none" => return Ok(1.0),
-                "linear" => {}
-                other => {
-                    let problem = format!("{other} is not supported, linear is");
-                    return Err(self.error(kind, &problem));
-                }
+        match self.gguf.optional(&self.key(kind), Metadata::str)? {
+            Some("none") => return Ok(1.0),
+            Some("linear") | None => {}
+            Some(other) => {
+                let problem = format!("{other} is not supported, linear is");
+                return Err(self.error(kind, &problem));
             }
         }
         let given = ["rope.scaling.factor", "rope.scale_linear"]
             .into_iter()
-            .find(|field| self.gguf.get(&self.key(field)).is_some());
+            .find(|field| self.has(field));
         match given {
             Some(field) if self.gguf.f32(&self.key(field))? != 0.0 => self.positive(field, None),
             _ => Ok(1.0),
@@ -323,7 +323,7 @@ impl Keys<'_> {
     }
 
     fn refuse_other_kinds(&self) -> Result<()> {
-        if self.gguf.get(&self.key("expert_count")).is_some() && self.size("expert_count").is_ok() {
+        if self.has("expert_count") && self.size("expert_count").is_ok() {
             return Err(self.error("expert_count", "mixtures of experts are not supported"));
         }
         Ok(())

@@ -8,6 +8,7 @@ mod metadata;
 pub mod names;
 pub mod panels;
 mod parse;
+mod reader;
 mod value;
 mod writer;
 

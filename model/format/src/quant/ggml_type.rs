@@ -36,21 +36,26 @@ impl GgmlType {
         F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K,
     ];
 
+    /// Id in a GGUF file, ggml's name, weights of a block, bytes of a block.
+    const fn facts(self) -> (u32, &'static str, usize, usize) {
+        match self {
+            F32 => (0, "F32", 1, 4),
+            F16 => (1, "F16", 1, 2),
+            BF16 => (30, "BF16", 1, 2),
+            Q4_0 => (2, "Q4_0", 32, 2 + 16),
+            Q4_1 => (3, "Q4_1", 32, 4 + 16),
+            Q5_0 => (6, "Q5_0", 32, 2 + 4 + 16),
+            Q5_1 => (7, "Q5_1", 32, 4 + 4 + 16),
+            Q8_0 => (8, "Q8_0", 32, 2 + 32),
+            Q4_K => (12, "Q4_K", 256, 4 + 12 + 128),
+            Q5_K => (13, "Q5_K", 256, 4 + 12 + 32 + 128),
+            Q6_K => (14, "Q6_K", 256, 128 + 64 + 16 + 2),
+        }
+    }
+
     /// The id that stands in a GGUF file.
     pub const fn id(self) -> u32 {
-        match self {
-            F32 => 0,
-            F16 => 1,
-            Q4_0 => 2,
-            Q4_1 => 3,
-            Q5_0 => 6,
-            Q5_1 => 7,
-            Q8_0 => 8,
-            Q4_K => 12,
-            Q5_K => 13,
-            Q6_K => 14,
-            BF16 => 30,
-        }
+        self.facts().0
     }
 
     /// The format of a GGUF id, if it is one that is read here.
@@ -60,44 +65,17 @@ impl GgmlType {
 
     /// ggml's name, as in `Q4_0`.
     pub const fn name(self) -> &'static str {
-        match self {
-            F32 => "F32",
-            F16 => "F16",
-            BF16 => "BF16",
-            Q4_0 => "Q4_0",
-            Q4_1 => "Q4_1",
-            Q5_0 => "Q5_0",
-            Q5_1 => "Q5_1",
-            Q8_0 => "Q8_0",
-            Q4_K => "Q4_K",
-            Q5_K => "Q5_K",
-            Q6_K => "Q6_K",
-        }
+        self.facts().1
     }
 
     /// Weights in one block.
     pub const fn block_size(self) -> usize {
-        match self {
-            F32 | F16 | BF16 => 1,
-            Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 => 32,
-            Q4_K | Q5_K | Q6_K => 256,
-        }
+        self.facts().2
     }
 
     /// Bytes of one block.
     pub const fn bytes_per_block(self) -> usize {
-        match self {
-            F32 => 4,
-            F16 | BF16 => 2,
-            Q4_0 => 2 + 16,
-            Q4_1 => 4 + 16,
-            Q5_0 => 2 + 4 + 16,
-            Q5_1 => 4 + 4 + 16,
-            Q8_0 => 2 + 32,
-            Q4_K => 4 + 12 + 128,
-            Q5_K => 4 + 12 + 32 + 128,
-            Q6_K => 128 + 64 + 16 + 2,
-        }
+        self.facts().3
     }
 
     /// Weights that share one scale, or 0 for a float format.
