@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use crate::decode::{DecodeOptions, Decoding, Token, decode};
+use crate::decoder::Session;
 use crate::model::Model;
 use crate::sampling::Sampling;
 use crate::speculate::{Drafter, Speculated};
@@ -74,7 +75,7 @@ impl Model {
         prompt: &[u32],
         options: DecodeOptions,
         drafter: Option<Box<dyn Drafter + '_>>,
-        mut on_token: impl FnMut(Option<&Token>, &str) -> ControlFlow<()>,
+        on_token: impl FnMut(Option<&Token>, &str) -> ControlFlow<()>,
     ) -> Result<Generation> {
         let n = options.max_tokens;
         let needed = prompt.len().saturating_add(n);
@@ -89,31 +90,49 @@ impl Model {
         let mut decoding = Decoding::new(prompt, options, drafter)?;
         let mut session = self.engine.session(needed)?;
         let start = Instant::now();
-        let mut prefill = None;
         session.take_in(prompt)?;
-        let mut stream = Utf8Stream::new();
-        let mut tokens = Vec::new();
-        let decode_steps = decode(self, &mut session, &mut decoding, |token| {
-            prefill.get_or_insert_with(|| start.elapsed());
-            if token.is_end {
-                return ControlFlow::Continue(());
-            }
-            let id = token.logprob.id;
-            tokens.push(id);
-            on_token(Some(token), &stream.push(self.tokenizer.bytes(id)))
-        })?;
-        let rest = stream.finish();
-        if !rest.is_empty() {
-            let _ = on_token(None, &rest);
-        }
-        let prefill = prefill.unwrap_or_else(|| start.elapsed());
-        Ok(Generation {
-            tokens,
-            prompt_tokens: prompt.len(),
-            prefill,
-            decode: start.elapsed() - prefill,
-            decode_steps,
-            speculated: decoding.speculated(),
-        })
+        decode_text(self, &mut session, &mut decoding, start, true, on_token)
     }
+}
+
+/// Goes on with `decoding` as [`decode`] does, from a prompt that was begun at `start`. `on_token` gets every token of
+/// the answer with the text that became certain by it, and at last text that no token completed; `control` tokens have
+/// a text or not.
+pub(crate) fn decode_text(
+    model: &Model,
+    session: &mut Session,
+    decoding: &mut Decoding,
+    start: Instant,
+    control: bool,
+    mut on_token: impl FnMut(Option<&Token>, &str) -> ControlFlow<()>,
+) -> Result<Generation> {
+    let prompt_tokens = decoding.text().len();
+    let (mut prefill, mut stream) = (None, Utf8Stream::new());
+    let mut tokens = Vec::new();
+    let decode_steps = decode(model, session, decoding, |token| {
+        prefill.get_or_insert_with(|| start.elapsed());
+        let id = token.logprob.id;
+        if token.is_end {
+            return ControlFlow::Continue(());
+        }
+        tokens.push(id);
+        let text = match control || !model.tokenizer.is_control(id) {
+            true => stream.push(model.tokenizer.bytes(id)),
+            false => String::new(),
+        };
+        on_token(Some(token), &text)
+    })?;
+    let rest = stream.finish();
+    if !rest.is_empty() {
+        let _ = on_token(None, &rest);
+    }
+    let prefill = prefill.unwrap_or_else(|| start.elapsed());
+    Ok(Generation {
+        tokens,
+        prompt_tokens,
+        prefill,
+        decode: start.elapsed() - prefill,
+        decode_steps,
+        speculated: decoding.speculated(),
+    })
 }

@@ -8,10 +8,9 @@ use std::collections::HashSet;
 use super::settings::ImportSettings;
 use retort_format::checkpoint::TensorHeader;
 use retort_format::gguf::Gguf;
+use retort_format::gguf::check::{check_layers, other_tensors, tensor_problem};
 use retort_format::gguf::names::ROPE_DIVISORS;
-use retort_format::{
-    Error, GgmlType, ModelConfig, Precision, Result, TensorSpec, error, gguf_tensors,
-};
+use retort_format::{Error, GgmlType, ModelConfig, Precision, Result, TensorSpec, gguf_tensors};
 
 /// A tensor of the directory to be written.
 #[derive(Clone, Debug)]
@@ -52,15 +51,7 @@ impl ImportPlan {
             let problem = "the type must be f32, f16 or bf16";
             return Err(Error::Argument(problem.into()));
         }
-        if model.num_hidden_layers > gguf.tensors().len() {
-            let key = format!("{}.block_count", model.model_type.name());
-            let problem = format!(
-                "{} layers in a file of {} tensors",
-                model.num_hidden_layers,
-                gguf.tensors().len()
-            );
-            return Err(Error::metadata(gguf.path(), &key, problem));
-        }
+        check_layers(gguf, model)?;
         let specs = gguf_tensors(model);
         check(gguf, model, &specs)?;
         let planned = |spec: TensorSpec| {
@@ -112,30 +103,19 @@ impl ImportPlan {
 /// Holds the file to the plan: everything there, of the right shape, and nothing else.
 fn check(gguf: &Gguf, model: &ModelConfig, specs: &[TensorSpec]) -> Result<()> {
     let mut problems = Vec::new();
-    let mut known = HashSet::new();
+    let mut known = HashSet::from([ROPE_DIVISORS.to_owned()]);
     for spec in specs {
-        let (name, wanted) = (spec.gguf_name(model), spec.gguf_shape());
-        match gguf.tensor(&name) {
-            Err(_) => problems.push(format!("{name} is missing")),
-            Ok(found) if found.dims != wanted => {
-                problems.push(format!("{name} has shape {:?}, not {wanted:?}", found.dims))
-            }
-            Ok(_) => {}
-        }
+        let name = spec.gguf_name(model);
+        problems.extend(tensor_problem(gguf, &name, &spec.gguf_shape()));
         known.insert(name);
     }
     for tensor in gguf.tensors() {
-        if !known.contains(tensor.name) && tensor.name != ROPE_DIVISORS {
+        if !known.contains(tensor.name) {
             problems.push(format!("{} has no place in it", tensor.name));
         }
     }
-    if problems.is_empty() {
-        return Ok(());
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(other_tensors(gguf, model, &problems)),
     }
-    let problem = format!(
-        "the tensors are not those of the {} that its metadata describes: {}",
-        model.model_type.name(),
-        error::list(&problems)
-    );
-    Err(Error::unsupported(gguf.path(), problem))
 }

@@ -2,14 +2,25 @@
 
 use std::path::Path;
 
+use super::file::File;
 use super::resume::{CalibrationCheckpoint, fingerprint};
-use super::{File, Texts};
-use crate::calibrate::{self, Calibration, Encoded};
+
+use crate::calibrate::{self, Calibration, CalibrationSettings, Encoded};
 use crate::progress::Progress;
 use retort_engine::tokenizer::Tokenizer;
 use retort_format::gguf::names::EMBEDDING;
 use retort_format::quant::search::is_searched;
 use retort_format::{Error, GgmlType, Result, quant};
+
+/// The texts that a model is calibrated on.
+pub struct Texts<'t> {
+    /// Documents, as long as there are some.
+    pub documents: &'t mut dyn Iterator<Item = Result<String>>,
+    /// How many tokens are taken of them, about.
+    pub tokens: usize,
+    /// What is done with them.
+    pub settings: CalibrationSettings,
+}
 
 impl File<'_> {
     /// Writes everything outside the layers, then the layers in order; layers of block types are calibrated. Returns

@@ -29,12 +29,14 @@ pub const TYPES: [GgmlType; 6] = [
 /// How the tensors of a file are stored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recipe {
-    quant: GgmlType,
+    /// The type of most matrices.
+    pub(super) quant: GgmlType,
     patterns: Vec<(Pattern, GgmlType)>,
-    bits_per_weight: Option<f64>,
-    rotation: Option<Rotation>,
+    /// The budget.
+    pub(super) bits_per_weight: Option<f64>,
+    pub(super) rotation: Option<Rotation>,
     searched: bool,
-    layout: Layout,
+    pub(super) layout: Layout,
 }
 
 impl Recipe {
@@ -106,26 +108,6 @@ impl Recipe {
     pub fn with_layout(mut self, layout: Layout) -> Self {
         self.layout = layout;
         self
-    }
-
-    /// How matrices lie in the file.
-    pub(super) fn layout(&self) -> Layout {
-        self.layout
-    }
-
-    /// The type of most matrices.
-    pub fn quant(&self) -> GgmlType {
-        self.quant
-    }
-
-    /// The budget.
-    pub(super) fn budget(&self) -> Option<f64> {
-        self.bits_per_weight
-    }
-
-    /// What is rotated.
-    pub(super) fn rotation(&self) -> Option<Rotation> {
-        self.rotation
     }
 
     /// How a row is encoded by itself.

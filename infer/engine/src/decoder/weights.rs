@@ -11,6 +11,7 @@ use std::ops::Range;
 use super::config::Config;
 use super::layer::LayerVectors;
 use retort_format::gguf::Gguf;
+use retort_format::gguf::check::{check_layers, other_tensors, tensor_problem};
 use retort_format::gguf::names::{HEAD, ROPE_DIVISORS};
 use retort_format::gguf::panels::panels_name;
 use retort_format::{
@@ -87,18 +88,10 @@ impl Weights {
 
     /// Finds and checks every tensor of `config`.
     pub(super) fn load(gguf: &Gguf, config: &Config) -> Result<Self> {
-        if config.n_layers > gguf.tensors().len() {
-            let key = format!("{}.block_count", config.architecture.name());
-            let problem = format!(
-                "{} layers in a file of {} tensors",
-                config.n_layers,
-                gguf.tensors().len()
-            );
-            return Err(Error::metadata(gguf.path(), &key, problem));
-        }
         let own_head = [HEAD.to_owned(), panels_name(HEAD)];
         let tied = !own_head.iter().any(|name| gguf.has_tensor(name));
         let model = config.model_config(tied);
+        check_layers(gguf, &model)?;
         let mut loader = Loader {
             gguf,
             specs: [gguf_tensors(&model), optional_gguf_tensors(&model)].concat(),
@@ -118,15 +111,10 @@ impl Weights {
             output_norm: loader.vector(ParamKey::FinalNorm),
             rope_freqs: loader.rope_freqs(config.rope_dim / 2),
         };
-        if loader.problems.is_empty() {
-            return Ok(weights);
+        match loader.problems.is_empty() {
+            true => Ok(weights),
+            false => Err(other_tensors(gguf, &loader.model, &loader.problems)),
         }
-        let problem = format!(
-            "the tensors are not those of the {} that its metadata describes: {}",
-            config.architecture.name(),
-            retort_format::error::list(&loader.problems)
-        );
-        Err(Error::unsupported(gguf.path(), problem))
     }
 }
 
@@ -245,12 +233,9 @@ impl Loader<'_> {
     }
 
     fn check(&mut self, name: &str, wanted: &[u64]) -> bool {
-        let found = self.gguf.tensor(name).ok().map(|tensor| tensor.dims);
-        match found {
-            Some(dims) if dims == wanted => return true,
-            Some(dims) => self.note(format!("{name} has shape {dims:?}, not {wanted:?}")),
-            None => self.note(format!("{name} is missing")),
-        }
-        false
+        let problem = tensor_problem(self.gguf, name, wanted);
+        let fine = problem.is_none();
+        problem.into_iter().for_each(|problem| self.note(problem));
+        fine
     }
 }

@@ -4,6 +4,7 @@
 //! model in memory. Format: the GGUF specification (`ggml/docs/gguf.md`), versions 2 and 3, little-endian. Nothing in
 //! a file is trusted: see [`parse`](self) for the limits.
 
+pub mod check;
 mod metadata;
 pub mod names;
 pub mod panels;
