@@ -182,9 +182,12 @@ impl Figures {
                 (joules * generated / 3.6e6).to_string(),
             );
         }
-        let quoted = |text: &String| match text.contains([',', '"', '\n']) {
-            true => format!("\"{}\"", text.replace('"', "\"\"")),
-            false => text.clone(),
+        let quoted = |text: &String| {
+            if text.contains([',', '"', '\n']) {
+                format!("\"{}\"", text.replace('"', "\"\""))
+            } else {
+                text.clone()
+            }
         };
         let (names, values): (Vec<_>, Vec<_>) = (columns.iter())
             .map(|(name, value)| (name.clone(), quoted(value)))

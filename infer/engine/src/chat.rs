@@ -253,11 +253,12 @@ impl<'m> Conversation<'m> {
         let text = text.map_err(|error| Error::Argument(error.to_string()))?;
         let ids = tokenizer.encode_guarded(&text);
         let ids = ids.map_err(|problem| Error::tokenizer(path, problem))?;
-        match ids.is_empty() {
-            true => Err(Error::Argument(
+        if ids.is_empty() {
+            Err(Error::Argument(
                 "the model's chat template wrote nothing".into(),
-            )),
-            false => Ok(ids),
+            ))
+        } else {
+            Ok(ids)
         }
     }
 

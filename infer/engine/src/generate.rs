@@ -116,9 +116,10 @@ pub(crate) fn decode_text(
             return ControlFlow::Continue(());
         }
         tokens.push(id);
-        let text = match control || !model.tokenizer.is_control(id) {
-            true => stream.push(model.tokenizer.bytes(id)),
-            false => String::new(),
+        let text = if control || !model.tokenizer.is_control(id) {
+            stream.push(model.tokenizer.bytes(id))
+        } else {
+            String::new()
         };
         on_token(Some(token), &text)
     })?;

@@ -7,8 +7,9 @@
 //! square m of an input, `s = m^(α/2)`; α is grid-searched: a sample of rows is quantized and the α with the smallest
 //! activation-weighted squared error is kept.
 
-use super::cap;
-use super::layer::{GroupWeights, LayerRunner, LayerWeights, Stream};
+use super::cap::cap;
+use super::layer_runner::{LayerRunner, Stream};
+use super::weights::{GroupWeights, LayerWeights};
 use retort_engine::decoder::Config;
 use retort_engine::decoder::layer::LinearGroup;
 use retort_format::quant::search::{BLOCK, error, is_searched, quantize_row_searched};
@@ -161,9 +162,12 @@ fn scales(squares: &[f32], exponent: f32) -> Vec<f32> {
     let positive = squares.iter().filter(|m| **m > 0.0);
     let (sum, n) = positive.fold((0.0, 0), |(sum, n), m| (sum + m.ln(), n + 1));
     let mean = if n > 0 { sum / n as f32 } else { 0.0 };
-    let scale = |m: &f32| match *m > 0.0 {
-        true => (exponent * 0.5 * (m.ln() - mean)).exp(),
-        false => 1.0,
+    let scale = |m: &f32| {
+        if *m > 0.0 {
+            (exponent * 0.5 * (m.ln() - mean)).exp()
+        } else {
+            1.0
+        }
     };
     squares
         .iter()

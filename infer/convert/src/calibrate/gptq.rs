@@ -7,12 +7,12 @@
 //! [`retort_format::quant::search`] is rounded through the block, errors passed on, and the one with the least loss stays.
 //! Then integers and scales are changed one at a time as long as the loss falls ([`super::coordinate_descent`]).
 
-use super::Encoded;
 use super::coordinate_descent::{self, Row};
-use super::layer::GroupWeights;
 use super::ldl::Factor;
+use super::weights::Encoded;
+use super::weights::GroupWeights;
+use retort_format::quant::round::{BLOCK, inverse};
 use retort_format::quant::search;
-use retort_format::quant::search::BLOCK;
 use retort_format::{Error, GgmlType, Result, quant};
 use retort_kernels::dense::add_product;
 use retort_kernels::pool::Pool;
@@ -39,9 +39,10 @@ pub(crate) fn round(
     let mut parts: Vec<_> = parts.map(|rows| (rows, Ok(Vec::new()))).collect();
     pool.rows(&mut parts, 1, 1, |_, part| {
         let (rows, encoded) = &mut part[0];
-        *encoded = match feeds_back {
-            true => Ok(round_rows(ty, factor, rows, passes)),
-            false => round_alone(ty, &importance, rows),
+        *encoded = if feeds_back {
+            Ok(round_rows(ty, factor, rows, passes))
+        } else {
+            round_alone(ty, &importance, rows)
         };
     });
     let mut out = Vec::new();
@@ -185,7 +186,7 @@ impl Inside {
         limit: f32,
     ) -> Option<(f32, [f32; BLOCK])> {
         let (low, high) = search::range(ty);
-        let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+        let inverse = inverse(d);
         let (mut targets, mut q, mut loss) = (*targets, [0.0; BLOCK], 0.0);
         for k in 0..BLOCK {
             q[k] = search::nearest((targets[k] - m) * inverse, low, high);

@@ -11,43 +11,26 @@
 //! calibration `hidden_size + intermediate_size` f32.
 
 mod awq;
+mod cap;
 mod coordinate_descent;
 mod gptq;
-mod layer;
+mod layer_runner;
 mod ldl;
+mod settings;
+mod weights;
 
 use crate::source::WeightSource;
-use layer::{LayerRunner, LayerWeights, Stream};
+use cap::cap;
+use layer_runner::{LayerRunner, Stream};
 use ldl::Factor;
 use retort_engine::decoder::layer::LinearGroup;
 use retort_format::quant::search::is_searched;
 use retort_format::{Error, GgmlType, LayerLinear, ParamKey, Result};
 use retort_kernels::dense::{add_squares, mirror};
 use retort_kernels::pool::Pool;
-
-/// How a model is calibrated.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CalibrationSettings {
-    /// Tokens of a window.
-    pub context: usize,
-    /// What is added to each input's own second moment, as a share of it, so that moments of pairs count less.
-    pub damping: f64,
-    /// Rounds of coordinate descent after rounding.
-    pub passes: usize,
-    /// Whether large inputs are made smaller where that loses less, in the norm or matrix that they come from.
-    pub balance: bool,
-}
-
-impl Default for CalibrationSettings {
-    fn default() -> Self {
-        Self {
-            context: 512,
-            damping: 1.0,
-            passes: 6,
-            balance: true,
-        }
-    }
-}
+pub use settings::CalibrationSettings;
+pub use weights::Encoded;
+use weights::{LayerWeights, changed_vectors};
 
 /// The token ids of calibration in windows of `context`, one after the other.
 ///
@@ -87,7 +70,7 @@ pub fn windows(
 pub(crate) fn tensors(source: &dyn WeightSource, layer: usize) -> Vec<usize> {
     let model = source.model_config();
     let matrices = LayerLinear::ALL.map(|linear| ParamKey::Weight(layer, linear));
-    let keys = layer::changed_vectors(layer).into_iter().chain(matrices);
+    let keys = changed_vectors(layer).into_iter().chain(matrices);
     let mut names: Vec<_> = keys.map(|key| key.gguf_tensor(&model)).collect();
     // where q, k and v are one tensor
     names.dedup();
@@ -103,9 +86,6 @@ pub struct Calibration<'e> {
     stream: Stream,
     next: usize,
 }
-
-/// A tensor's name and its blocks.
-pub type Encoded = (String, Vec<u8>);
 
 impl<'e> Calibration<'e> {
     /// Begins with `tokens`, whole windows, whose embeddings the rounded model decodes by `rounded_row`.
@@ -239,27 +219,5 @@ impl<'e> Calibration<'e> {
         let mean = 1.0 / self.runner.tokens(&self.stream) as f32;
         sums.iter_mut().for_each(|sum| *sum *= mean);
         sums
-    }
-}
-
-/// How much larger than most a token's input may count, in squares.
-const CAP: f32 = 4.0;
-
-/// Multiplies each token's input, a row of `x` [tokens, n], so that none counts more than [`CAP`] times the median. A
-/// text's first token is a thousand times as large as the others in some models (attention sinks, arXiv 2402.17762), and
-/// rounding would be for it alone.
-fn cap(x: &mut [f32], n: usize) {
-    let squares: Vec<f32> = x
-        .chunks_exact(n)
-        .map(|row| row.iter().map(|x| x * x).sum())
-        .collect();
-    let mut sorted = squares.clone();
-    sorted.sort_by(f32::total_cmp);
-    let most = CAP * sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
-    for (row, square) in x.chunks_exact_mut(n).zip(squares) {
-        if square > most {
-            let share = (most / square).sqrt();
-            row.iter_mut().for_each(|x| *x *= share);
-        }
     }
 }

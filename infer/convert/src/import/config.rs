@@ -5,10 +5,10 @@
 
 use serde_json::{Value, json};
 
-use retort_engine::decoder::{Config, TRAINED_LENGTH};
+use retort_engine::decoder::Config;
 use retort_engine::tokenizer::Vocabulary;
+use retort_format::gguf::Gguf;
 use retort_format::gguf::names::{HEAD, ROPE_DIVISORS};
-use retort_format::gguf::{Gguf, Metadata};
 use retort_format::precision::shortest_decimal;
 use retort_format::{Architecture, Error, ModelConfig, Precision, Result, RopeScaling};
 
@@ -104,9 +104,7 @@ fn rope_scaling(gguf: &Gguf, config: &Config) -> Result<Option<RopeScaling>> {
     if tensor.dims != [config.rope_dim as u64 / 2] {
         return refuse("it must have one divisor for each pair of a head");
     }
-    let key = format!("{}.{TRAINED_LENGTH}", config.architecture.name());
-    let original = gguf.optional(&key, Metadata::u32)?;
-    let original = original.map(|length| length as usize);
+    let original = config.trained_length(gguf)?;
     let theta = f64::from(config.rope_theta);
     match RopeScaling::from_divisors(&tensor.to_f32()?, theta, original) {
         Some(None) => Ok(linear),

@@ -114,8 +114,9 @@ fn check(gguf: &Gguf, model: &ModelConfig, specs: &[TensorSpec]) -> Result<()> {
             problems.push(format!("{} has no place in it", tensor.name));
         }
     }
-    match problems.is_empty() {
-        true => Ok(()),
-        false => Err(other_tensors(gguf, model, &problems)),
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(other_tensors(gguf, model, &problems))
     }
 }

@@ -112,9 +112,10 @@ impl Recipe {
 
     /// How a row is encoded by itself.
     pub(super) fn rounding(&self) -> Rounding {
-        match self.searched {
-            true => |ty, row, out| quantize_row_searched(ty, row, None, out),
-            false => quant::quantize_row,
+        if self.searched {
+            |ty, row, out| quantize_row_searched(ty, row, None, out)
+        } else {
+            quant::quantize_row
         }
     }
 
@@ -173,11 +174,12 @@ fn names() -> String {
 }
 
 fn check(ty: GgmlType) -> Result<()> {
-    match TYPES.contains(&ty) {
-        true => Ok(()),
-        false => Err(Error::Argument(format!(
+    if TYPES.contains(&ty) {
+        Ok(())
+    } else {
+        Err(Error::Argument(format!(
             "cannot quantize to {ty}; {} are possible",
             names()
-        ))),
+        )))
     }
 }

@@ -7,10 +7,9 @@
 use std::ops::Range;
 use std::path::Path;
 
-use super::metadata;
 use super::tokenizer::HfTokenizer;
 use super::weight_source::{SourceTensor, WeightSource};
-use retort_engine::decoder::Config;
+use retort_engine::decoder::{Config, config_metadata};
 use retort_format::checkpoint::{self, SafetensorsMap};
 use retort_format::gguf::Metadata;
 use retort_format::gguf::names::{HEAD, ROPE_DIVISORS};
@@ -51,7 +50,7 @@ impl CheckpointSource {
         refuse_what_is_not_expressed(&path, &ModelConfig::from_json_file(&path)?)?;
         let (model, map) = checkpoint::open(dir)?;
         let tokenizer = HfTokenizer::read(dir, model.vocab_size)?;
-        let mut metadata = metadata::of(dir, &model);
+        let mut metadata = config_metadata(dir, &model);
         tokenizer.vocabulary.write(&mut metadata);
         if let Some(template) = tokenizer.chat_template {
             metadata.set("tokenizer.chat_template", template.as_str());

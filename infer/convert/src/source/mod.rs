@@ -7,7 +7,6 @@
 mod checkpoint;
 mod gguf;
 mod hadamard;
-mod metadata;
 mod rotated;
 mod tokenizer;
 mod weight_source;

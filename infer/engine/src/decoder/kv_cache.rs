@@ -191,9 +191,10 @@ impl KvCache {
         let units = n_kv * n_tokens.div_ceil(tokens);
         let stored = self.stored[layer];
         // few units are cut along the positions too, so that all threads have work
-        let stretches = match units < 2 * pool.threads() {
-            true => stored.div_ceil(STRETCH),
-            false => 1,
+        let stretches = if units < 2 * pool.threads() {
+            stored.div_ceil(STRETCH)
+        } else {
+            1
         };
         let cut = Cut {
             n_tokens,

@@ -87,21 +87,18 @@ impl LayerVectors {
         biased: bool,
         mut vector: impl FnMut(ParamKey) -> Result<Vec<f32>, E>,
     ) -> Result<Self, E> {
+        use LayerLinear::{K, Q, V};
         let mut bias = |linear| vector(ParamKey::Bias(index, linear));
-        let qkv_bias = match biased {
-            true => Some([
-                bias(LayerLinear::Q)?,
-                bias(LayerLinear::K)?,
-                bias(LayerLinear::V)?,
-            ]),
-            false => None,
+        let qkv_bias = if biased {
+            Some([bias(Q)?, bias(K)?, bias(V)?])
+        } else {
+            None
         };
-        let qk_norm = match architecture.qk_norm() {
-            true => Some([
-                vector(ParamKey::QNorm(index))?,
-                vector(ParamKey::KNorm(index))?,
-            ]),
-            false => None,
+        let qk_norm = if architecture.qk_norm() {
+            let q = vector(ParamKey::QNorm(index))?;
+            Some([q, vector(ParamKey::KNorm(index))?])
+        } else {
+            None
         };
         Ok(Self {
             attn_norm: vector(ParamKey::InputNorm(index))?,
@@ -112,21 +109,13 @@ impl LayerVectors {
     }
 }
 
-/// Computes the products of a layer's matrices with the input that was set last, [n, columns].
+/// Computes the products of a layer's matrices with an input [n, columns]; errors are those of the kernels.
 pub trait LayerProducts {
     /// Multiplies by each matrix [rows, columns] into [n, rows].
-    ///
-    /// # Errors
-    ///
-    /// Those of the kernels.
     fn project<const N: usize>(&mut self, outputs: [(LayerLinear, &mut Vec<f32>); N])
     -> Result<()>;
 
     /// Adds the product with one matrix [rows, columns] to `x` [n, rows].
-    ///
-    /// # Errors
-    ///
-    /// Those of the kernels.
     fn add_product(&mut self, linear: LayerLinear, x: &mut [f32]) -> Result<()>;
 }
 

@@ -6,6 +6,7 @@
 
 mod batch;
 mod config;
+mod config_metadata;
 mod engine;
 mod forward;
 mod kv_block;
@@ -19,7 +20,8 @@ mod session;
 mod weights;
 
 pub use batch::Batch;
-pub use config::{Config, DYNAMIC_NTK, LOGN, PastTrained, TRAINED_LENGTH};
+pub use config::{Config, PastTrained};
+pub use config_metadata::config_metadata;
 pub use engine::{Engine, EngineSettings};
 pub use kv_block::{BLOCK as PAGE, KvType};
 pub use kv_cache::{KvCache, Page};

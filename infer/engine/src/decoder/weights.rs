@@ -100,9 +100,10 @@ impl Weights {
         };
         let token_embd = loader.weight(ParamKey::Embedding);
         let weights = Self {
-            output: match tied {
-                true => token_embd.clone(),
-                false => loader.weight(ParamKey::Head),
+            output: if tied {
+                token_embd.clone()
+            } else {
+                loader.weight(ParamKey::Head)
             },
             token_embd,
             layers: (0..config.n_layers)
@@ -111,9 +112,10 @@ impl Weights {
             output_norm: loader.vector(ParamKey::FinalNorm),
             rope_freqs: loader.rope_freqs(config.rope_dim / 2),
         };
-        match loader.problems.is_empty() {
-            true => Ok(weights),
-            false => Err(other_tensors(gguf, &loader.model, &loader.problems)),
+        if loader.problems.is_empty() {
+            Ok(weights)
+        } else {
+            Err(other_tensors(gguf, &loader.model, &loader.problems))
         }
     }
 }

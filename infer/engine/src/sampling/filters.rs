@@ -71,12 +71,11 @@ fn reach(
     let target = f64::from(p) * candidates.iter().map(&weight).sum::<f64>();
     let mut n = FIRST;
     loop {
-        let part = match candidates.len() > n {
-            true => {
-                candidates.select_nth_unstable_by(n - 1, &order);
-                &mut candidates[..n]
-            }
-            false => &mut candidates[..],
+        let part = if candidates.len() > n {
+            candidates.select_nth_unstable_by(n - 1, &order);
+            &mut candidates[..n]
+        } else {
+            &mut candidates[..]
         };
         part.sort_unstable_by(&order);
         let mut reached = 0.0;

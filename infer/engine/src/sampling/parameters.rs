@@ -76,9 +76,12 @@ impl Sampling {
 
     /// Checks the ranges; the error names the setting.
     pub fn validate(&self) -> Result<(), String> {
-        let check = |fine: bool, name: &str, range: &str, value: f32| match fine {
-            true => Ok(()),
-            false => Err(format!("{name} must be {range}, not {value}")),
+        let check = |fine: bool, name: &str, range: &str, value: f32| {
+            if fine {
+                Ok(())
+            } else {
+                Err(format!("{name} must be {range}, not {value}"))
+            }
         };
         let t = self.temperature;
         check(t.is_finite() && t >= 0.0, "temperature", "0 or more", t)?;

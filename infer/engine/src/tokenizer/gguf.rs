@@ -65,13 +65,7 @@ impl Vocabulary {
             .map(|(left, right)| format!("{left} {right}"))
             .collect();
         metadata.set("tokenizer.ggml.merges", merges);
-        let ids = [
-            ("bos", self.bos),
-            ("eos", self.eos),
-            ("eot", self.eot),
-            ("padding", self.pad),
-        ];
-        for (name, id) in ids {
+        for (name, id) in self.special_ids() {
             if let Some(id) = id {
                 metadata.set(&format!("tokenizer.ggml.{name}_token_id"), id);
             }
