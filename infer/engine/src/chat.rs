@@ -268,7 +268,7 @@ impl<'m> Conversation<'m> {
     ///
     /// [`Error::Io`].
     pub fn save(&self, path: &Path) -> Result<()> {
-        let file = File {
+        let file = ConversationFile {
             messages: self.messages.clone(),
         };
         let text = serde_json::to_string_pretty(&file)
@@ -288,7 +288,7 @@ impl<'m> Conversation<'m> {
             return Err(Error::format(path, problem));
         }
         let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-        let file: File = serde_json::from_str(&text)
+        let file: ConversationFile = serde_json::from_str(&text)
             .map_err(|error| Error::format(path, format!("this is no conversation: {error}")))?;
         self.messages = file.messages;
         Ok(())
@@ -298,7 +298,7 @@ impl<'m> Conversation<'m> {
 /// A conversation's file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct ConversationFile {
     messages: Vec<Message>,
 }
 

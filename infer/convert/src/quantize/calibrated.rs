@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::file::File;
+use super::file::OutputFile;
 use super::resume::{CalibrationCheckpoint, fingerprint};
 
 use crate::calibrate::{self, Calibration, CalibrationSettings, Encoded};
@@ -22,7 +22,7 @@ pub struct Texts<'t> {
     pub settings: CalibrationSettings,
 }
 
-impl File<'_> {
+impl OutputFile<'_> {
     /// Writes everything outside the layers, then the layers in order; layers of block types are calibrated. Returns
     /// the state kept beside `out` for a later try, to be removed when the file is there.
     pub(super) fn calibrated(&mut self, texts: Texts, out: &Path) -> Result<CalibrationCheckpoint> {

@@ -9,7 +9,7 @@ use retort_format::{Error, GgmlType, Result};
 use retort_kernels::pool::Pool;
 
 /// The file being written.
-pub(super) struct File<'a> {
+pub(super) struct OutputFile<'a> {
     pub(super) source: &'a dyn WeightSource,
     pub(super) pool: &'a Pool,
     /// In the order of the source's tensors.
@@ -23,7 +23,7 @@ pub(super) struct File<'a> {
     pub(super) progress: &'a mut dyn FnMut(Progress),
 }
 
-impl File<'_> {
+impl OutputFile<'_> {
     /// Declares the tensors, by number, in the order in which they will be written.
     pub(super) fn declare(&mut self, order: impl Iterator<Item = usize>) -> Result<()> {
         for tensor in order {

@@ -21,7 +21,7 @@ use std::path::Path;
 
 use crate::progress::{Converted, Progress};
 use crate::source::{self, RotatedSource, SourceTensor, WeightSource};
-use file::File;
+use file::OutputFile;
 use retort_engine::decoder::EngineSettings;
 use retort_format::gguf::names::{HEAD, ROPE_DIVISORS};
 use retort_format::gguf::panels::LayoutWriter;
@@ -90,7 +90,7 @@ pub fn convert(
         .iter()
         .filter(|tensor| tensor.name != ROPE_DIVISORS);
     let parameters: u64 = weights.map(SourceTensor::elements).sum();
-    let mut file = File {
+    let mut file = OutputFile {
         source,
         pool,
         types: &types,

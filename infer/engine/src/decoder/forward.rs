@@ -4,6 +4,8 @@
 //! is read once for all chunks; attention is each sequence's own. The result does not depend on how a text is cut,
 //! nor, with packed files, on what else goes through (see [`Batch`](super::Batch)). What a layer does: [`super::layer`].
 
+use std::ops::Range;
+
 use super::engine::Engine;
 use super::layer::{ForwardContext, LayerBuffers, LayerProducts, LinearGroup};
 use super::sequence::Sequence;
@@ -21,6 +23,7 @@ pub(super) struct ForwardBuffers {
     input: Activations,
     /// What a sublayer adds to x [n, hidden_size].
     update: Vec<f32>,
+    logits: Vec<f32>,
 }
 
 /// A layer's matrices in the mapped file, multiplied by the kernels.
@@ -81,6 +84,14 @@ impl ForwardBuffers {
             }
         }
         Ok(())
+    }
+
+    /// The logits [n, vocab_size] of these rows of `x`.
+    pub(super) fn logits(&mut self, engine: &Engine, rows: Range<usize>) -> Result<&[f32]> {
+        let hidden = engine.config().hidden_size;
+        let x = &self.x[rows.start * hidden..rows.end * hidden];
+        engine.head(x, &mut self.input, &mut self.logits)?;
+        Ok(&self.logits)
     }
 
     fn embed(&mut self, engine: &Engine, chunks: &[&[u32]]) -> Result<()> {

@@ -71,7 +71,7 @@ impl Page {
 }
 
 /// How a layer's attention is cut.
-struct Cut {
+struct AttentionSplit {
     n_tokens: usize,
     /// Tokens in a unit.
     tokens: usize,
@@ -196,7 +196,7 @@ impl KvCache {
         } else {
             1
         };
-        let cut = Cut {
+        let cut = AttentionSplit {
             n_tokens,
             tokens,
             before: stored - n_tokens,
@@ -237,7 +237,7 @@ impl KvCache {
         &self,
         layer: usize,
         q: &[f32],
-        cut: &Cut,
+        cut: &AttentionSplit,
         index: usize,
         state: &mut State,
         scratch: &mut Scratch,

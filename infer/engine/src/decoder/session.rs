@@ -7,7 +7,6 @@ use super::engine::Engine;
 use super::forward::ForwardBuffers;
 use super::sequence::Sequence;
 use retort_format::{Error, Result};
-use retort_kernels::Activations;
 
 /// Tokens that go through the layers together.
 const CHUNK: usize = 256;
@@ -21,8 +20,6 @@ pub struct Session<'e> {
     sequence: Sequence,
     context: usize,
     buffers: ForwardBuffers,
-    input: Activations,
-    logits: Vec<f32>,
 }
 
 impl Engine {
@@ -46,8 +43,6 @@ impl Engine {
             sequence: self.sequence(0),
             context,
             buffers: ForwardBuffers::default(),
-            input: Activations::new(),
-            logits: Vec::new(),
         })
     }
 }
@@ -106,8 +101,7 @@ impl<'e> Session<'e> {
         if rows == 0 {
             return Err(Error::Argument("no token has been taken in".into()));
         }
-        self.logits_of(rows - 1..rows)?;
-        Ok(&self.logits)
+        self.buffers.logits(self.engine, rows - 1..rows)
     }
 
     /// Takes `tokens` in and hands the logits of each of them from `from` on to `visit`, a few
@@ -125,8 +119,7 @@ impl<'e> Session<'e> {
             let mut row = from.saturating_sub(done);
             while row < chunk.len() {
                 let end = (row + LOGIT_ROWS).min(chunk.len());
-                self.logits_of(row..end)?;
-                visit(done + row, &self.logits);
+                visit(done + row, self.buffers.logits(self.engine, row..end)?);
                 row = end;
             }
             done += chunk.len();
@@ -172,8 +165,8 @@ impl<'e> Session<'e> {
         self.sequence.truncate(self.sequence.len);
         taken?;
         for row in (0..rows).step_by(LOGIT_ROWS) {
-            self.logits_of(row..(row + LOGIT_ROWS).min(rows))?;
-            visit(row, &self.logits);
+            let end = (row + LOGIT_ROWS).min(rows);
+            visit(row, self.buffers.logits(self.engine, row..end)?);
         }
         Ok(())
     }
@@ -212,13 +205,5 @@ impl<'e> Session<'e> {
     fn layers(&mut self, branches: &[&[u32]]) -> Result<()> {
         let sequences = &mut [&mut self.sequence];
         self.buffers.forward(self.engine, sequences, branches)
-    }
-
-    /// Logits of the chunk's rows `rows` into `self.logits`.
-    fn logits_of(&mut self, rows: std::ops::Range<usize>) -> Result<()> {
-        let engine = self.engine;
-        let hidden = engine.config().hidden_size;
-        let x = &self.buffers.x[rows.start * hidden..rows.end * hidden];
-        engine.head(x, &mut self.input, &mut self.logits)
     }
 }
