@@ -8,7 +8,7 @@ use retort_convert::Progress;
 use retort_convert::quantize::{Texts, quantize};
 use retort_data::{Shards, SourceOptions};
 use retort_edge::QuantizeOptions;
-use retort_engine::decoder::{KvType, Settings};
+use retort_engine::decoder::{EngineSettings, KvType};
 use retort_format::GgmlType;
 use retort_format::gguf::panels;
 
@@ -114,7 +114,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             bar.set_position(done);
         }
     };
-    let settings = Settings::new(None, false, KvType::F32)?;
+    let settings = EngineSettings::new(None, false, KvType::F32)?;
     let written = quantize(&checkpoint, &args.out, &recipe, texts, settings, show)?;
     bar.finish_and_clear();
     eprintln!(

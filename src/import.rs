@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use retort_convert::Progress;
-use retort_convert::import::Settings;
+use retort_convert::import::ImportSettings;
 use retort_format::GgmlType;
 
 use crate::progress;
@@ -27,7 +27,7 @@ pub struct Args {
     #[arg(long, value_enum)]
     dtype: Option<Dtype>,
     /// Most bytes of a file of weights
-    #[arg(long, value_name = "BYTES", default_value_t = Settings::default().max_shard_bytes)]
+    #[arg(long, value_name = "BYTES", default_value_t = ImportSettings::default().max_shard_bytes)]
     max_shard_bytes: u64,
 }
 
@@ -53,7 +53,7 @@ impl From<Dtype> for GgmlType {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let settings = Settings {
+    let settings = ImportSettings {
         dtype: args.dtype.map(Into::into),
         max_shard_bytes: args.max_shard_bytes,
     };

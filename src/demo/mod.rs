@@ -118,7 +118,7 @@ fn edge_row(
     });
     let loss = retort_eval::held_out_loss(&model.engine, rows)?;
     bar.finish_and_clear();
-    let settings = retort_engine::bench::Settings {
+    let settings = retort_engine::bench::BenchSettings {
         prompt: 64,
         generate: 64,
         reps: 5,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use retort_engine::Model;
-use retort_engine::decoder::{KvType, Settings};
+use retort_engine::decoder::{EngineSettings, KvType};
 use retort_eval::tasks::{
     BurnScorer, EngineScorer, Evaluation, LoadedTask, Scorer, evaluate_with, item_json,
 };
@@ -36,7 +36,7 @@ pub fn model_bytes(path: &Path) -> anyhow::Result<u64> {
 
 /// Evaluates a GGUF file, with keys and values in full precision.
 pub fn by_engine(args: &Args, tasks: &[LoadedTask]) -> anyhow::Result<Vec<Evaluation>> {
-    let settings = Settings::new(args.threads, false, KvType::F32)?;
+    let settings = EngineSettings::new(args.threads, false, KvType::F32)?;
     let model = Model::open_with(&args.model, settings)?;
     let mut scorer = EngineScorer::new(&model, args.max_length)?;
     evaluate_tasks(args, tasks, &mut scorer)

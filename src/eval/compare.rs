@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use retort_convert::{Progress, export};
 use retort_engine::Model;
-use retort_engine::decoder::Settings;
+use retort_engine::decoder::EngineSettings;
 use retort_engine::divergence::{Divergence, divergence};
 
 use crate::progress;
@@ -28,7 +28,7 @@ pub struct Comparison<'a> {
 }
 
 /// The divergence of the two models.
-pub fn compare(comparison: &Comparison, settings: Settings) -> anyhow::Result<Divergence> {
+pub fn compare(comparison: &Comparison, settings: EngineSettings) -> anyhow::Result<Divergence> {
     let text = std::fs::read(comparison.text)
         .with_context(|| format!("{}: cannot read it", comparison.text.display()))?;
     // A file cut at a byte count may end inside a character.

@@ -9,7 +9,7 @@ mod output;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use retort_engine::decoder::{KvType, Settings};
+use retort_engine::decoder::{EngineSettings, KvType};
 use retort_eval::tasks::{LoadOptions, LoadedTask, Task, results_json};
 use serde_json::json;
 
@@ -61,7 +61,7 @@ fn compare_with_parent(args: &Args, parent: &Path, text: &Path) -> anyhow::Resul
     };
     let figures = compare(
         &comparison,
-        Settings::new(args.threads, false, KvType::F32)?,
+        EngineSettings::new(args.threads, false, KvType::F32)?,
     )?;
     let json = format!("{:#}\n", figures.json());
     output::print(args.json.as_deref(), &json, &figures.table())

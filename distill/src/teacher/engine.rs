@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use retort_engine::decoder::{Engine, KvType, Settings};
+use retort_engine::decoder::{Engine, EngineSettings, KvType};
 use retort_engine::tokenizer::{TokenType, Vocabulary};
 use retort_format::gguf::Gguf;
 use retort_model::TeacherLogits;
@@ -37,7 +37,7 @@ impl EngineTeacher {
             token.filter(|_| !unused)
         };
         check_vocabulary(path, token, theirs.tokens.len(), student)?;
-        let settings = Settings::new(None, false, KvType::F16)?;
+        let settings = EngineSettings::new(None, false, KvType::F16)?;
         Ok(Self {
             engine: Arc::new(Engine::with(gguf, settings)?),
         })

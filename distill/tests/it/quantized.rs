@@ -6,7 +6,7 @@ use std::path::Path;
 
 use burn::tensor::{Int, Tensor, TensorData};
 use retort_distill::TeacherConfig;
-use retort_engine::decoder::{Engine, KvType, Settings};
+use retort_engine::decoder::{Engine, EngineSettings, KvType};
 use retort_format::GgmlType;
 use retort_format::gguf::Gguf;
 use retort_format::quant::{dequantize_row, quantize_row};
@@ -83,7 +83,7 @@ fn fake_quantized_student_recovers_and_its_export_is_bit_for_bit_what_was_traine
     // Rounded once more nothing changes: the file holds the very weights of the checkpoint.
     let file = as_gguf(&end, GgmlType::Q4_0);
     let imported = dir.join("imported");
-    let settings = retort_convert::import::Settings::default();
+    let settings = retort_convert::import::ImportSettings::default();
     retort_convert::import::import(&file, &imported, &settings, |_| {}).unwrap();
     let [ours, theirs, latent] = [
         end.join("model.safetensors"),
@@ -117,7 +117,7 @@ fn fake_quantized_student_recovers_and_its_export_is_bit_for_bit_what_was_traine
         logits
     };
     let engines = |kv| {
-        let settings = Settings::new(None, false, kv).unwrap();
+        let settings = EngineSettings::new(None, false, kv).unwrap();
         let engine = Engine::with(Gguf::open(&file).unwrap(), settings).unwrap();
         let mut logits = Vec::new();
         let mut session = engine.session(LENGTH).unwrap();

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use retort_convert::import::{Settings, import};
+use retort_convert::import::{ImportSettings, import};
 use retort_format::GgmlType;
 
 fn main() -> Result<()> {
@@ -19,9 +19,9 @@ fn main() -> Result<()> {
         }
         None => None,
     };
-    let settings = Settings {
+    let settings = ImportSettings {
         dtype,
-        ..Settings::default()
+        ..ImportSettings::default()
     };
     let imported = import(Path::new(&file), Path::new(&out), &settings, |_| {})?;
     eprintln!("{imported:?}");

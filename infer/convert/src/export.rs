@@ -10,10 +10,10 @@
 
 use std::path::Path;
 
+use crate::progress::{Converted, Progress};
 use crate::quantize::{Recipe, convert};
 use crate::source::CheckpointSource;
-use crate::{Converted, Progress};
-use retort_engine::decoder::{KvType, Settings};
+use retort_engine::decoder::{EngineSettings, KvType};
 use retort_format::gguf::panels::Layout;
 use retort_format::{Error, GgmlType, Result};
 
@@ -73,6 +73,6 @@ fn write(
     progress: impl FnMut(Progress),
 ) -> Result<Converted> {
     let recipe = Recipe::new(quant)?.with_layout(layout);
-    let settings = Settings::new(None, false, KvType::F32)?;
+    let settings = EngineSettings::new(None, false, KvType::F32)?;
     convert(Box::new(source), out, &recipe, None, settings, progress)
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use retort_engine::bench::{Figures, Settings, bench};
+use retort_engine::bench::{BenchSettings, Figures, bench};
 use retort_engine::decoder::Engine;
 use retort_format::gguf::Gguf;
 
@@ -54,7 +54,7 @@ struct Report {
 
 /// Prints the figures.
 pub fn run(args: Args) -> Result<()> {
-    let settings = Settings {
+    let settings = BenchSettings {
         prompt: args.prompt,
         generate: args.generate,
         reps: args.reps,

@@ -3,7 +3,7 @@
 //! The two commands add the base type, in the words of what they write, and where calibration texts come from (an
 //! argument named `calibrate`).
 
-use retort_convert::calibrate::Settings;
+use retort_convert::calibrate::CalibrationSettings;
 use retort_convert::quantize::{Recipe, Rotation};
 use retort_format::{GgmlType, Result};
 
@@ -33,13 +33,13 @@ pub struct QuantizeOptions {
     )]
     calibrate_tokens: usize,
     /// Tokens of a window of that text
-    #[arg(long, value_name = "N", default_value_t = Settings::default().context, requires = "calibrate")]
+    #[arg(long, value_name = "N", default_value_t = CalibrationSettings::default().context, requires = "calibrate")]
     calibrate_context: usize,
     /// What is added to each input's own second moment, as a share of it: more trusts pairs of inputs less
-    #[arg(long, value_name = "X", default_value_t = Settings::default().damping, requires = "calibrate")]
+    #[arg(long, value_name = "X", default_value_t = CalibrationSettings::default().damping, requires = "calibrate")]
     calibrate_damping: f64,
     /// Rounds of coordinate descent after errors are passed on
-    #[arg(long, value_name = "N", default_value_t = Settings::default().passes, requires = "calibrate")]
+    #[arg(long, value_name = "N", default_value_t = CalibrationSettings::default().passes, requires = "calibrate")]
     calibrate_passes: usize,
     /// Leave the scales of inputs as they are, instead of moving them into the norm or matrix before where that loses less
     #[arg(long, requires = "calibrate")]
@@ -96,8 +96,8 @@ impl QuantizeOptions {
     }
 
     /// How the model is calibrated.
-    pub fn calibration(&self) -> Settings {
-        Settings {
+    pub fn calibration(&self) -> CalibrationSettings {
+        CalibrationSettings {
             context: self.calibrate_context,
             damping: self.calibrate_damping,
             passes: self.calibrate_passes,

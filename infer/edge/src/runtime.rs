@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use retort_engine::Model;
-use retort_engine::decoder::{KvType, Settings};
+use retort_engine::decoder::{EngineSettings, KvType};
 use retort_engine::speculate::{Speculated, Speculation};
 
 /// How a model is run.
@@ -35,7 +35,7 @@ pub struct Speculate {
 
 impl Speculate {
     /// Opens the smaller model, if there is one.
-    pub fn open(&self, settings: &Settings) -> Result<Speculation> {
+    pub fn open(&self, settings: &EngineSettings) -> Result<Speculation> {
         Ok(match &self.speculate {
             None => Speculation::Off,
             Some(file) if file.as_os_str() == "lookup" => Speculation::Lookup,
@@ -79,7 +79,11 @@ impl From<Kv> for KvType {
 
 impl Runtime {
     /// Starts the threads.
-    pub fn settings(&self) -> Result<Settings> {
-        Ok(Settings::new(self.threads, self.pin, self.kv_cache.into())?)
+    pub fn settings(&self) -> Result<EngineSettings> {
+        Ok(EngineSettings::new(
+            self.threads,
+            self.pin,
+            self.kv_cache.into(),
+        )?)
     }
 }

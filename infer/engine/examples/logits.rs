@@ -11,14 +11,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use retort_engine::Model;
-use retort_engine::decoder::{KvType, Settings};
+use retort_engine::decoder::{EngineSettings, KvType};
 use retort_engine::sampling::Sampling;
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let mut next = || args.next().context("usage: logits FILE.gguf PROMPT N");
     let (file, prompt, n) = (next()?, next()?, next()?.parse()?);
-    let settings = Settings::new(None, false, KvType::F32)?;
+    let settings = EngineSettings::new(None, false, KvType::F32)?;
     let model = Model::open_with(Path::new(&file), settings)?;
     let tokens = model.prompt(&prompt)?;
     let vocab_size = model.engine.config().vocab_size;

@@ -18,7 +18,7 @@ use retort_format::{Error, Result};
 
 /// What to measure.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct BenchSettings {
     /// Tokens of the prompt.
     pub prompt: usize,
     /// Tokens decoded after it.
@@ -66,7 +66,7 @@ pub struct Figures {
 /// Measures `engine`; `progress` gets steps done and steps in all.
 pub fn bench(
     engine: &Engine,
-    settings: &Settings,
+    settings: &BenchSettings,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Figures> {
     if settings.prompt == 0 || settings.generate == 0 || settings.reps == 0 {
@@ -128,7 +128,7 @@ pub fn bench(
 impl Figures {
     /// One header and one row under optimum-benchmark's column names, in its units: seconds, MB, kWh, tokens/s.
     /// Columns of what the system does not tell are left out.
-    pub fn csv(&self, model: &str, settings: &Settings) -> String {
+    pub fn csv(&self, model: &str, settings: &BenchSettings) -> String {
         let generated = settings.generate as f64;
         let decodes: Vec<f64> = (self.tpot_seconds_values.iter())
             .map(|tpot| tpot * generated)
@@ -182,9 +182,12 @@ impl Figures {
                 (joules * generated / 3.6e6).to_string(),
             );
         }
-        let quoted = |text: &String| match text.contains([',', '"', '\n']) {
-            true => format!("\"{}\"", text.replace('"', "\"\"")),
-            false => text.clone(),
+        let quoted = |text: &String| {
+            if text.contains([',', '"', '\n']) {
+                format!("\"{}\"", text.replace('"', "\"\""))
+            } else {
+                text.clone()
+            }
         };
         let (names, values): (Vec<_>, Vec<_>) = (columns.iter())
             .map(|(name, value)| (name.clone(), quoted(value)))

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::decode::{DecodeOptions, Decoding, End, Token, decode};
+use crate::decode::{DecodeOptions, Decoding, End, Token};
 use crate::decoder::Session;
-use crate::generate::Model;
+use crate::generate::decode_text;
+use crate::model::Model;
 use crate::sampling::Sampling;
 use crate::speculate::{Speculated, Speculation};
 use crate::template::{Input, Template};
-use crate::tokenizer::Utf8Stream;
 use retort_format::{Error, Result};
 
 /// Tokens of a prompt between two looks at whether to go on.
@@ -207,41 +207,26 @@ impl<'m> Conversation<'m> {
             }
             self.take(chunk)?;
         }
-        let mut prefill = None;
-        let mut stream = Utf8Stream::new();
-        let mut stopped = false;
-        let tokenizer = &self.model.tokenizer;
-        let on_token = |token: &Token| {
-            prefill.get_or_insert_with(|| start.elapsed());
-            let id = token.logprob.id;
-            if token.is_end {
-                return ControlFlow::Continue(());
-            }
-            reply.tokens += 1;
-            let mut text = String::new();
-            if !tokenizer.is_control(id) {
-                text = stream.push(tokenizer.bytes(id));
-            }
-            reply.text += &text;
-            let flow = on_text(&text);
-            stopped = flow.is_break();
+        let (model, mut stopped) = (self.model, false);
+        let on_token = |token: Option<&Token>, text: &str| {
+            reply.text += text;
+            let flow = on_text(text);
+            stopped |= token.is_some() && flow.is_break();
             flow
         };
-        let decoded = decode(self.model, &mut self.session, &mut decoding, on_token);
-        let held = self.session.len();
-        self.taken = decoding.text()[..held.min(decoding.text().len())].to_vec();
-        decoded?;
+        let session = &mut self.session;
+        let decoded = decode_text(model, session, &mut decoding, start, false, on_token);
+        let held = self.session.len().min(decoding.text().len());
+        self.taken = decoding.text()[..held].to_vec();
+        let decoded = decoded?;
         reply.ended = match decoding.end() {
             _ if stopped => Ended::Stopped,
             Some(End::Stop) => Ended::Turn,
             _ => Ended::Length,
         };
-        reply.speculated = decoding.speculated();
-        let rest = stream.finish();
-        let _ = on_text(&rest);
-        reply.text += &rest;
-        reply.prefill = prefill.unwrap_or_default();
-        reply.decode = start.elapsed() - reply.prefill;
+        reply.tokens = decoded.tokens.len();
+        reply.speculated = decoded.speculated;
+        (reply.prefill, reply.decode) = (decoded.prefill, decoded.decode);
         Ok(reply)
     }
 
@@ -268,11 +253,12 @@ impl<'m> Conversation<'m> {
         let text = text.map_err(|error| Error::Argument(error.to_string()))?;
         let ids = tokenizer.encode_guarded(&text);
         let ids = ids.map_err(|problem| Error::tokenizer(path, problem))?;
-        match ids.is_empty() {
-            true => Err(Error::Argument(
+        if ids.is_empty() {
+            Err(Error::Argument(
                 "the model's chat template wrote nothing".into(),
-            )),
-            false => Ok(ids),
+            ))
+        } else {
+            Ok(ids)
         }
     }
 
@@ -282,7 +268,7 @@ impl<'m> Conversation<'m> {
     ///
     /// [`Error::Io`].
     pub fn save(&self, path: &Path) -> Result<()> {
-        let file = File {
+        let file = ConversationFile {
             messages: self.messages.clone(),
         };
         let text = serde_json::to_string_pretty(&file)
@@ -302,7 +288,7 @@ impl<'m> Conversation<'m> {
             return Err(Error::format(path, problem));
         }
         let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-        let file: File = serde_json::from_str(&text)
+        let file: ConversationFile = serde_json::from_str(&text)
             .map_err(|error| Error::format(path, format!("this is no conversation: {error}")))?;
         self.messages = file.messages;
         Ok(())
@@ -312,7 +298,7 @@ impl<'m> Conversation<'m> {
 /// A conversation's file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct ConversationFile {
     messages: Vec<Message>,
 }
 

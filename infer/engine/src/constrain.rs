@@ -173,9 +173,10 @@ impl std::fmt::Debug for Forms {
 }
 
 fn check_size(what: &str, bytes: usize) -> Result<(), String> {
-    match bytes > MAX_BYTES {
-        true => Err(format!("{what} has {bytes} bytes, more than {MAX_BYTES}")),
-        false => Ok(()),
+    if bytes > MAX_BYTES {
+        Err(format!("{what} has {bytes} bytes, more than {MAX_BYTES}"))
+    } else {
+        Ok(())
     }
 }
 

@@ -11,8 +11,8 @@ use std::ops::ControlFlow;
 
 use crate::constrain::Constraint;
 use crate::decoder::Session;
-use crate::generate::Model;
 use crate::logprobs::Logprob;
+use crate::model::Model;
 use crate::sampling::{Sampler, Sampling};
 use crate::speculate::{Drafter, MAX_GUESSES, Speculated};
 use retort_format::{Error, Result};

@@ -6,7 +6,7 @@
 //! `llama-perplexity --kl-divergence`. Both models run side by side: the layers' answers of one window are kept
 //! (`[context, hidden_size]`), and logits are made a few rows at a time, so nothing grows with the text.
 
-use crate::generate::Model;
+use crate::model::Model;
 use crate::perplexity::{Sum, windows};
 use retort_format::{Error, Result};
 use serde_json::{Value, json};
@@ -98,9 +98,9 @@ pub fn divergence(
             )));
         }
     }
-    let mut parent = Side::new(parent, context)?;
+    let mut parent = ComparedModel::new(parent, context)?;
     let mut sides: Vec<_> = (models.iter())
-        .map(|model| Side::new(model, context))
+        .map(|model| ComparedModel::new(model, context))
         .collect::<Result<_>>()?;
     let mut sums = vec![Sums::default(); models.len()];
     for (index, window) in tokens.chunks_exact(context).enumerate() {
@@ -115,14 +115,17 @@ pub fn divergence(
             let theirs = parent.logits(rows.clone())?;
             for (side, sums) in sides.iter().zip(&mut sums) {
                 let ours = side.logits(rows.clone())?;
-                let mut tokens = vec![Token::default(); rows.len()];
+                let mut tokens = vec![TokenComparison::default(); rows.len()];
                 side.model
                     .engine
                     .pool()
                     .rows(&mut tokens, 1, 1, |row, token| {
                         let at = row * vocab_size..(row + 1) * vocab_size;
-                        token[0] =
-                            Token::new(&theirs[at.clone()], &ours[at], window[first + row + 1]);
+                        token[0] = TokenComparison::new(
+                            &theirs[at.clone()],
+                            &ours[at],
+                            window[first + row + 1],
+                        );
                     });
                 tokens.iter().for_each(|token| sums.add(token));
             }
@@ -133,13 +136,13 @@ pub fn divergence(
 }
 
 /// One of the models, and what its layers answer for a window.
-struct Side<'m> {
+struct ComparedModel<'m> {
     model: &'m Model,
     session: crate::decoder::Session<'m>,
     hidden: Vec<f32>,
 }
 
-impl<'m> Side<'m> {
+impl<'m> ComparedModel<'m> {
     fn new(model: &'m Model, context: usize) -> Result<Self> {
         Ok(Self {
             model,
@@ -162,14 +165,14 @@ impl<'m> Side<'m> {
 
 /// What both models say where one token was due.
 #[derive(Clone, Copy, Default)]
-struct Token {
+struct TokenComparison {
     parent_nll: f64,
     nll: f64,
     kl: f64,
     same_top: bool,
 }
 
-impl Token {
+impl TokenComparison {
     /// `p` are the parent's logits, `q` the model's.
     fn new(p: &[f32], q: &[f32], target: u32) -> Self {
         let ((p_top, p_log), (q_top, q_log)) = (normaliser(p), normaliser(q));
@@ -206,7 +209,7 @@ struct Sums {
 }
 
 impl Sums {
-    fn add(&mut self, token: &Token) {
+    fn add(&mut self, token: &TokenComparison) {
         self.parent_nll.add(token.parent_nll);
         self.nll.add(token.nll);
         self.ratio.add(token.nll - token.parent_nll);
@@ -236,13 +239,13 @@ mod tests {
     fn a_token_by_hand() {
         // softmax (1/2, 1/2) against (3/4, 1/4)
         let (p, q) = ([0.0, 0.0], [3f32.ln(), 0.0]);
-        let token = Token::new(&p, &q, 1);
+        let token = TokenComparison::new(&p, &q, 1);
         let want = 0.5 * (0.5f64 / 0.75).ln() + 0.5 * (0.5f64 / 0.25).ln();
         assert!((token.kl - want).abs() < 1e-7, "{}", token.kl);
         assert!((token.parent_nll - 2f64.ln()).abs() < 1e-7);
         assert!((token.nll - 4f64.ln()).abs() < 1e-7);
         assert!(token.same_top);
-        assert!(!Token::new(&p, &[0.0, 1.0], 0).same_top);
-        assert_eq!(Token::new(&q, &q, 0).kl, 0.0);
+        assert!(!TokenComparison::new(&p, &[0.0, 1.0], 0).same_top);
+        assert_eq!(TokenComparison::new(&q, &q, 0).kl, 0.0);
     }
 }

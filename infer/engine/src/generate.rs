@@ -1,29 +1,19 @@
-//! A model file opened whole, and text that follows a prompt.
+//! Text that follows a prompt.
 //!
 //! In: a prompt's token ids; out: text as it becomes certain, and how long prefill and decoding
 //! took. Generation ends at the model's end-of-text or end-of-turn token, at the asked number of
 //! tokens, or when the caller has had enough.
 
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::decode::{DecodeOptions, Decoding, Token, decode};
-use crate::decoder::{Engine, KvType, Settings};
+use crate::decoder::Session;
+use crate::model::Model;
 use crate::sampling::Sampling;
 use crate::speculate::{Drafter, Speculated};
-use crate::tokenizer::{Tokenizer, Utf8Stream};
-use retort_format::gguf::Gguf;
+use crate::tokenizer::Utf8Stream;
 use retort_format::{Error, Result};
-
-/// An engine and the tokenizer from the same file.
-#[derive(Debug)]
-pub struct Model {
-    /// The decoder.
-    pub engine: Engine,
-    /// The tokenizer.
-    pub tokenizer: Tokenizer,
-}
 
 /// What a generation did.
 #[derive(Clone, Debug)]
@@ -43,24 +33,6 @@ pub struct Generation {
 }
 
 impl Model {
-    /// Opens the GGUF file at `path`, to be run with default settings.
-    pub fn open(path: &Path) -> Result<Self> {
-        Self::open_with(path, Settings::new(None, false, KvType::default())?)
-    }
-
-    /// Opens the GGUF file at `path`.
-    pub fn open_with(path: &Path, settings: Settings) -> Result<Self> {
-        let gguf = Gguf::open(path)?;
-        let tokenizer = Tokenizer::from_gguf(&gguf)?;
-        let engine = Engine::with(gguf, settings)?;
-        let (rows, tokens) = (engine.config().vocab_size, tokenizer.vocab_size());
-        if rows < tokens {
-            let problem = format!("{tokens} tokens, but token_embd.weight has {rows} rows");
-            return Err(Error::metadata(path, "tokenizer.ggml.tokens", problem));
-        }
-        Ok(Self { engine, tokenizer })
-    }
-
     /// Generates up to `n` tokens after `prompt`, handing text to `on_text` as it comes.
     pub fn generate(
         &self,
@@ -71,24 +43,6 @@ impl Model {
     ) -> Result<Generation> {
         let ids = self.prompt(prompt)?;
         self.generate_from(&ids, n, sampling, on_text)
-    }
-
-    /// The ids of a prompt as the model was trained to see it; never empty.
-    pub fn prompt(&self, text: &str) -> Result<Vec<u32>> {
-        let path = self.engine.gguf().path();
-        let mut ids = self
-            .tokenizer
-            .encode_prompt(text)
-            .map_err(|problem| Error::tokenizer(path, problem))?;
-        if ids.is_empty() {
-            let start = self.tokenizer.bos().or(self.tokenizer.eos());
-            ids.extend(start);
-        }
-        if ids.is_empty() {
-            let problem = "the prompt is empty and the model has no token to begin with";
-            return Err(Error::Argument(problem.into()));
-        }
-        Ok(ids)
     }
 
     /// Generates up to `n` tokens after the ids `prompt`.
@@ -121,7 +75,7 @@ impl Model {
         prompt: &[u32],
         options: DecodeOptions,
         drafter: Option<Box<dyn Drafter + '_>>,
-        mut on_token: impl FnMut(Option<&Token>, &str) -> ControlFlow<()>,
+        on_token: impl FnMut(Option<&Token>, &str) -> ControlFlow<()>,
     ) -> Result<Generation> {
         let n = options.max_tokens;
         let needed = prompt.len().saturating_add(n);
@@ -136,31 +90,50 @@ impl Model {
         let mut decoding = Decoding::new(prompt, options, drafter)?;
         let mut session = self.engine.session(needed)?;
         let start = Instant::now();
-        let mut prefill = None;
         session.take_in(prompt)?;
-        let mut stream = Utf8Stream::new();
-        let mut tokens = Vec::new();
-        let decode_steps = decode(self, &mut session, &mut decoding, |token| {
-            prefill.get_or_insert_with(|| start.elapsed());
-            if token.is_end {
-                return ControlFlow::Continue(());
-            }
-            let id = token.logprob.id;
-            tokens.push(id);
-            on_token(Some(token), &stream.push(self.tokenizer.bytes(id)))
-        })?;
-        let rest = stream.finish();
-        if !rest.is_empty() {
-            let _ = on_token(None, &rest);
-        }
-        let prefill = prefill.unwrap_or_else(|| start.elapsed());
-        Ok(Generation {
-            tokens,
-            prompt_tokens: prompt.len(),
-            prefill,
-            decode: start.elapsed() - prefill,
-            decode_steps,
-            speculated: decoding.speculated(),
-        })
+        decode_text(self, &mut session, &mut decoding, start, true, on_token)
     }
+}
+
+/// Goes on with `decoding` as [`decode`] does, from a prompt that was begun at `start`. `on_token` gets every token of
+/// the answer with the text that became certain by it, and at last text that no token completed; `control` tokens have
+/// a text or not.
+pub(crate) fn decode_text(
+    model: &Model,
+    session: &mut Session,
+    decoding: &mut Decoding,
+    start: Instant,
+    control: bool,
+    mut on_token: impl FnMut(Option<&Token>, &str) -> ControlFlow<()>,
+) -> Result<Generation> {
+    let prompt_tokens = decoding.text().len();
+    let (mut prefill, mut stream) = (None, Utf8Stream::new());
+    let mut tokens = Vec::new();
+    let decode_steps = decode(model, session, decoding, |token| {
+        prefill.get_or_insert_with(|| start.elapsed());
+        let id = token.logprob.id;
+        if token.is_end {
+            return ControlFlow::Continue(());
+        }
+        tokens.push(id);
+        let text = if control || !model.tokenizer.is_control(id) {
+            stream.push(model.tokenizer.bytes(id))
+        } else {
+            String::new()
+        };
+        on_token(Some(token), &text)
+    })?;
+    let rest = stream.finish();
+    if !rest.is_empty() {
+        let _ = on_token(None, &rest);
+    }
+    let prefill = prefill.unwrap_or_else(|| start.elapsed());
+    Ok(Generation {
+        tokens,
+        prompt_tokens,
+        prefill,
+        decode: start.elapsed() - prefill,
+        decode_steps,
+        speculated: decoding.speculated(),
+    })
 }

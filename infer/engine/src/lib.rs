@@ -18,11 +18,13 @@ pub mod divergence;
 pub mod generate;
 pub mod logprobs;
 pub mod machine;
+pub mod model;
 pub mod perplexity;
 pub mod sampling;
 pub mod speculate;
 pub mod template;
 pub mod tokenizer;
 
-pub use generate::{Generation, Model};
+pub use generate::Generation;
+pub use model::Model;
 pub use retort_format::{Error, GgmlType, Result};

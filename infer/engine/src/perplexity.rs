@@ -7,7 +7,7 @@
 //! The result is exp of the mean negative log likelihood, in nats per token.
 
 use crate::decoder::Session;
-use crate::generate::Model;
+use crate::model::Model;
 use retort_format::{Error, Result};
 use retort_kernels::ops;
 
@@ -98,7 +98,7 @@ fn score_window(session: &mut Session<'_>, window: &[u32], sum: &mut Sum) -> Res
             let logits = &rows[row * vocab_size..(row + 1) * vocab_size];
             nll[0] = negative_log_likelihood(logits, window[first + 1 + row]);
         });
-        sum.add_all(&nlls);
+        nlls.into_iter().for_each(|nll| sum.add(nll));
     })
 }
 
@@ -111,10 +111,6 @@ pub(crate) struct Sum {
 }
 
 impl Sum {
-    pub(crate) fn add_all(&mut self, values: &[f64]) {
-        values.iter().for_each(|&value| self.add(value));
-    }
-
     pub(crate) fn add(&mut self, value: f64) {
         self.n += 1;
         self.total += value;

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use crate::decoder::Session;
-use crate::generate::Model;
+use crate::model::Model;
 use crate::sampling::argmax;
 use retort_format::{Error, Result};
 

@@ -2,7 +2,7 @@
 //! copied.
 #![allow(unsafe_code)] // mapping a file is unsafe by nature; the reason it is sound enough stands below
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use std::fs::File;
 use std::path::Path;
 

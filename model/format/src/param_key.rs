@@ -84,7 +84,7 @@ impl LayerLinear {
 
     /// Its module's name in layer `layer`, such as `model.layers.0.self_attn.q_proj`.
     pub fn module(self, config: &ModelConfig, layer: usize) -> String {
-        let names = config.model_type.family().names();
+        let names = &config.model_type.family().names;
         let name = match self {
             Self::Q => names.q,
             Self::K => names.k,
@@ -124,7 +124,7 @@ impl ParamKey {
 
     /// The name of its module in a checkpoint, such as `model.layers.0.self_attn.q_proj`.
     pub fn module(self, config: &ModelConfig) -> String {
-        let names = config.model_type.family().names();
+        let names = &config.model_type.family().names;
         let at = |layer, name| format!("{}.{layer}.{name}", names.layers);
         match self {
             Self::Embedding => names.embedding.to_owned(),
@@ -143,42 +143,11 @@ impl ParamKey {
         format!("{}.{}", self.module(config), self.suffix())
     }
 
-    fn suffix(self) -> &'static str {
+    /// What the name of its tensor ends in.
+    pub(crate) fn suffix(self) -> &'static str {
         match self {
             Self::Bias(..) => "bias",
             _ => "weight",
-        }
-    }
-
-    /// The name of its tensor in a GGUF file, as llama.cpp's `gguf-py` maps it.
-    pub fn gguf_tensor(self, config: &ModelConfig) -> String {
-        let name = match self {
-            Self::Embedding => "token_embd",
-            Self::FinalNorm => "output_norm",
-            Self::Head => "output",
-            Self::InputNorm(_) => "attn_norm",
-            Self::PostNorm(_) => "ffn_norm",
-            Self::QNorm(_) => "attn_q_norm",
-            Self::KNorm(_) => "attn_k_norm",
-            Self::Weight(_, linear) | Self::Bias(_, linear) => match linear {
-                LayerLinear::Q | LayerLinear::K | LayerLinear::V
-                    if config.model_type.fused_qkv() =>
-                {
-                    "attn_qkv"
-                }
-                LayerLinear::Q => "attn_q",
-                LayerLinear::K => "attn_k",
-                LayerLinear::V => "attn_v",
-                LayerLinear::O => "attn_output",
-                LayerLinear::Gate => "ffn_gate",
-                LayerLinear::Up => "ffn_up",
-                LayerLinear::Down => "ffn_down",
-            },
-        };
-        let suffix = self.suffix();
-        match self.layer() {
-            Some(layer) => format!("blk.{layer}.{name}.{suffix}"),
-            None => format!("{name}.{suffix}"),
         }
     }
 

@@ -70,50 +70,40 @@ pub trait Element: Copy + Default {
     fn to_f32(self) -> f32;
 }
 
-impl Element for f32 {
-    fn from_f32(value: f32) -> Self {
-        value
-    }
-    fn from_f16(value: f16) -> Self {
-        value.to_f32()
-    }
-    fn from_bf16(value: bf16) -> Self {
-        value.to_f32()
-    }
-    fn to_f32(self) -> f32 {
-        self
-    }
+macro_rules! element {
+    ($ty:ty, $from_f32:expr, $from_f16:expr, $from_bf16:expr, $to_f32:expr) => {
+        impl Element for $ty {
+            fn from_f32(value: f32) -> Self {
+                $from_f32(value)
+            }
+            fn from_f16(value: f16) -> Self {
+                $from_f16(value)
+            }
+            fn from_bf16(value: bf16) -> Self {
+                $from_bf16(value)
+            }
+            fn to_f32(self) -> f32 {
+                $to_f32(self)
+            }
+        }
+    };
 }
 
-impl Element for f16 {
-    fn from_f32(value: f32) -> Self {
-        f16::from_f32(value)
-    }
-    fn from_f16(value: f16) -> Self {
-        value
-    }
-    fn from_bf16(value: bf16) -> Self {
-        f16::from_f32(value.to_f32())
-    }
-    fn to_f32(self) -> f32 {
-        f16::to_f32(self)
-    }
-}
-
-impl Element for bf16 {
-    fn from_f32(value: f32) -> Self {
-        bf16::from_f32(value)
-    }
-    fn from_f16(value: f16) -> Self {
-        bf16::from_f32(value.to_f32())
-    }
-    fn from_bf16(value: bf16) -> Self {
-        value
-    }
-    fn to_f32(self) -> f32 {
-        bf16::to_f32(self)
-    }
-}
+element!(f32, From::from, f16::to_f32, bf16::to_f32, From::from);
+element!(
+    f16,
+    f16::from_f32,
+    From::from,
+    |x| f16::from_f32(bf16::to_f32(x)),
+    f16::to_f32
+);
+element!(
+    bf16,
+    bf16::from_f32,
+    |x| bf16::from_f32(f16::to_f32(x)),
+    From::from,
+    bf16::to_f32
+);
 
 /// The matrix `[rows, columns]` in little-endian `bytes` of type `from`, row-major or with rows
 /// and columns exchanged. The result is the only allocation.

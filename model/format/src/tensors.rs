@@ -1,12 +1,11 @@
-//! Which tensors a model of a given shape has: names and shapes as Hugging Face's checkpoints and
-//! as GGUF files hold them, and which of the model's parameters each one is.
+//! Which tensors a model of a given shape has: names and shapes as Hugging Face's checkpoints hold
+//! them, and which of the model's parameters each one is.
 //!
-//! Everything that reads, writes, initialises, counts or converts weights goes by this list. GGUF's
-//! names and order of rows follow llama.cpp's `convert_hf_to_gguf.py`.
+//! Everything that reads, writes, initialises, counts or converts weights goes by this list; as GGUF
+//! files have it, in `gguf/names.rs`.
 
 use std::ops::Range;
 
-use crate::architecture::RopePairs;
 use crate::config::ModelConfig;
 use crate::param_key::{LayerLinear, ParamKey};
 
@@ -27,34 +26,6 @@ impl TensorSpec {
     /// The number of weights.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
-    }
-
-    /// Its shape in a GGUF file, contiguous dimension first.
-    pub fn gguf_shape(&self) -> Vec<u64> {
-        self.shape.iter().rev().map(|&n| n as u64).collect()
-    }
-
-    /// Its name in a GGUF file of a model of `config`.
-    ///
-    /// # Panics
-    /// It is not of [`tensors`]`(config)`.
-    pub fn gguf_name(&self, config: &ModelConfig) -> String {
-        self.parts[0].0.gguf_tensor(config)
-    }
-
-    /// For q and k of architectures with adjacent rotary pairs, the rows of a head: a GGUF file
-    /// has its two halves interleaved, a checkpoint one after the other.
-    pub fn interleaved_rows(&self, config: &ModelConfig) -> Option<usize> {
-        let rotated = matches!(
-            self.parts.as_slice(),
-            [(
-                ParamKey::Weight(_, LayerLinear::Q | LayerLinear::K)
-                    | ParamKey::Bias(_, LayerLinear::Q | LayerLinear::K),
-                _
-            )]
-        );
-        let adjacent = config.model_type.rope_pairs() == RopePairs::Adjacent;
-        (rotated && adjacent).then_some(config.head_dim)
     }
 }
 
@@ -99,26 +70,21 @@ pub fn tensors(config: &ModelConfig) -> Vec<TensorSpec> {
     list.specs
 }
 
-/// The same tensors in the order of a GGUF file: of a layer the norms come last.
-pub fn gguf_tensors(config: &ModelConfig) -> Vec<TensorSpec> {
-    let mut list = tensors(config);
-    let place = |spec: &TensorSpec| {
-        let (key, _) = spec.parts[0];
-        let among_norms = match key {
-            ParamKey::InputNorm(_) => 1,
-            ParamKey::PostNorm(_) => 2,
-            ParamKey::QNorm(_) | ParamKey::KNorm(_) => 3,
-            _ => 0,
-        };
-        let layer = match key {
-            ParamKey::Embedding => 0,
-            ParamKey::FinalNorm | ParamKey::Head => usize::MAX,
-            _ => key.layer().map_or(0, |layer| layer + 1),
-        };
-        (layer, among_norms)
-    };
-    list.sort_by_key(place);
-    list
+impl ModelConfig {
+    /// The number of parameters, each counted once.
+    pub fn parameters(&self) -> u64 {
+        tensors(self)
+            .iter()
+            .map(|spec| spec.elements() as u64)
+            .sum()
+    }
+
+    /// The number of parameters without the embedding and the head.
+    pub fn parameters_without_embeddings(&self) -> u64 {
+        let list = tensors(self);
+        let body = list.iter().filter(|spec| spec.kind != Kind::Table);
+        body.map(|spec| spec.elements() as u64).sum()
+    }
 }
 
 struct List<'c> {
@@ -183,56 +149,19 @@ mod tests {
     }
 
     #[test]
-    fn the_tensors_have_the_parameters_that_the_config_counts() {
-        for kind in ["llama", "qwen", "qwen2", "qwen3"] {
-            for tied in [true, false] {
-                for bias in [true, false] {
-                    let mut config = config(kind, tied);
-                    config.attention_bias = bias && ["llama", "qwen3"].contains(&kind);
-                    config.mlp_bias = bias && kind == "llama";
-                    let list = tensors(&config);
-                    let sum: usize = list.iter().map(TensorSpec::elements).sum();
-                    assert_eq!(sum as u64, config.parameters(), "{kind}");
-                    let body: usize = list
-                        .iter()
-                        .filter(|t| t.kind != Kind::Table)
-                        .map(TensorSpec::elements)
-                        .sum();
-                    assert_eq!(
-                        body as u64,
-                        config.parameters_without_embeddings(),
-                        "{kind}"
-                    );
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn gguf_order_is_that_of_llama_cpps_converter() {
-        let config = config("qwen3", false);
-        let names: Vec<String> = gguf_tensors(&config)
-            .iter()
-            .map(|spec| spec.gguf_name(&config))
-            .filter(|name| !name.starts_with("blk.1."))
-            .collect();
-        let expected = [
-            "token_embd.weight",
-            "blk.0.attn_q.weight",
-            "blk.0.attn_k.weight",
-            "blk.0.attn_v.weight",
-            "blk.0.attn_output.weight",
-            "blk.0.ffn_gate.weight",
-            "blk.0.ffn_up.weight",
-            "blk.0.ffn_down.weight",
-            "blk.0.attn_norm.weight",
-            "blk.0.ffn_norm.weight",
-            "blk.0.attn_q_norm.weight",
-            "blk.0.attn_k_norm.weight",
-            "output_norm.weight",
-            "output.weight",
-        ];
-        assert_eq!(names, expected);
+    fn biases_count_as_parameters() {
+        let plain = config("llama", true);
+        let mut biased = plain.clone();
+        (biased.attention_bias, biased.mlp_bias) = (true, true);
+        let block = 4 * 16 + 2 * 24 + 16;
+        assert_eq!(biased.parameters(), plain.parameters() + 2 * block);
+        let table = 40 * 16;
+        assert_eq!(
+            config("llama", false).parameters(),
+            plain.parameters() + table
+        );
+        let body = biased.parameters() - table;
+        assert_eq!(biased.parameters_without_embeddings(), body);
     }
 
     #[test]

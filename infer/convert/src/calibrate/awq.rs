@@ -2,113 +2,116 @@
 //! arXiv 2306.00978).
 //!
 //! In: a layer as the parent has it, and a few windows of its residual stream; out: the same function in other numbers.
-//! A site's column j is multiplied with s_j, and what its input comes from divided by it: the norm before q k v and
+//! A group's column j is multiplied with s_j, and what its input comes from divided by it: the norm before q k v and
 //! gate up, the rows of v before o (one s for all query heads of a key head), the rows of up before down. With the mean
-//! square m of an input, `s = m^(α/2)`; α is what loses least where some of the rows are rounded in earnest, every
-//! weight weighed by its input's mean square.
+//! square m of an input, `s = m^(α/2)`; α is grid-searched: a sample of rows is quantized and the α with the smallest
+//! activation-weighted squared error is kept.
 
-use super::cap;
-use super::layer::{Input, Layer, Shape, Site, Stream};
+use super::cap::cap;
+use super::layer_runner::{LayerRunner, Stream};
+use super::weights::{GroupWeights, LayerWeights};
+use retort_engine::decoder::Config;
+use retort_engine::decoder::layer::LinearGroup;
 use retort_format::quant::search::{BLOCK, error, is_searched, quantize_row_searched};
-use retort_format::{GgmlType, Result};
+use retort_format::{GgmlType, LayerLinear, Result};
 
 /// Tokens that mean squares are taken over, about.
 const TOKENS: usize = 4096;
 /// Rows of a matrix that are rounded to choose α, about.
 const ROWS: usize = 96;
-/// The α's that are tried: 0 leaves a site as it is.
+/// The α's that are tried: 0 leaves a group as it is.
 const EXPONENTS: [f32; 6] = [0.0, 0.15, 0.3, 0.45, 0.6, 0.8];
 /// How much larger or smaller than the geometric mean a scale is at most.
 const MOST: f32 = 32.0;
 
-/// Balances all four sites of `layer`, whose residual stream is `stream`.
+/// Balances all four groups of `layer`, whose residual stream is `stream`.
 ///
 /// # Errors
 ///
 /// As rounding has them.
 pub(super) fn balance(
-    shape: &Shape,
+    runner: &LayerRunner,
     stream: &Stream,
-    layer: &mut Layer,
+    layer: &mut LayerWeights,
     ty: &impl Fn(&str) -> GgmlType,
 ) -> Result<()> {
-    let config = &shape.config;
-    let mut stream = stream.first(shape, TOKENS);
-    let norm = layer.attn_norm.clone();
-    let squares = mean_squares(shape, &stream, Input::Normed(&norm));
-    let scales = choose(shape, &layer.qkv, &squares, ty)?;
-    stream.attend(shape, layer);
-    divide(&mut layer.attn_norm, &scales);
-    multiply_columns(&mut layer.qkv, &scales);
+    let mut stream = runner.first(stream, TOKENS);
+    for group in LinearGroup::ALL {
+        let mut squares = mean_squares(runner, &stream, layer, group);
+        if group == LinearGroup::O {
+            squares = share(&squares, &runner.config);
+        }
+        let scales = choose(runner, layer.group(group), &squares, ty)?;
+        if group != LinearGroup::Down {
+            runner.step(&mut stream, layer, group)?;
+        }
+        match group {
+            LinearGroup::Qkv => divide(&mut layer.vectors.attn_norm, &scales),
+            LinearGroup::O => {
+                let scales = of_values(&scales, &runner.config);
+                divide_rows(layer, LinearGroup::Qkv, LayerLinear::V, &scales);
+                if let Some([_, _, bias]) = &mut layer.vectors.qkv_bias {
+                    divide(bias, &scales);
+                }
+            }
+            LinearGroup::GateUp => divide(&mut layer.vectors.ffn_norm, &scales),
+            LinearGroup::Down => divide_rows(layer, LinearGroup::GateUp, LayerLinear::Up, &scales),
+        }
+        multiply_columns(layer.group_mut(group), &scales);
+    }
+    Ok(())
+}
 
-    // the heads of a group read the same values
+/// Numbers of query heads [q_size], each replaced by the mean over the heads of its group, which read the same values.
+fn share(squares: &[f32], config: &Config) -> Vec<f32> {
     let (width, group) = (config.head_dim, config.n_heads / config.n_kv_heads);
-    let squares = mean_squares(shape, &stream, Input::Wide);
     let shared: Vec<f32> = (0..config.kv_size())
         .map(|i| {
             let heads = (0..group).map(|head| (i / width * group + head) * width + i % width);
             heads.map(|at| squares[at]).sum::<f32>() / group as f32
         })
         .collect();
-    let of_query = |values: &[f32]| -> Vec<f32> {
-        let at = |i: usize| i / width / group * width + i % width;
-        (0..config.q_size()).map(|i| values[at(i)]).collect()
-    };
-    let all = choose(shape, &layer.o, &of_query(&shared), ty)?;
-    let scales: Vec<f32> = (0..config.kv_size())
-        .map(|i| all[i / width * group * width + i % width])
-        .collect();
-    stream.add(shape, &layer.o);
-    let first = config.q_size() + config.kv_size();
-    divide_rows(&mut layer.qkv, first, &scales);
-    if let Some(bias) = &mut layer.bias {
-        divide(&mut bias[first..], &scales);
-    }
-    multiply_columns(&mut layer.o, &all);
-
-    let norm = layer.ffn_norm.clone();
-    let squares = mean_squares(shape, &stream, Input::Normed(&norm));
-    let scales = choose(shape, &layer.gate_up, &squares, ty)?;
-    stream.branch(shape, layer);
-    divide(&mut layer.ffn_norm, &scales);
-    multiply_columns(&mut layer.gate_up, &scales);
-
-    let squares = mean_squares(shape, &stream, Input::Wide);
-    let scales = choose(shape, &layer.down, &squares, ty)?;
-    divide_rows(&mut layer.gate_up, config.intermediate_size, &scales);
-    multiply_columns(&mut layer.down, &scales);
-    Ok(())
+    let at = |i: usize| i / width / group * width + i % width;
+    (0..config.q_size()).map(|i| shared[at(i)]).collect()
 }
 
-/// The mean square of each of a site's inputs.
-fn mean_squares(shape: &Shape, stream: &Stream, input: Input) -> Vec<f32> {
-    let tokens = stream.hidden.len() / shape.config.hidden_size;
-    let mut sums = Vec::new();
-    for chunk in shape.chunks(tokens) {
-        let n_tokens = chunk.len();
-        let mut x = stream.input(shape, input, chunk);
-        let n = x.len() / n_tokens;
-        cap(&mut x, n);
-        sums.resize(n, 0.0);
+/// Of such numbers, alike for the heads of a group, those of key heads [kv_size].
+fn of_values(all: &[f32], config: &Config) -> Vec<f32> {
+    let (width, group) = (config.head_dim, config.n_heads / config.n_kv_heads);
+    let at = |i: usize| i / width * group * width + i % width;
+    (0..config.kv_size()).map(|i| all[at(i)]).collect()
+}
+
+/// The mean square of each of a group's inputs.
+fn mean_squares(
+    runner: &LayerRunner,
+    stream: &Stream,
+    layer: &LayerWeights,
+    group: LinearGroup,
+) -> Vec<f32> {
+    let (tokens, n) = (runner.tokens(stream), layer.group(group).columns);
+    let mut sums = vec![0.0; n];
+    runner.each_input(stream, &layer.vectors, group, |x| {
+        cap(x, n);
         for row in x.chunks_exact(n) {
             for (sum, x) in sums.iter_mut().zip(row) {
                 *sum += x * x / tokens as f32;
             }
         }
-    }
+    });
     sums
 }
 
-/// The scales of a site's columns; all 1 where it is not rounded to blocks.
+/// The scales of a group's columns; all 1 where it is not rounded to blocks.
 fn choose(
-    shape: &Shape,
-    site: &Site,
+    runner: &LayerRunner,
+    group: &GroupWeights,
     squares: &[f32],
     ty: &impl Fn(&str) -> GgmlType,
 ) -> Result<Vec<f32>> {
-    let n = site.columns;
+    let n = group.columns;
     let mut least = (f64::INFINITY, vec![1.0; n]);
-    if !site.parts.iter().all(|(name, _)| is_searched(ty(name))) {
+    if !group.tensors.iter().all(|(name, _)| is_searched(ty(name))) {
         return Ok(least.1);
     }
     for exponent in EXPONENTS {
@@ -118,15 +121,15 @@ fn choose(
             .collect();
         let mut rows = Vec::new();
         let mut first = 0;
-        for (name, n_rows) in &site.parts {
+        for (name, n_rows) in &group.tensors {
             let step = (n_rows / ROWS).max(1);
             let taken = (first..first + n_rows).step_by(step);
             rows.extend(taken.map(|row| (row, ty(name), Ok(0.0))));
             first += n_rows;
         }
-        shape.pool.rows(&mut rows, 1, 4, |_, part| {
+        runner.pool.rows(&mut rows, 1, 4, |_, part| {
             let (row, ty, lost) = &mut part[0];
-            let mut weights = site.weights[*row * n..(*row + 1) * n].to_vec();
+            let mut weights = group.weights[*row * n..(*row + 1) * n].to_vec();
             weights.iter_mut().zip(&scales).for_each(|(w, s)| *w *= s);
             *lost = lost_of(*ty, &weights, &importance);
         });
@@ -159,9 +162,12 @@ fn scales(squares: &[f32], exponent: f32) -> Vec<f32> {
     let positive = squares.iter().filter(|m| **m > 0.0);
     let (sum, n) = positive.fold((0.0, 0), |(sum, n), m| (sum + m.ln(), n + 1));
     let mean = if n > 0 { sum / n as f32 } else { 0.0 };
-    let scale = |m: &f32| match *m > 0.0 {
-        true => (exponent * 0.5 * (m.ln() - mean)).exp(),
-        false => 1.0,
+    let scale = |m: &f32| {
+        if *m > 0.0 {
+            (exponent * 0.5 * (m.ln() - mean)).exp()
+        } else {
+            1.0
+        }
     };
     squares
         .iter()
@@ -173,15 +179,17 @@ fn divide(values: &mut [f32], scales: &[f32]) {
     values.iter_mut().zip(scales).for_each(|(v, s)| *v /= s);
 }
 
-fn multiply_columns(site: &mut Site, scales: &[f32]) {
-    for row in site.weights.chunks_exact_mut(site.columns) {
+fn multiply_columns(group: &mut GroupWeights, scales: &[f32]) {
+    for row in group.weights.chunks_exact_mut(group.columns) {
         row.iter_mut().zip(scales).for_each(|(w, s)| *w *= s);
     }
 }
 
-/// Divides the rows from `first` on, as many as there are scales.
-fn divide_rows(site: &mut Site, first: usize, scales: &[f32]) {
-    let rows = site.weights[first * site.columns..].chunks_exact_mut(site.columns);
+/// Divides the rows of one matrix.
+fn divide_rows(layer: &mut LayerWeights, group: LinearGroup, linear: LayerLinear, scales: &[f32]) {
+    let group = layer.group_mut(group);
+    let at = group.matrix(linear);
+    let rows = group.weights[at].chunks_exact_mut(group.columns);
     for (row, s) in rows.zip(scales) {
         row.iter_mut().for_each(|w| *w /= s);
     }

@@ -5,14 +5,14 @@
 //! them. Columns are rounded from the first to the last; each takes on what those before it did wrong, as far as it can
 //! make up for it. A block's scale is chosen when its first column is reached: every candidate of the search of
 //! [`retort_format::quant::search`] is rounded through the block, errors passed on, and the one with the least loss stays.
-//! Then integers and scales are changed one at a time as long as the loss falls ([`super::descent`]).
+//! Then integers and scales are changed one at a time as long as the loss falls ([`super::coordinate_descent`]).
 
-use super::Encoded;
 use super::coordinate_descent::{self, Row};
-use super::layer::Site;
 use super::ldl::Factor;
+use super::weights::Encoded;
+use super::weights::GroupWeights;
+use retort_format::quant::round::{BLOCK, inverse};
 use retort_format::quant::search;
-use retort_format::quant::search::BLOCK;
 use retort_format::{Error, GgmlType, Result, quant};
 use retort_kernels::dense::add_product;
 use retort_kernels::pool::Pool;
@@ -20,7 +20,7 @@ use retort_kernels::pool::Pool;
 /// Rows that share a pass over the factor.
 const ROWS: usize = 64;
 
-/// Rounds `rows` [rows, n], on all threads, to blocks of `ty` appended to `out`; `rows` become what the blocks decode to.
+/// Rounds `rows` [rows, n], on all threads, to blocks of `ty`; `rows` become what the blocks decode to.
 ///
 /// # Errors
 ///
@@ -31,8 +31,7 @@ pub(crate) fn round(
     factor: &Factor,
     rows: &mut [f32],
     passes: usize,
-    out: &mut Vec<u8>,
-) -> Result<()> {
+) -> Result<Vec<u8>> {
     let n = factor.n;
     let feeds_back = matches!(ty, GgmlType::Q4_0 | GgmlType::Q4_1);
     let importance: Vec<f32> = (0..n).map(|i| factor.moments[i * n + i]).collect();
@@ -40,28 +39,30 @@ pub(crate) fn round(
     let mut parts: Vec<_> = parts.map(|rows| (rows, Ok(Vec::new()))).collect();
     pool.rows(&mut parts, 1, 1, |_, part| {
         let (rows, encoded) = &mut part[0];
-        *encoded = match feeds_back {
-            true => Ok(round_rows(ty, factor, rows, passes)),
-            false => round_alone(ty, &importance, rows),
+        *encoded = if feeds_back {
+            Ok(round_rows(ty, factor, rows, passes))
+        } else {
+            round_alone(ty, &importance, rows)
         };
     });
+    let mut out = Vec::new();
     for (_, encoded) in parts {
         out.extend(encoded?);
     }
-    Ok(())
+    Ok(out)
 }
 
-/// A site of types without scales: nothing to choose.
+/// A group of types without scales: nothing to choose.
 pub(super) fn round_plainly(
-    site: &mut Site,
+    group: &mut GroupWeights,
     ty: &impl Fn(&str) -> GgmlType,
 ) -> Result<Vec<Encoded>> {
     let mut out = Vec::new();
-    let mut rest = site.weights.as_mut_slice();
-    for (name, rows) in &site.parts {
+    let mut rest = group.weights.as_mut_slice();
+    for (name, rows) in &group.tensors {
         let part;
-        (part, rest) = rest.split_at_mut(rows * site.columns);
-        let encoded = round_alone(ty(name), &vec![1.0; site.columns], part)?;
+        (part, rest) = rest.split_at_mut(rows * group.columns);
+        let encoded = round_alone(ty(name), &vec![1.0; group.columns], part)?;
         out.push((name.clone(), encoded));
     }
     Ok(out)
@@ -185,7 +186,7 @@ impl Inside {
         limit: f32,
     ) -> Option<(f32, [f32; BLOCK])> {
         let (low, high) = search::range(ty);
-        let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+        let inverse = inverse(d);
         let (mut targets, mut q, mut loss) = (*targets, [0.0; BLOCK], 0.0);
         for k in 0..BLOCK {
             q[k] = search::nearest((targets[k] - m) * inverse, low, high);
@@ -232,8 +233,8 @@ mod tests {
             quant::quantize_row(ty, &rows, &mut plain).unwrap();
             let mut losses = vec![loss(ty, &factor, &rows, &plain)];
             for passes in [0, 4] {
-                let (mut decoded, mut out) = (rows.clone(), Vec::new());
-                round(&pool, ty, &factor, &mut decoded, passes, &mut out).unwrap();
+                let mut decoded = rows.clone();
+                let out = round(&pool, ty, &factor, &mut decoded, passes).unwrap();
                 let mut again = vec![0.0; rows.len()];
                 quant::dequantize_row(ty, &out, &mut again).unwrap();
                 assert_eq!(decoded, again);

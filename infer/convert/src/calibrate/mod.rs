@@ -3,50 +3,34 @@
 //! ```text
 //! texts ─► token ids [n] ─► hidden [n, hidden_size], as the rounded layers before compute it
 //! layer by layer:   balance (which numbers compute the same function)
-//!   site by site (q k v │ o │ gate up │ down):   inputs ─► moments ─► rounding
+//!   group by group (q k v │ o │ gate up │ down):   inputs ─► moments ─► rounding
 //! ```
 //!
-//! The moments of a site's inputs are taken where the layers before it are rounded already. Rounding passes errors on:
-//! `rounding`. Memory: one layer's weights in f32, the moments of one site (n² twice in f32, once in f64), and per token
-//! of calibration `hidden_size + intermediate_size` f32.
+//! The moments of a group's inputs are taken where all before it is rounded already. Rounding passes errors on: `gptq`.
+//! Memory: one layer's weights in f32, the moments of one group (n² twice in f32, once in f64), and per token of
+//! calibration `hidden_size + intermediate_size` f32.
 
 mod awq;
+mod cap;
 mod coordinate_descent;
 mod gptq;
-mod layer;
+mod layer_runner;
 mod ldl;
+mod settings;
+mod weights;
 
 use crate::source::WeightSource;
-use layer::{Input, Layer, Shape, Site, Stream};
+use cap::cap;
+use layer_runner::{LayerRunner, Stream};
 use ldl::Factor;
+use retort_engine::decoder::layer::LinearGroup;
 use retort_format::quant::search::is_searched;
-use retort_format::{Error, GgmlType, Result};
+use retort_format::{Error, GgmlType, LayerLinear, ParamKey, Result};
 use retort_kernels::dense::{add_squares, mirror};
 use retort_kernels::pool::Pool;
-
-/// How a model is calibrated.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    /// Tokens of a window.
-    pub context: usize,
-    /// What is added to each input's own second moment, as a share of it, so that moments of pairs count less.
-    pub damping: f64,
-    /// Rounds of coordinate descent after rounding.
-    pub passes: usize,
-    /// Whether large inputs are made smaller where that loses less, in the norm or matrix that they come from.
-    pub balance: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            context: 512,
-            damping: 1.0,
-            passes: 6,
-            balance: true,
-        }
-    }
-}
+pub use settings::CalibrationSettings;
+pub use weights::Encoded;
+use weights::{LayerWeights, changed_vectors};
 
 /// The token ids of calibration in windows of `context`, one after the other.
 ///
@@ -84,42 +68,24 @@ pub fn windows(
 /// The tensors that calibration writes of a layer, by number, in its order: the norms and biases that it may change, and
 /// the matrices.
 pub(crate) fn tensors(source: &dyn WeightSource, layer: usize) -> Vec<usize> {
-    let qkv: &[&str] = if source.config().architecture.fused_qkv() {
-        &["attn_qkv.weight"]
-    } else {
-        &["attn_q.weight", "attn_k.weight", "attn_v.weight"]
-    };
-    let vectors = [
-        "attn_norm.weight",
-        "ffn_norm.weight",
-        "attn_qkv.bias",
-        "attn_v.bias",
-    ];
-    let rest = [
-        "attn_output.weight",
-        "ffn_gate.weight",
-        "ffn_up.weight",
-        "ffn_down.weight",
-    ];
-    let parts = vectors.iter().chain(qkv).chain(&rest);
-    parts
-        .filter_map(|part| source.find(&format!("blk.{layer}.{part}")))
-        .collect()
+    let model = source.model_config();
+    let matrices = LayerLinear::ALL.map(|linear| ParamKey::Weight(layer, linear));
+    let keys = changed_vectors(layer).into_iter().chain(matrices);
+    let mut names: Vec<_> = keys.map(|key| key.gguf_tensor(&model)).collect();
+    // where q, k and v are one tensor
+    names.dedup();
+    names.iter().filter_map(|name| source.find(name)).collect()
 }
 
 /// A parent that is being rounded, layer by layer.
 pub struct Calibration<'e> {
     source: &'e dyn WeightSource,
-    shape: Shape<'e>,
-    settings: Settings,
-    n_tokens: usize,
+    runner: LayerRunner<'e>,
+    settings: CalibrationSettings,
     /// As the rounded layers compute.
     stream: Stream,
     next: usize,
 }
-
-/// A tensor's name and its blocks.
-pub type Encoded = (String, Vec<u8>);
 
 impl<'e> Calibration<'e> {
     /// Begins with `tokens`, whole windows, whose embeddings the rounded model decodes by `rounded_row`.
@@ -130,7 +96,7 @@ impl<'e> Calibration<'e> {
     pub fn new(
         source: &'e dyn WeightSource,
         pool: &'e Pool,
-        settings: &Settings,
+        settings: &CalibrationSettings,
         tokens: &[u32],
         rounded_row: impl Fn(u32, &mut [f32]) -> Result<()>,
     ) -> Result<Self> {
@@ -160,9 +126,8 @@ impl<'e> Calibration<'e> {
         }
         Ok(Self {
             source,
-            shape: Shape::new(source, pool, settings.context)?,
+            runner: LayerRunner::new(source, pool, settings.context)?,
             settings: settings.clone(),
-            n_tokens: tokens.len(),
             stream: Stream::new(config.hidden_size, tokens, rounded_row)?,
             next: 0,
         })
@@ -199,91 +164,60 @@ impl<'e> Calibration<'e> {
         if self.next == self.source.config().n_layers {
             return Err(Error::Argument("all layers are rounded already".into()));
         }
-        let mut layer = Layer::read(self.source, self.next)?;
+        let mut layer = LayerWeights::read(self.source, self.next)?;
         if self.settings.balance {
-            awq::balance(&self.shape, &self.stream, &mut layer, &ty)?;
+            awq::balance(&self.runner, &self.stream, &mut layer, &ty)?;
         }
-        let mut out: Vec<_> = (layer.vectors(&self.shape.config, self.next).into_iter())
+        let vectors = layer.changed_vectors(&self.source.model_config(), self.next);
+        let mut out: Vec<Encoded> = (vectors.into_iter())
             .map(|(name, values)| (name, values.iter().flat_map(|v| v.to_le_bytes()).collect()))
             .collect();
-        let attn = Input::Normed(&layer.attn_norm);
-        out.extend(self.round(&mut layer.qkv, attn, &ty)?);
-        self.stream.attend(&self.shape, &layer);
-        out.extend(self.round(&mut layer.o, Input::Wide, &ty)?);
-        self.stream.add(&self.shape, &layer.o);
-        let ffn = Input::Normed(&layer.ffn_norm);
-        out.extend(self.round(&mut layer.gate_up, ffn, &ty)?);
-        self.stream.branch(&self.shape, &layer);
-        out.extend(self.round(&mut layer.down, Input::Wide, &ty)?);
-        self.stream.add(&self.shape, &layer.down);
+        for group in LinearGroup::ALL {
+            out.extend(self.round(&mut layer, group, &ty)?);
+            self.runner.step(&mut self.stream, &layer, group)?;
+        }
         self.next += 1;
         Ok(out)
     }
 
-    /// Rounds a site; its weights become those of the rounded model.
+    /// Rounds the matrices of a group; they become those of the rounded model.
     fn round(
         &self,
-        site: &mut Site,
-        input: Input,
+        layer: &mut LayerWeights,
+        group: LinearGroup,
         ty: &impl Fn(&str) -> GgmlType,
     ) -> Result<Vec<Encoded>> {
-        let (n, pool) = (site.columns, self.shape.pool);
-        if !site.parts.iter().any(|(name, _)| is_searched(ty(name))) {
-            return gptq::round_plainly(site, ty);
+        let pool = self.runner.pool;
+        let tensors = &layer.group(group).tensors;
+        if !tensors.iter().any(|(name, _)| is_searched(ty(name))) {
+            return gptq::round_plainly(layer.group_mut(group), ty);
         }
-        let factor = Factor::new(pool, self.moments(n, input), n, self.settings.damping)?;
-        let mut first = 0;
+        let moments = self.moments(layer, group);
+        let weights = layer.group_mut(group);
+        let n = weights.columns;
+        let factor = Factor::new(pool, moments, n, self.settings.damping)?;
+        let mut rest = weights.weights.as_mut_slice();
         let mut out = Vec::new();
-        for (name, rows) in &site.parts {
-            let part = &mut site.weights[first * n..(first + rows) * n];
-            let mut bytes = Vec::new();
-            gptq::round(
-                pool,
-                ty(name),
-                &factor,
-                part,
-                self.settings.passes,
-                &mut bytes,
-            )?;
+        for (name, rows) in &weights.tensors {
+            let part;
+            (part, rest) = rest.split_at_mut(rows * n);
+            let bytes = gptq::round(pool, ty(name), &factor, part, self.settings.passes)?;
             out.push((name.clone(), bytes));
-            first += rows;
         }
         Ok(out)
     }
 
-    /// The moments of a site's `n` inputs in the rounded model: the mean of `x xᵀ` [n, n].
-    fn moments(&self, n: usize, input: Input) -> Vec<f32> {
+    /// The moments of a group's `n` inputs in the rounded model: the mean of `x xᵀ` [n, n].
+    fn moments(&self, layer: &LayerWeights, group: LinearGroup) -> Vec<f32> {
+        let (n, vectors) = (layer.group(group).columns, &layer.vectors);
         let mut sums = vec![0.0; n * n];
-        for chunk in self.shape.chunks(self.n_tokens) {
-            let mut x = self.stream.input(&self.shape, input, chunk);
-            cap(&mut x, n);
-            add_squares(self.shape.pool, &x, n, &mut sums);
-        }
+        self.runner.each_input(&self.stream, vectors, group, |x| {
+            cap(x, n);
+            add_squares(self.runner.pool, x, n, &mut sums);
+        });
         mirror(&mut sums, n);
-        let mean = 1.0 / self.n_tokens as f32;
+        let mean = 1.0 / self.runner.tokens(&self.stream) as f32;
         sums.iter_mut().for_each(|sum| *sum *= mean);
         sums
-    }
-}
-
-/// How much larger than most a token's input may count, in squares.
-const CAP: f32 = 4.0;
-
-/// Multiplies each token's input, a row of `x` [tokens, n], so that none counts more than [`CAP`] times the median. A
-/// text's first token is a thousand times as large as the others in some models (attention sinks, arXiv 2402.17762), and
-/// rounding would be for it alone.
-fn cap(x: &mut [f32], n: usize) {
-    let squares: Vec<f32> = x
-        .chunks_exact(n)
-        .map(|row| row.iter().map(|x| x * x).sum())
-        .collect();
-    let mut sorted = squares.clone();
-    sorted.sort_by(f32::total_cmp);
-    let most = CAP * sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
-    for (row, square) in x.chunks_exact_mut(n).zip(squares) {
-        if square > most {
-            let share = (most / square).sqrt();
-            row.iter_mut().for_each(|x| *x *= share);
-        }
     }
 }

@@ -5,10 +5,10 @@
 
 use serde_json::{Value, json};
 
-use crate::source::{DIVISORS, HEAD};
-use retort_engine::decoder::{Config, TRAINED_LENGTH};
+use retort_engine::decoder::Config;
 use retort_engine::tokenizer::Vocabulary;
 use retort_format::gguf::Gguf;
+use retort_format::gguf::names::{HEAD, ROPE_DIVISORS};
 use retort_format::precision::shortest_decimal;
 use retort_format::{Architecture, Error, ModelConfig, Precision, Result, RopeScaling};
 
@@ -96,19 +96,15 @@ fn rope_scaling(gguf: &Gguf, config: &Config) -> Result<Option<RopeScaling>> {
     let linear = (config.rope_factor != 1.0).then(|| RopeScaling::Linear {
         factor: shortest_decimal(config.rope_factor),
     });
-    if !gguf.has_tensor(DIVISORS) {
+    if !gguf.has_tensor(ROPE_DIVISORS) {
         return Ok(linear);
     }
-    let refuse = |problem: &str| Err(Error::tensor(gguf.path(), DIVISORS, problem));
-    let tensor = gguf.tensor(DIVISORS)?;
+    let refuse = |problem: &str| Err(Error::tensor(gguf.path(), ROPE_DIVISORS, problem));
+    let tensor = gguf.tensor(ROPE_DIVISORS)?;
     if tensor.dims != [config.rope_dim as u64 / 2] {
         return refuse("it must have one divisor for each pair of a head");
     }
-    let key = format!("{}.{TRAINED_LENGTH}", config.architecture.name());
-    let original = match gguf.get(&key) {
-        Some(_) => Some(gguf.u32(&key)? as usize),
-        None => None,
-    };
+    let original = config.trained_length(gguf)?;
     let theta = f64::from(config.rope_theta);
     match RopeScaling::from_divisors(&tensor.to_f32()?, theta, original) {
         Some(None) => Ok(linear),

@@ -11,41 +11,24 @@
 
 mod config;
 mod plan;
+mod settings;
 mod tokenizer;
 
 use std::path::Path;
 
-use crate::Progress;
-use plan::{Plan, Planned};
+use crate::progress::Progress;
+use plan::{ImportPlan, Planned};
 use retort_engine::decoder::Config;
 use retort_engine::tokenizer::{Tokenizer, Vocabulary};
 use retort_files::AtomicDirectory;
-use retort_format::checkpoint::{MAX_SHARD_BYTES, TensorSink, write_json, write_weights};
+use retort_format::checkpoint::{TensorSink, write_json, write_weights};
 use retort_format::gguf::panels::refuse_packed;
 use retort_format::gguf::{Gguf, TensorView};
-use retort_format::{Error, GgmlType, Result, quant};
+use retort_format::{Error, Result, quant};
+pub use settings::ImportSettings;
 
 /// About how many weights are converted at once.
 const BLOCK_WEIGHTS: usize = 1 << 18;
-
-/// How a directory is written.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    /// F32, F16 or BF16 for all tensors; `None` keeps these three as they are and makes F32 of
-    /// all others, so that nothing is lost.
-    pub dtype: Option<GgmlType>,
-    /// Weights are cut into files of at most so many bytes (a larger tensor has a file of its own).
-    pub max_shard_bytes: u64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            dtype: None,
-            max_shard_bytes: MAX_SHARD_BYTES,
-        }
-    }
-}
 
 /// What has been written.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,7 +48,7 @@ pub struct Imported {
 pub fn import(
     file: &Path,
     out: &Path,
-    settings: &Settings,
+    settings: &ImportSettings,
     mut progress: impl FnMut(Progress),
 ) -> Result<Imported> {
     AtomicDirectory::check(out).map_err(Error::io(out))?;
@@ -74,7 +57,7 @@ pub fn import(
     let config = Config::from_gguf(&gguf)?;
     let vocabulary = Vocabulary::from_gguf(&gguf)?;
     let model = config::model_config(&gguf, &config, &vocabulary)?;
-    let plan = Plan::new(&gguf, &model, settings)?;
+    let plan = ImportPlan::new(&gguf, &model, settings)?;
     let config_json = config::config_json(&model, plan.main_precision(), &vocabulary);
     let generation_json = config::generation_json(&vocabulary);
     let (tokenizer_json, tokenizer_config_json) = tokenizer::files(&gguf, &config, &vocabulary)?;

@@ -5,13 +5,12 @@
 
 use std::collections::HashSet;
 
-use super::Settings;
-use crate::source::DIVISORS;
+use super::settings::ImportSettings;
 use retort_format::checkpoint::TensorHeader;
 use retort_format::gguf::Gguf;
-use retort_format::{
-    Error, GgmlType, ModelConfig, Precision, Result, TensorSpec, error, gguf_tensors,
-};
+use retort_format::gguf::check::{check_layers, other_tensors, tensor_problem};
+use retort_format::gguf::names::ROPE_DIVISORS;
+use retort_format::{Error, GgmlType, ModelConfig, Precision, Result, TensorSpec, gguf_tensors};
 
 /// A tensor of the directory to be written.
 #[derive(Clone, Debug)]
@@ -37,13 +36,13 @@ impl Planned {
 
 /// All tensors.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct ImportPlan {
     pub(super) tensors: Vec<Planned>,
 }
 
-impl Plan {
+impl ImportPlan {
     /// Plans the import of `gguf`.
-    pub(super) fn new(gguf: &Gguf, model: &ModelConfig, settings: &Settings) -> Result<Self> {
+    pub(super) fn new(gguf: &Gguf, model: &ModelConfig, settings: &ImportSettings) -> Result<Self> {
         use GgmlType::{BF16, F16, F32};
         if settings
             .dtype
@@ -52,15 +51,7 @@ impl Plan {
             let problem = "the type must be f32, f16 or bf16";
             return Err(Error::Argument(problem.into()));
         }
-        if model.num_hidden_layers > gguf.tensors().len() {
-            let key = format!("{}.block_count", model.model_type.name());
-            let problem = format!(
-                "{} layers in a file of {} tensors",
-                model.num_hidden_layers,
-                gguf.tensors().len()
-            );
-            return Err(Error::metadata(gguf.path(), &key, problem));
-        }
+        check_layers(gguf, model)?;
         let specs = gguf_tensors(model);
         check(gguf, model, &specs)?;
         let planned = |spec: TensorSpec| {
@@ -112,30 +103,20 @@ impl Plan {
 /// Holds the file to the plan: everything there, of the right shape, and nothing else.
 fn check(gguf: &Gguf, model: &ModelConfig, specs: &[TensorSpec]) -> Result<()> {
     let mut problems = Vec::new();
-    let mut known = HashSet::new();
+    let mut known = HashSet::from([ROPE_DIVISORS.to_owned()]);
     for spec in specs {
-        let (name, wanted) = (spec.gguf_name(model), spec.gguf_shape());
-        match gguf.tensor(&name) {
-            Err(_) => problems.push(format!("{name} is missing")),
-            Ok(found) if found.dims != wanted => {
-                problems.push(format!("{name} has shape {:?}, not {wanted:?}", found.dims))
-            }
-            Ok(_) => {}
-        }
+        let name = spec.gguf_name(model);
+        problems.extend(tensor_problem(gguf, &name, &spec.gguf_shape()));
         known.insert(name);
     }
     for tensor in gguf.tensors() {
-        if !known.contains(tensor.name) && tensor.name != DIVISORS {
+        if !known.contains(tensor.name) {
             problems.push(format!("{} has no place in it", tensor.name));
         }
     }
     if problems.is_empty() {
-        return Ok(());
+        Ok(())
+    } else {
+        Err(other_tensors(gguf, model, &problems))
     }
-    let problem = format!(
-        "the tensors are not those of the {} that its metadata describes: {}",
-        model.model_type.name(),
-        error::list(&problems)
-    );
-    Err(Error::unsupported(gguf.path(), problem))
 }

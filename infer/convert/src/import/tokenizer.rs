@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use retort_engine::decoder::Config;
 use retort_engine::tokenizer::{TokenType, Vocabulary, pre};
-use retort_format::gguf::Gguf;
+use retort_format::gguf::{Gguf, Metadata};
 use retort_format::{Error, Result};
 
 /// Both files, tokenizer.json first.
@@ -79,11 +79,7 @@ pub(super) fn files(
         // The class that takes tokenizer.json as it is.
         "tokenizer_class": "PreTrainedTokenizerFast",
     });
-    let unknown = "tokenizer.ggml.unknown_token_id";
-    let unknown = match gguf.get(unknown) {
-        Some(_) => Some(gguf.u32(unknown)?),
-        None => None,
-    };
+    let unknown = gguf.optional("tokenizer.ggml.unknown_token_id", Metadata::u32)?;
     let named = [
         ("bos_token", vocabulary.bos),
         ("eos_token", vocabulary.eos),
@@ -96,9 +92,8 @@ pub(super) fn files(
             side[name] = token.as_str().into();
         }
     }
-    let template = "tokenizer.chat_template";
-    if gguf.get(template).is_some() {
-        side["chat_template"] = gguf.str(template)?.into();
+    if let Some(template) = gguf.optional("tokenizer.chat_template", Metadata::str)? {
+        side["chat_template"] = template.into();
     }
     Ok((tokenizer, side))
 }

@@ -2,16 +2,27 @@
 
 use std::path::Path;
 
+use super::file::OutputFile;
 use super::resume::{CalibrationCheckpoint, fingerprint};
-use super::{File, Texts};
-use crate::Progress;
-use crate::calibrate::{self, Calibration, Encoded};
-use crate::source::TABLE;
+
+use crate::calibrate::{self, Calibration, CalibrationSettings, Encoded};
+use crate::progress::Progress;
 use retort_engine::tokenizer::Tokenizer;
+use retort_format::gguf::names::EMBEDDING;
 use retort_format::quant::search::is_searched;
 use retort_format::{Error, GgmlType, Result, quant};
 
-impl File<'_> {
+/// The texts that a model is calibrated on.
+pub struct Texts<'t> {
+    /// Documents, as long as there are some.
+    pub documents: &'t mut dyn Iterator<Item = Result<String>>,
+    /// How many tokens are taken of them, about.
+    pub tokens: usize,
+    /// What is done with them.
+    pub settings: CalibrationSettings,
+}
+
+impl OutputFile<'_> {
     /// Writes everything outside the layers, then the layers in order; layers of block types are calibrated. Returns
     /// the state kept beside `out` for a later try, to be removed when the file is there.
     pub(super) fn calibrated(&mut self, texts: Texts, out: &Path) -> Result<CalibrationCheckpoint> {
@@ -20,10 +31,10 @@ impl File<'_> {
         let tokens = self.tokens(texts)?;
         let types = self.types;
         let ty = |name: &str| source.find(name).map_or(GgmlType::F32, |at| types[at]);
-        let table_ty = ty(TABLE);
+        let table_ty = ty(EMBEDDING);
         let rounded_row = |token: u32, out: &mut [f32]| {
             let (mut row, mut encoded) = (Vec::new(), Vec::new());
-            let (at, table) = (token as usize, source.find(TABLE).unwrap_or_default());
+            let (at, table) = (token as usize, source.find(EMBEDDING).unwrap_or_default());
             source.rows(table, at..at + 1, &mut row)?;
             quant::quantize_row(table_ty, &row, &mut encoded)?;
             quant::dequantize_row(table_ty, &encoded, out)

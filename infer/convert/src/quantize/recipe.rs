@@ -7,7 +7,8 @@
 
 use glob::Pattern;
 
-use crate::source::{HEAD, Rotation, SourceTensor, TABLE};
+use crate::source::{Rotation, SourceTensor};
+use retort_format::gguf::names::{EMBEDDING, HEAD};
 use retort_format::gguf::panels::Layout;
 use retort_format::quant::search::quantize_row_searched;
 use retort_format::{Error, GgmlType, Result, quant};
@@ -28,12 +29,14 @@ pub const TYPES: [GgmlType; 6] = [
 /// How the tensors of a file are stored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recipe {
-    quant: GgmlType,
+    /// The type of most matrices.
+    pub(super) quant: GgmlType,
     patterns: Vec<(Pattern, GgmlType)>,
-    bits_per_weight: Option<f64>,
-    rotation: Option<Rotation>,
+    /// The budget.
+    pub(super) bits_per_weight: Option<f64>,
+    pub(super) rotation: Option<Rotation>,
     searched: bool,
-    layout: Layout,
+    pub(super) layout: Layout,
 }
 
 impl Recipe {
@@ -107,31 +110,12 @@ impl Recipe {
         self
     }
 
-    /// How matrices lie in the file.
-    pub(super) fn layout(&self) -> Layout {
-        self.layout
-    }
-
-    /// The type of most matrices.
-    pub fn quant(&self) -> GgmlType {
-        self.quant
-    }
-
-    /// The budget.
-    pub(super) fn budget(&self) -> Option<f64> {
-        self.bits_per_weight
-    }
-
-    /// What is rotated.
-    pub(super) fn rotation(&self) -> Option<Rotation> {
-        self.rotation
-    }
-
     /// How a row is encoded by itself.
     pub(super) fn rounding(&self) -> Rounding {
-        match self.searched {
-            true => |ty, row, out| quantize_row_searched(ty, row, None, out),
-            false => quant::quantize_row,
+        if self.searched {
+            |ty, row, out| quantize_row_searched(ty, row, None, out)
+        } else {
+            quant::quantize_row
         }
     }
 
@@ -161,7 +145,7 @@ impl Recipe {
         if let Some((_, ty)) = named.find(|(pattern, _)| pattern.matches(&tensor.name)) {
             return *ty;
         }
-        let vocabulary = [TABLE, HEAD].contains(&tensor.name.as_str());
+        let vocabulary = [EMBEDDING, HEAD].contains(&tensor.name.as_str());
         if vocabulary && matches!(self.quant, GgmlType::Q4_0 | GgmlType::Q4_1) {
             GgmlType::Q8_0
         } else {
@@ -190,11 +174,12 @@ fn names() -> String {
 }
 
 fn check(ty: GgmlType) -> Result<()> {
-    match TYPES.contains(&ty) {
-        true => Ok(()),
-        false => Err(Error::Argument(format!(
+    if TYPES.contains(&ty) {
+        Ok(())
+    } else {
+        Err(Error::Argument(format!(
             "cannot quantize to {ty}; {} are possible",
             names()
-        ))),
+        )))
     }
 }

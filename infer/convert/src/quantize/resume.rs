@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::calibrate;
-use crate::calibrate::Encoded;
+use crate::calibrate::{CalibrationSettings, Encoded};
 use crate::source::WeightSource;
 use retort_format::{Error, GgmlType, Result};
 
@@ -126,7 +125,7 @@ fn parse(mut bytes: &[u8]) -> Option<Vec<Encoded>> {
 pub(super) fn fingerprint(
     source: &dyn WeightSource,
     types: &[GgmlType],
-    settings: &calibrate::Settings,
+    settings: &CalibrationSettings,
     tokens: &[u32],
 ) -> Result<u64> {
     let mut hash = Xxh3::new();

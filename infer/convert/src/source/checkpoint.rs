@@ -8,10 +8,11 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::tokenizer::HfTokenizer;
-use super::{DIVISORS, HEAD, SourceTensor, WeightSource, metadata};
-use retort_engine::decoder::Config;
+use super::weight_source::{SourceTensor, WeightSource};
+use retort_engine::decoder::{Config, config_metadata};
 use retort_format::checkpoint::{self, SafetensorsMap};
 use retort_format::gguf::Metadata;
+use retort_format::gguf::names::{HEAD, ROPE_DIVISORS};
 use retort_format::{
     Architecture, Error, GgmlType, ModelConfig, Precision, Result, RopeScaling, TensorSpec,
     gguf_tensors,
@@ -49,7 +50,7 @@ impl CheckpointSource {
         refuse_what_is_not_expressed(&path, &ModelConfig::from_json_file(&path)?)?;
         let (model, map) = checkpoint::open(dir)?;
         let tokenizer = HfTokenizer::read(dir, model.vocab_size)?;
-        let mut metadata = metadata::of(dir, &model);
+        let mut metadata = config_metadata(dir, &model);
         tokenizer.vocabulary.write(&mut metadata);
         if let Some(template) = tokenizer.chat_template {
             metadata.set("tokenizer.chat_template", template.as_str());
@@ -65,7 +66,7 @@ impl CheckpointSource {
         let divisors = scaling.and_then(|s| s.frequency_divisors(model.head_dim, model.rope_theta));
         if let Some(divisors) = divisors {
             let dims = vec![divisors.len() as u64];
-            source.add(DIVISORS, dims, Origin::Divisors(divisors));
+            source.add(ROPE_DIVISORS, dims, Origin::Divisors(divisors));
         }
         let list = gguf_tensors(&model);
         // Readers of `qwen` files know no tied head.
@@ -116,7 +117,7 @@ impl WeightSource for CheckpointSource {
 
     fn label(&self, tensor: usize) -> &str {
         match &self.origins[tensor] {
-            Origin::Divisors(_) => DIVISORS,
+            Origin::Divisors(_) => ROPE_DIVISORS,
             Origin::Weights { spec, .. } => &spec.name,
         }
     }
@@ -172,21 +173,4 @@ fn refuse_what_is_not_expressed(path: &Path, model: &ModelConfig) -> Result<()> 
         return Err(Error::unsupported(path, problem));
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::TABLE;
-    use super::*;
-
-    #[test]
-    fn the_tables_name_is_that_of_the_embedding() {
-        let config = serde_json::json!({
-            "vocab_size": 40, "hidden_size": 16, "intermediate_size": 24,
-            "num_hidden_layers": 1, "num_attention_heads": 4,
-        });
-        let config: ModelConfig = serde_json::from_value(config).unwrap();
-        let config = config.resolve().unwrap();
-        assert_eq!(gguf_tensors(&config)[0].gguf_name(&config), TABLE);
-    }
 }

@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::path::Path;
 
-use super::{SourceTensor, WeightSource};
-use retort_engine::decoder::{Config, Engine, Settings};
+use super::weight_source::{SourceTensor, WeightSource};
+use retort_engine::decoder::{Config, Engine, EngineSettings};
 use retort_format::gguf::panels::refuse_packed;
 use retort_format::gguf::{Gguf, Metadata, TensorView};
 use retort_format::{Result, quant};
@@ -23,7 +23,7 @@ impl GgufSource {
     ///
     /// [`Error::Unsupported`](retort_format::Error::Unsupported) for a model that the engine does not run or that is
     /// packed; errors of reading.
-    pub fn open(path: &Path, settings: &Settings) -> Result<Self> {
+    pub fn open(path: &Path, settings: &EngineSettings) -> Result<Self> {
         let gguf = Gguf::open(path)?;
         refuse_packed(&gguf)?;
         let engine = Engine::with(gguf, settings.clone())?;

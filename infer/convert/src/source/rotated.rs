@@ -13,17 +13,20 @@
 //! and becomes a matrix of its own.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::hadamard::Orthogonal;
-use super::{DIVISORS, HEAD, SourceTensor, TABLE, WeightSource};
+use super::weight_source::{SourceTensor, WeightSource};
 use retort_engine::decoder::Config;
 use retort_format::gguf::Metadata;
-use retort_format::{Error, Result};
+use retort_format::gguf::names::{EMBEDDING, HEAD, ROPE_DIVISORS};
+use retort_format::{
+    Error, LayerLinear, ModelConfig, ParamKey, Result, TensorSpec, gguf_tensors,
+    optional_gguf_tensors,
+};
 use retort_kernels::pool::Pool;
-
-const LAST_NORM: &str = "output_norm.weight";
 
 /// What is rotated before a model is rounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +91,7 @@ impl RotatedSource {
         let mut tensors = source.tensors().to_vec();
         if stream
             && source.find(HEAD).is_none()
-            && let Some(table) = source.find(TABLE)
+            && let Some(table) = source.find(EMBEDDING)
         {
             tensors.push(SourceTensor {
                 name: HEAD.to_owned(),
@@ -104,10 +107,25 @@ impl RotatedSource {
             roles: Vec::new(),
             whole: RefCell::default(),
         };
-        let names = rotated.tensors.iter();
-        rotated.roles = names
-            .map(|t| rotated.role(&t.name))
-            .collect::<Result<_>>()?;
+        // the engine has checked the shapes of what it runs, and of nothing else
+        let model = rotated.config().model_config(false);
+        let specs = [gguf_tensors(&model), optional_gguf_tensors(&model)].concat();
+        let roles = specs
+            .iter()
+            .filter_map(|spec| Some((spec.gguf_name(&model), role(spec, &model)?)));
+        let mut roles: HashMap<_, _> = roles.collect();
+        roles.insert(ROPE_DIVISORS.to_owned(), Role::Apart);
+        for tensor in &rotated.tensors {
+            let Some(role) = roles.remove(&tensor.name) else {
+                let problem = format!(
+                    "tensor {} is none that rotation knows, so the model cannot be rotated; \
+                     leave --rotate out",
+                    tensor.name
+                );
+                return Err(Error::unsupported(rotated.metadata().path(), problem));
+            };
+            rotated.roles.push(role);
+        }
         Ok(rotated)
     }
 
@@ -121,48 +139,7 @@ impl RotatedSource {
         if tensor < self.source.tensors().len() {
             return tensor;
         }
-        self.source.find(TABLE).unwrap_or_default()
-    }
-
-    fn role(&self, name: &str) -> Result<Role> {
-        match name {
-            TABLE => return Ok(Role::Embedding),
-            HEAD => return Ok(Role::Reads(LAST_NORM.into(), None)),
-            LAST_NORM => return Ok(Role::Norm),
-            DIVISORS => return Ok(Role::Apart),
-            _ => {}
-        }
-        // the engine has checked the shapes of what it runs, and of nothing else
-        let (layer, part) = (name.strip_prefix("blk."))
-            .and_then(|rest| rest.split_once('.'))
-            .filter(|(layer, _)| {
-                (layer.parse()).is_ok_and(|n: usize| n < self.source.config().n_layers)
-            })
-            .unwrap_or_default();
-        let under =
-            |norm: &str, values| Ok(Role::Reads(format!("blk.{layer}.{norm}.weight"), values));
-        let config = self.source.config();
-        let before_v = config.q_size() + config.kv_size();
-        let fused = config.architecture.fused_qkv();
-        match part {
-            "attn_q.weight" | "attn_k.weight" | "attn_q.bias" | "attn_k.bias" if !fused => {
-                under("attn_norm", None)
-            }
-            "attn_v.weight" | "attn_v.bias" if !fused => under("attn_norm", Some(0)),
-            "attn_qkv.weight" | "attn_qkv.bias" if fused => under("attn_norm", Some(before_v)),
-            "ffn_gate.weight" | "ffn_up.weight" => under("ffn_norm", None),
-            "attn_output.weight" => Ok(Role::Attention),
-            "ffn_down.weight" => Ok(Role::Adds),
-            "attn_norm.weight" | "ffn_norm.weight" => Ok(Role::Norm),
-            "attn_q_norm.weight" | "attn_k_norm.weight" => Ok(Role::Apart),
-            _ => {
-                let problem = format!(
-                    "tensor {name} is none that rotation knows, so the model cannot be rotated; \
-                     leave --rotate out"
-                );
-                Err(Error::unsupported(self.metadata().path(), problem))
-            }
-        }
+        self.source.find(EMBEDDING).unwrap_or_default()
     }
 
     fn rotate_vector(&self, role: &Role, vector: &mut [f32]) {
@@ -217,6 +194,30 @@ impl RotatedSource {
             }
         });
     }
+}
+
+/// What a tensor of `model` is; none for one that the engine does not run.
+fn role(spec: &TensorSpec, model: &ModelConfig) -> Option<Role> {
+    use LayerLinear::{Down, Gate, K, O, Q, Up, V};
+    let reads = |norm: ParamKey| {
+        let is_value = |key| matches!(key, ParamKey::Weight(_, V) | ParamKey::Bias(_, V));
+        let mut parts = spec.parts.iter();
+        let values = parts.find(|(key, _)| is_value(*key));
+        Role::Reads(norm.gguf_tensor(model), values.map(|(_, rows)| rows.start))
+    };
+    Some(match spec.parts[0].0 {
+        ParamKey::Embedding => Role::Embedding,
+        ParamKey::Head => reads(ParamKey::FinalNorm),
+        ParamKey::FinalNorm | ParamKey::InputNorm(_) | ParamKey::PostNorm(_) => Role::Norm,
+        ParamKey::QNorm(_) | ParamKey::KNorm(_) => Role::Apart,
+        ParamKey::Weight(layer, Q | K | V) | ParamKey::Bias(layer, Q | K | V) => {
+            reads(ParamKey::InputNorm(layer))
+        }
+        ParamKey::Weight(layer, Gate | Up) => reads(ParamKey::PostNorm(layer)),
+        ParamKey::Weight(_, O) => Role::Attention,
+        ParamKey::Weight(_, Down) => Role::Adds,
+        ParamKey::Bias(..) => return None,
+    })
 }
 
 impl WeightSource for RotatedSource {

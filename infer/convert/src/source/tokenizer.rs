@@ -186,9 +186,10 @@ impl Sides {
     fn read(dir: &Path) -> Result<Self> {
         let optional = |name: &str| {
             let path = dir.join(name);
-            match path.exists() {
-                true => read_json(&path),
-                false => Ok(Value::Null),
+            if path.exists() {
+                read_json(&path)
+            } else {
+                Ok(Value::Null)
             }
         };
         Ok(Self {

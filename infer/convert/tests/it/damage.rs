@@ -5,7 +5,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use retort_convert::export::export;
-use retort_convert::import::{Settings, import};
+use retort_convert::import::{ImportSettings, import};
 use retort_convert::pack::pack;
 use retort_engine::Model;
 use retort_engine::sampling::Sampling;
@@ -44,7 +44,7 @@ fn damage(bytes: &mut [u8], changes: &[(u32, u8)]) {
 fn try_to_import(path: &Path) -> Result<(), TestCaseError> {
     let place = tempfile::tempdir().unwrap();
     let out = place.path().join("model");
-    let imported = import(path, &out, &Settings::default(), |_| {});
+    let imported = import(path, &out, &ImportSettings::default(), |_| {});
     let left: Vec<_> = std::fs::read_dir(place.path()).unwrap().flatten().collect();
     prop_assert_eq!(left.len(), usize::from(imported.is_ok()), "{:?}", imported);
     if imported.is_ok() {

@@ -18,12 +18,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// A directory to export from, and a place to export to that is otherwise empty.
-struct Place {
+struct ExportFixture {
     dir: TempDir,
     out: TempDir,
 }
 
-impl Place {
+impl ExportFixture {
     fn new(shape: &Shape) -> Self {
         let place = Self {
             dir: tempfile::tempdir().unwrap(),
@@ -117,7 +117,7 @@ fn f32_export_is_the_file_written_by_hand() {
         },
     ];
     for shape in shapes {
-        let place = Place::new(&shape);
+        let place = ExportFixture::new(&shape);
         assert_eq!(place.export(F32).unwrap(), Vec::<String>::new());
         let ours = Gguf::open(&place.out()).unwrap();
         let by_hand = written_by_hand(place.dir.path(), &shape);
@@ -135,7 +135,7 @@ fn f32_export_is_the_file_written_by_hand() {
 fn half_precision_shards_are_read() {
     let shape = Shape::default();
     for ty in [F16, BF16] {
-        let place = Place::new(&shape);
+        let place = ExportFixture::new(&shape);
         std::fs::remove_file(place.file("model.safetensors")).unwrap();
         let mut first = hf::hf_tensors(&shape);
         let second = first.split_off("model.layers.1");
@@ -171,7 +171,7 @@ fn every_quantization_runs() {
         (Q8_0, Q8_0, Q8_0),
         (Q4_0, Q4_0, Q8_0),
     ] {
-        let place = Place::new(&shape);
+        let place = ExportFixture::new(&shape);
         assert!(place.export(quant).unwrap().is_empty());
         let model = Model::open(&place.out()).unwrap();
         let ty = |name: &str| model.engine.gguf().tensor(name).unwrap().ty;
@@ -184,7 +184,7 @@ fn every_quantization_runs() {
         let generation = model.generate("the sea", 8, &greedy, on_text).unwrap();
         assert_eq!(generation.prompt_tokens, 5);
     }
-    let place = Place::new(&shape);
+    let place = ExportFixture::new(&shape);
     assert!(place.export(Q4_1).is_err());
 }
 
@@ -204,7 +204,7 @@ fn packed_export_is_the_packed_file() {
     };
     for shape in [Shape::default(), tied, odd, Shape::qwen()] {
         for quant in [Q4_0, Q8_0] {
-            let place = Place::new(&shape);
+            let place = ExportFixture::new(&shape);
             place.export(quant).unwrap();
             let [packed, made] =
                 ["packed.gguf", "made.gguf"].map(|name| place.out.path().join(name));
@@ -213,7 +213,7 @@ fn packed_export_is_the_packed_file() {
             let (packed, made) = (std::fs::read(packed).unwrap(), std::fs::read(made).unwrap());
             assert!(packed == made, "{shape:?} {quant}");
         }
-        let place = Place::new(&shape);
+        let place = ExportFixture::new(&shape);
         let none = export_as(place.dir.path(), &place.out(), F16, Layout::Rows16, |_| {});
         let message = none.unwrap_err().to_string();
         assert!(message.contains("it holds no Q4_0"), "{message}");
@@ -227,7 +227,7 @@ fn rows_that_are_no_multiple_of_a_block_stay_f16_with_a_notice() {
         inner: 72,
         ..Shape::default()
     };
-    let place = Place::new(&shape);
+    let place = ExportFixture::new(&shape);
     let notices = place.export(Q4_0).unwrap();
     assert_eq!(notices.len(), 2);
     assert!(notices[0].contains("blk.0.ffn_down.weight"));
@@ -239,7 +239,7 @@ fn rows_that_are_no_multiple_of_a_block_stay_f16_with_a_notice() {
 
 #[test]
 fn rotary_settings_of_both_transformers_layouts_are_read() {
-    let place = Place::new(&Shape::default());
+    let place = ExportFixture::new(&Shape::default());
     let parameters = json!({"rope_type": "default", "rope_theta": 5e5});
     place.change(
         "config.json",
@@ -274,7 +274,7 @@ fn rotary_settings_of_both_transformers_layouts_are_read() {
 
 #[test]
 fn special_tokens_and_template_come_from_the_side_files() {
-    let place = Place::new(&Shape::default());
+    let place = ExportFixture::new(&Shape::default());
     let side = json!({"bos_token": {"content": "<|endoftext|>"}, "chat_template": "{{ x }}"});
     hf::write_json(&place.file("tokenizer_config.json"), &side);
     let template = json!({
@@ -291,7 +291,7 @@ fn special_tokens_and_template_come_from_the_side_files() {
 
 #[test]
 fn another_architecture_is_refused() {
-    let place = Place::new(&Shape::default());
+    let place = ExportFixture::new(&Shape::default());
     place.change("config.json", &json!({"model_type": "gpt_neox"}));
     assert!(
         place
@@ -317,7 +317,7 @@ fn a_tied_qwen_gets_its_head_twice() {
         tied: true,
         ..Shape::qwen()
     };
-    let place = Place::new(&shape);
+    let place = ExportFixture::new(&shape);
     place.export(F16).unwrap();
     let gguf = Gguf::open(&place.out()).unwrap();
     let data = |name: &str| gguf.tensor(name).unwrap().data;
@@ -326,7 +326,7 @@ fn a_tied_qwen_gets_its_head_twice() {
 
 #[test]
 fn weights_that_f16_cannot_hold_are_refused() {
-    let place = Place::new(&Shape::default());
+    let place = ExportFixture::new(&Shape::default());
     let mut tensors = hf::hf_tensors(&Shape::default());
     if let Some((_, values)) = tensors.get_mut("lm_head.weight") {
         values[3] = 70_000.0;
@@ -343,7 +343,7 @@ fn weights_that_f16_cannot_hold_are_refused() {
 /// No other reader looks for rope_freqs.weight in a file of these.
 #[test]
 fn llama3_scaling_of_a_qwen_is_refused() {
-    let place = Place::new(&Shape {
+    let place = ExportFixture::new(&Shape {
         architecture: "qwen2",
         ..Shape::default()
     });
@@ -357,7 +357,7 @@ fn llama3_scaling_of_a_qwen_is_refused() {
 
 #[test]
 fn a_directory_with_only_a_tiktoken_vocabulary_says_what_to_do() {
-    let place = Place::new(&Shape::qwen());
+    let place = ExportFixture::new(&Shape::qwen());
     std::fs::remove_file(place.file("tokenizer.json")).unwrap();
     std::fs::write(place.file("qwen.tiktoken"), "").unwrap();
     assert!(place.refused().contains("retort tokenizer convert"));
@@ -365,7 +365,7 @@ fn a_directory_with_only_a_tiktoken_vocabulary_says_what_to_do() {
 
 #[test]
 fn tensors_that_do_not_fit_are_named_together() {
-    let place = Place::new(&Shape::default());
+    let place = ExportFixture::new(&Shape::default());
     let mut tensors = hf::hf_tensors(&Shape::default());
     tensors.remove("model.norm.weight");
     tensors.insert("model.extra.weight".into(), (vec![1], vec![1.0]));
@@ -393,7 +393,7 @@ fn tensors_that_do_not_fit_are_named_together() {
 
 #[test]
 fn damaged_files_are_refused() {
-    let place = Place::new(&Shape::default());
+    let place = ExportFixture::new(&Shape::default());
     let path = place.file("model.safetensors");
     let whole = std::fs::read(&path).unwrap();
     for len in [0, 4, 8, 100, whole.len() / 2, whole.len() - 1] {
@@ -417,7 +417,7 @@ fn damaged_files_are_refused() {
 #[test]
 fn tokenizers_that_gguf_cannot_name_are_refused() {
     let refused = |changes: Value| {
-        let place = Place::new(&Shape::default());
+        let place = ExportFixture::new(&Shape::default());
         place.change("tokenizer.json", &changes);
         place.refused()
     };
@@ -426,7 +426,7 @@ fn tokenizers_that_gguf_cannot_name_are_refused() {
     assert!(refused(json!({"model": {"type": "Unigram"}})).contains("Unigram"));
     let token = json!([{"id": 272, "content": "<far>", "special": true}]);
     assert!(refused(json!({"added_tokens": token})).contains("<far>"));
-    let place = Place::new(&Shape::default());
+    let place = ExportFixture::new(&Shape::default());
     std::fs::write(place.file("tokenizer.json"), "{").unwrap();
     assert!(place.refused().contains("tokenizer.json"));
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use retort_convert::export::export;
-use retort_convert::import::{Imported, Settings, import};
+use retort_convert::import::{ImportSettings, Imported, import};
 use retort_engine::decoder::Config;
 use retort_engine::tokenizer::{TokenType, Tokenizer, Vocabulary, pre};
 use retort_format::GgmlType::*;
@@ -17,9 +17,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// A GGUF file, and places to import to and to export to again.
-struct Place(TempDir);
+struct ImportFixture(TempDir);
 
-impl Place {
+impl ImportFixture {
     fn new(shape: &Shape) -> Self {
         let place = Self(tempfile::tempdir().unwrap());
         write_gguf(&place.file(), shape);
@@ -40,16 +40,16 @@ impl Place {
         self.0.path().join("imported")
     }
 
-    fn import_with(&self, settings: &Settings) -> Result<Imported> {
+    fn import_with(&self, settings: &ImportSettings) -> Result<Imported> {
         import(&self.file(), &self.dir(), settings, |_| {})
     }
 
     fn import(&self) -> Imported {
-        self.import_with(&Settings::default()).unwrap()
+        self.import_with(&ImportSettings::default()).unwrap()
     }
 
     /// The one line that import fails with; nothing may be left behind.
-    fn refused_with(&self, settings: &Settings) -> String {
+    fn refused_with(&self, settings: &ImportSettings) -> String {
         let message = self.import_with(settings).unwrap_err().to_string();
         assert!(!message.contains('\n'), "{message}");
         let left = std::fs::read_dir(self.0.path()).unwrap().count();
@@ -58,7 +58,7 @@ impl Place {
     }
 
     fn refused(&self) -> String {
-        self.refused_with(&Settings::default())
+        self.refused_with(&ImportSettings::default())
     }
 
     fn gguf(&self) -> Gguf {
@@ -119,7 +119,7 @@ fn same_tensors(ours: &Gguf, theirs: &Gguf) {
 fn import_and_export_keep_every_byte() {
     for shape in shapes() {
         for ty in [F32, F16, BF16] {
-            let place = Place::new(&Shape {
+            let place = ImportFixture::new(&Shape {
                 ty,
                 ..shape.clone()
             });
@@ -141,7 +141,7 @@ fn import_and_export_keep_every_byte() {
 #[test]
 fn export_and_import_keep_every_byte() {
     for shape in shapes() {
-        let place = Place(tempfile::tempdir().unwrap());
+        let place = ImportFixture(tempfile::tempdir().unwrap());
         let source = tempfile::tempdir().unwrap();
         hf::write_directory(source.path(), &shape);
         export(source.path(), &place.file(), F32, |_| {}).unwrap();
@@ -154,7 +154,7 @@ fn export_and_import_keep_every_byte() {
 #[test]
 fn the_configuration_has_the_names_of_hugging_face() {
     for shape in shapes() {
-        let place = Place::new(&shape);
+        let place = ImportFixture::new(&shape);
         place.import();
         let (ours, mut wanted) = (place.json("config.json"), hf::config(&shape));
         if let Some(factor) = shape.rope_factor {
@@ -170,7 +170,7 @@ fn the_configuration_has_the_names_of_hugging_face() {
         assert_eq!(ours["torch_dtype"], "float32");
         assert_eq!(place.json("generation_config.json")["eos_token_id"], 271);
     }
-    let place = Place::new(&Shape {
+    let place = ImportFixture::new(&Shape {
         ty: BF16,
         ..Shape::default()
     });
@@ -179,7 +179,7 @@ fn the_configuration_has_the_names_of_hugging_face() {
 }
 
 /// Weights by Hugging Face name, as the directory holds them.
-fn imported(place: &Place) -> BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)> {
+fn imported(place: &ImportFixture) -> BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)> {
     let bytes = std::fs::read(place.dir().join("model.safetensors")).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     tensors
@@ -206,7 +206,7 @@ fn quantized_weights_become_the_numbers_they_stand_for() {
                 ty,
                 ..Shape::default()
             };
-            let place = Place::new(&shape);
+            let place = ImportFixture::new(&shape);
             place.import();
             let (gguf, tensors) = (place.gguf(), imported(&place));
             let floats = |name: &str| gguf.tensor(name).unwrap().to_f32().unwrap();
@@ -241,13 +241,13 @@ fn quantized_weights_become_the_numbers_they_stand_for() {
 
 #[test]
 fn a_type_can_be_asked_for() {
-    let place = Place::new(&Shape {
+    let place = ImportFixture::new(&Shape {
         ty: Q8_0,
         ..Shape::default()
     });
-    let settings = Settings {
+    let settings = ImportSettings {
         dtype: Some(BF16),
-        ..Settings::default()
+        ..ImportSettings::default()
     };
     place.import_with(&settings).unwrap();
     assert!(
@@ -256,20 +256,20 @@ fn a_type_can_be_asked_for() {
             .all(|(dtype, ..)| *dtype == Dtype::BF16)
     );
     assert_eq!(place.json("config.json")["torch_dtype"], "bfloat16");
-    let place = Place::new(&Shape::default());
-    let settings = Settings {
+    let place = ImportFixture::new(&Shape::default());
+    let settings = ImportSettings {
         dtype: Some(Q4_0),
-        ..Settings::default()
+        ..ImportSettings::default()
     };
     assert!(place.refused_with(&settings).contains("f32, f16 or bf16"));
 }
 
 #[test]
 fn shards_stay_below_the_limit_and_are_read_again() {
-    let place = Place::new(&Shape::default());
-    let settings = Settings {
+    let place = ImportFixture::new(&Shape::default());
+    let settings = ImportSettings {
         max_shard_bytes: 100_000,
-        ..Settings::default()
+        ..ImportSettings::default()
     };
     let imported = place.import_with(&settings).unwrap();
     assert!(imported.shards > 2);
@@ -304,7 +304,7 @@ fn llama3_scaling_goes_there_and_back() {
     });
     config["rope_scaling"] = scaling.clone();
     hf::write_json(&source.path().join("config.json"), &config);
-    let place = Place(tempfile::tempdir().unwrap());
+    let place = ImportFixture(tempfile::tempdir().unwrap());
     export(source.path(), &place.file(), F32, |_| {}).unwrap();
     place.import();
     let ours = &place.json("config.json")["rope_scaling"];
@@ -318,7 +318,11 @@ fn llama3_scaling_goes_there_and_back() {
         rope_freqs: true,
         ..Shape::default()
     };
-    assert!(Place::new(&shape).refused().contains("rope_freqs.weight"));
+    assert!(
+        ImportFixture::new(&shape)
+            .refused()
+            .contains("rope_freqs.weight")
+    );
 }
 
 const TRICKY: &str = "in 2025, the sea's  \t\n\n  ÄÖ e\u{301} \u{1F999}\u{200D} ½ ²³ \u{0966}\u{0967} <|endoftext|> \
@@ -328,7 +332,7 @@ const TRICKY: &str = "in 2025, the sea's  \t\n\n  ÄÖ e\u{301} \u{1F999}\u{200D
 fn ids_are_the_engines() {
     for name in ["gpt-2", "smollm", "llama-bpe", "qwen2", "default"] {
         let split = pre::from_name(name).unwrap();
-        let place = Place::changed(&Shape::default(), |writer| {
+        let place = ImportFixture::changed(&Shape::default(), |writer| {
             let mut table = vocabulary();
             table.split = split;
             // a filler row, and a token that text reaches without being special
@@ -360,7 +364,7 @@ fn ids_are_the_engines() {
 
 #[test]
 fn special_tokens_and_template_go_into_the_side_files() {
-    let place = Place::changed(&Shape::default(), |writer| {
+    let place = ImportFixture::changed(&Shape::default(), |writer| {
         let mut table = vocabulary();
         table.bos = Some(271);
         table.add_bos = true;
@@ -400,7 +404,7 @@ fn special_tokens_and_template_go_into_the_side_files() {
 
 #[test]
 fn tensors_that_do_not_fit_are_named_together() {
-    let place = Place(tempfile::tempdir().unwrap());
+    let place = ImportFixture(tempfile::tempdir().unwrap());
     let missing = [
         "token_embd.weight",
         "blk.0.attn_k.weight",
@@ -414,7 +418,7 @@ fn tensors_that_do_not_fit_are_named_together() {
         assert!(message.contains(&format!("{name} is missing")), "{message}");
     }
     // a qwen2 file that calls itself llama has biases that a llama has not
-    let place = Place::new(&Shape {
+    let place = ImportFixture::new(&Shape {
         architecture: "qwen2",
         ..Shape::default()
     });
@@ -432,7 +436,7 @@ fn tensors_that_do_not_fit_are_named_together() {
         message.contains("blk.0.attn_q.bias has no place"),
         "{message}"
     );
-    let place = Place::changed(&Shape::default(), |writer| {
+    let place = ImportFixture::changed(&Shape::default(), |writer| {
         writer.set("llama.feed_forward_length", 95u32).unwrap();
     });
     let message = place.refused();
@@ -445,18 +449,18 @@ fn tensors_that_do_not_fit_are_named_together() {
 
 #[test]
 fn what_cannot_be_imported_is_refused() {
-    let place = Place::new(&Shape::default());
+    let place = ImportFixture::new(&Shape::default());
     std::fs::create_dir(place.dir()).unwrap();
     std::fs::write(place.dir().join("notes"), "mine").unwrap();
     let message = place
-        .import_with(&Settings::default())
+        .import_with(&ImportSettings::default())
         .unwrap_err()
         .to_string();
     assert!(message.contains("not empty"), "{message}");
     assert_eq!(std::fs::read(place.dir().join("notes")).unwrap(), b"mine");
 
     let half_head = |writer: &mut Writer| writer.set("llama.rope.dimension_count", 8u32).unwrap();
-    let message = Place::changed(&Shape::default(), half_head).refused();
+    let message = ImportFixture::changed(&Shape::default(), half_head).refused();
     assert!(message.contains("rope.dimension_count"), "{message}");
 
     let twice = |writer: &mut Writer| {
@@ -467,17 +471,17 @@ fn what_cannot_be_imported_is_refused() {
         table.write(&mut tables);
         writer.set_all(&tables).unwrap();
     };
-    let message = Place::changed(&Shape::default(), twice).refused();
+    let message = ImportFixture::changed(&Shape::default(), twice).refused();
     assert!(message.contains("\"a\" is both"), "{message}");
 
-    let place = Place::new(&Shape::default());
+    let place = ImportFixture::new(&Shape::default());
     let (gguf, mut bytes) = (place.gguf(), std::fs::read(place.file()).unwrap());
     let at = gguf.tensor("blk.1.ffn_up.weight").unwrap().offset as usize + 400;
     bytes[at..at + 4].copy_from_slice(&70_000f32.to_le_bytes());
     std::fs::write(place.file(), &bytes).unwrap();
-    let settings = Settings {
+    let settings = ImportSettings {
         dtype: Some(F16),
-        ..Settings::default()
+        ..ImportSettings::default()
     };
     let message = place.refused_with(&settings);
     assert!(
@@ -493,7 +497,7 @@ fn what_cannot_be_imported_is_refused() {
 
 #[test]
 fn an_empty_directory_is_taken() {
-    let place = Place::new(&Shape::default());
+    let place = ImportFixture::new(&Shape::default());
     std::fs::create_dir(place.dir()).unwrap();
     place.import();
     assert!(place.dir().join("config.json").exists());

@@ -10,7 +10,7 @@ use retort_convert::quantize::{Recipe, Rotation, Texts, quantize};
 use retort_convert::source::GgufSource;
 use retort_convert::{Converted, Progress};
 use retort_engine::Model;
-use retort_engine::decoder::{Engine, KvType, Settings};
+use retort_engine::decoder::{Engine, EngineSettings, KvType};
 use retort_engine::divergence::divergence;
 use retort_format::GgmlType::*;
 use retort_format::gguf::Gguf;
@@ -20,12 +20,12 @@ use retort_test_kit::{Shape, hf, text, write_gguf};
 use tempfile::TempDir;
 
 /// A parent in F32, and a place to write to.
-struct Place {
+struct QuantizeFixture {
     dir: TempDir,
     parent: PathBuf,
 }
 
-impl Place {
+impl QuantizeFixture {
     fn new(shape: &Shape) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let parent = dir.path().join("parent.gguf");
@@ -40,21 +40,21 @@ impl Place {
     fn quantize(
         &self,
         recipe: &Recipe,
-        calibrated: Option<calibrate::Settings>,
+        calibrated: Option<calibrate::CalibrationSettings>,
     ) -> Result<Converted> {
         quantize_from(&self.parent, &self.out(), recipe, calibrated)
     }
 }
 
-fn settings() -> Settings {
-    Settings::new(None, false, KvType::F32).unwrap()
+fn settings() -> EngineSettings {
+    EngineSettings::new(None, false, KvType::F32).unwrap()
 }
 
 fn quantize_from(
     parent: &Path,
     out: &Path,
     recipe: &Recipe,
-    calibrated: Option<calibrate::Settings>,
+    calibrated: Option<calibrate::CalibrationSettings>,
 ) -> Result<Converted> {
     let mut documents = (0..).map(|i| Ok(text(i)));
     let texts = calibrated.map(|settings| Texts {
@@ -65,10 +65,10 @@ fn quantize_from(
     quantize(parent, out, recipe, texts, settings(), |_| {})
 }
 
-fn small() -> calibrate::Settings {
-    calibrate::Settings {
+fn small() -> calibrate::CalibrationSettings {
+    calibrate::CalibrationSettings {
         context: 64,
-        ..calibrate::Settings::default()
+        ..calibrate::CalibrationSettings::default()
     }
 }
 
@@ -82,7 +82,7 @@ fn ty(gguf: &Gguf, name: &str) -> GgmlType {
 
 #[test]
 fn a_recipe_says_what_each_tensor_is() {
-    let place = Place::new(&Shape::default());
+    let place = QuantizeFixture::new(&Shape::default());
     let recipe = recipe(Q4_0)
         .tensor("blk.*.ffn_down.weight=q8_0")
         .and_then(|recipe| recipe.tensor("blk.1.*=f16"))
@@ -105,7 +105,10 @@ fn a_recipe_says_what_each_tensor_is() {
 
 #[test]
 fn export_and_quantize_agree() {
-    let (place, dir) = (Place::new(&Shape::default()), tempfile::tempdir().unwrap());
+    let (place, dir) = (
+        QuantizeFixture::new(&Shape::default()),
+        tempfile::tempdir().unwrap(),
+    );
     hf::write_directory(dir.path(), &Shape::default());
     for quant in [Q4_0, Q8_0] {
         let exported = place.dir.path().join("exported.gguf");
@@ -123,7 +126,7 @@ fn export_and_quantize_agree() {
 
 #[test]
 fn searched_scales_bring_the_weights_nearer() {
-    let place = Place::new(&Shape::default());
+    let place = QuantizeFixture::new(&Shape::default());
     let parent = Gguf::open(&place.parent).unwrap();
     for quant in [Q4_0, Q4_1, Q8_0] {
         let lost = [recipe(quant), recipe(quant).search_scales()].map(|recipe| {
@@ -143,7 +146,7 @@ fn searched_scales_bring_the_weights_nearer() {
 
 #[test]
 fn the_budget_is_met_and_spent() {
-    let place = Place::new(&Shape::default());
+    let place = QuantizeFixture::new(&Shape::default());
     let least = place.quantize(&recipe(Q4_0), None).unwrap().bits_per_weight;
     let mut last = least;
     for more in [0.3, 1.0, 3.0] {
@@ -171,7 +174,7 @@ fn calibration_computes_what_the_engine_does() {
         ..Shape::default()
     };
     for shape in [freqs, of("qwen2"), of("qwen3"), Shape::qwen()] {
-        let place = Place::new(&shape);
+        let place = QuantizeFixture::new(&shape);
         let engine = Engine::with(Gguf::open(&place.parent).unwrap(), settings()).unwrap();
         let tokens: Vec<u32> = (0..128).map(|i| i * 37 % 270).collect();
         let table = engine
@@ -213,7 +216,7 @@ fn calibration_computes_what_the_engine_does() {
 #[test]
 fn calibration_brings_a_file_nearer_to_its_parent() {
     for shape in [Shape::default(), Shape::qwen()] {
-        let place = Place::new(&shape);
+        let place = QuantizeFixture::new(&shape);
         let plain = place.dir.path().join("plain.gguf");
         for quant in [Q4_0, Q4_1] {
             quantize_from(&place.parent, &plain, &recipe(quant), None).unwrap();
@@ -252,9 +255,9 @@ fn balanced_layers_compute_what_they_did() {
     };
     let mut is_balanced = false;
     for shape in [Shape::default(), of("qwen2"), of("qwen3"), Shape::qwen()] {
-        let place = Place::new(&shape);
+        let place = QuantizeFixture::new(&shape);
         let models = [true, false].map(|balance| {
-            let settings = calibrate::Settings { balance, ..small() };
+            let settings = calibrate::CalibrationSettings { balance, ..small() };
             place.quantize(&recipe(Q8_0), Some(settings)).unwrap();
             Model::open_with(&place.out(), self::settings()).unwrap()
         });
@@ -287,8 +290,11 @@ fn copy_kept(out: &Path, other: &Path) {
 
 #[test]
 fn a_calibration_that_was_stopped_goes_on_to_the_same_bytes() {
-    let place = Place::new(&Shape::default());
-    let run = |out: &Path, recipe: Recipe, settings: calibrate::Settings, also: Option<&Path>| {
+    let place = QuantizeFixture::new(&Shape::default());
+    let run = |out: &Path,
+               recipe: Recipe,
+               settings: calibrate::CalibrationSettings,
+               also: Option<&Path>| {
         let mut documents = (0..).map(|i| Ok(text(i)));
         let texts = Texts {
             documents: &mut documents,
@@ -296,7 +302,7 @@ fn a_calibration_that_was_stopped_goes_on_to_the_same_bytes() {
             settings,
         };
         let mut went_on = false;
-        let threads = Settings::new(None, false, KvType::F32).unwrap();
+        let threads = EngineSettings::new(None, false, KvType::F32).unwrap();
         let progress = |progress| match progress {
             Progress::Notice(text) => went_on |= text.contains("going on after the 1 layers"),
             Progress::Weights { .. } => {
@@ -311,7 +317,7 @@ fn a_calibration_that_was_stopped_goes_on_to_the_same_bytes() {
     };
     let [whole, stopped, other, rotated] =
         ["whole", "stopped", "other", "rotated"].map(|name| place.dir.path().join(name));
-    let damped = calibrate::Settings {
+    let damped = calibrate::CalibrationSettings {
         damping: 0.1,
         ..small()
     };
@@ -334,7 +340,7 @@ fn a_calibration_that_was_stopped_goes_on_to_the_same_bytes() {
 
 #[test]
 fn calibration_is_the_same_for_any_number_of_threads() {
-    let place = Place::new(&Shape::default());
+    let place = QuantizeFixture::new(&Shape::default());
     let files = [1, 3].map(|threads| {
         let mut documents = (0..).map(|i| Ok(text(i)));
         let texts = Texts {
@@ -342,7 +348,7 @@ fn calibration_is_the_same_for_any_number_of_threads() {
             tokens: 1024,
             settings: small(),
         };
-        let threads = Settings::new(std::num::NonZeroUsize::new(threads), false, KvType::F32);
+        let threads = EngineSettings::new(std::num::NonZeroUsize::new(threads), false, KvType::F32);
         quantize(
             &place.parent,
             &place.out(),
@@ -359,7 +365,7 @@ fn calibration_is_the_same_for_any_number_of_threads() {
 
 #[test]
 fn what_cannot_be_done_is_said() {
-    let place = Place::new(&Shape::default());
+    let place = QuantizeFixture::new(&Shape::default());
     let message = |result: Result<Converted>| {
         let message = result.unwrap_err().to_string();
         assert!(!message.contains('\n'), "{message}");
@@ -382,7 +388,7 @@ fn what_cannot_be_done_is_said() {
     assert!(recipe(Q4_0).bits_per_weight(f64::NAN).is_err());
     let nothing = recipe(Q4_0).tensor("layers.*=q8_0").unwrap();
     assert!(message(place.quantize(&nothing, None)).contains("no matrix"));
-    let long = calibrate::Settings {
+    let long = calibrate::CalibrationSettings {
         context: 8192,
         ..small()
     };
@@ -403,7 +409,7 @@ fn what_cannot_be_done_is_said() {
     );
     assert!(message(short).contains("window of 64"));
 
-    let packed = Place::new(&Shape {
+    let packed = QuantizeFixture::new(&Shape {
         ty: Q4_0,
         ..Shape::default()
     });
@@ -447,7 +453,7 @@ fn a_checkpoint_quantizes_to_the_bytes_of_its_exact_export() {
 
 #[test]
 fn rows16_layout_goes_with_calibration_and_rotation() {
-    let place = Place::new(&Shape::default());
+    let place = QuantizeFixture::new(&Shape::default());
     let recipe = || recipe(Q4_0).rotate(Rotation::Values);
     let [plain, packed, direct] =
         ["plain", "packed", "direct"].map(|name| place.dir.path().join(name));

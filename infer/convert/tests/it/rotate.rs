@@ -6,7 +6,7 @@ use retort_convert::calibrate;
 use retort_convert::quantize::{Recipe, Rotation, Texts, quantize};
 use retort_convert::{Converted, Progress};
 use retort_engine::Model;
-use retort_engine::decoder::{Engine, KvType, Settings};
+use retort_engine::decoder::{Engine, EngineSettings, KvType};
 use retort_engine::divergence::divergence;
 use retort_format::GgmlType::*;
 use retort_format::gguf::Gguf;
@@ -23,8 +23,8 @@ fn parent(shape: &Shape) -> (tempfile::TempDir, PathBuf) {
     (dir, path)
 }
 
-fn settings() -> Settings {
-    Settings::new(None, false, KvType::F32).unwrap()
+fn settings() -> EngineSettings {
+    EngineSettings::new(None, false, KvType::F32).unwrap()
 }
 
 /// Writes `parent` to `out`; what was written, and what was told of it.
@@ -40,9 +40,9 @@ fn rotate(
     let texts = calibrated.then_some(Texts {
         documents: &mut documents,
         tokens: 2048,
-        settings: calibrate::Settings {
+        settings: calibrate::CalibrationSettings {
             context: 64,
-            ..calibrate::Settings::default()
+            ..calibrate::CalibrationSettings::default()
         },
     });
     let mut told = String::new();

@@ -8,8 +8,9 @@
 //! more than six tokens than for fewer, whose sums differ, and with them what activations are rounded to; and quantized keys and values depend on how a
 //! text was cut.
 
-use super::Engine;
-use super::forward::{Pass, Piece, Sequence};
+use super::engine::Engine;
+use super::forward::ForwardBuffers;
+use super::sequence::Sequence;
 use retort_format::{Error, Result};
 use retort_kernels::{Activations, ops};
 
@@ -17,7 +18,7 @@ use retort_kernels::{Activations, ops};
 #[derive(Debug)]
 pub struct Batch<'e> {
     engine: &'e Engine,
-    pass: Pass,
+    buffers: ForwardBuffers,
     input: Activations,
     /// The rows of the residual stream that logits are asked for.
     gathered: Vec<f32>,
@@ -29,7 +30,7 @@ impl<'e> Batch<'e> {
     pub fn new(engine: &'e Engine) -> Self {
         Self {
             engine,
-            pass: Pass::default(),
+            buffers: ForwardBuffers::default(),
             input: Activations::new(),
             gathered: Vec::new(),
             logits: Vec::new(),
@@ -43,20 +44,17 @@ impl<'e> Batch<'e> {
     /// [`Error::Argument`] if there are no tokens or one is outside the vocabulary; the sequences are as before.
     pub fn forward(&mut self, work: &mut [(&mut Sequence, &[u32])]) -> Result<()> {
         for (_, tokens) in work.iter() {
-            self.engine.config.check_tokens(tokens)?;
+            self.engine.config().check_tokens(tokens)?;
         }
         if work.iter().all(|(_, tokens)| tokens.is_empty()) {
             return Err(Error::Argument("there are no tokens to take in".into()));
         }
-        let pieces: Vec<_> = (work.iter().enumerate())
-            .map(|(sequence, (_, tokens))| Piece { sequence, tokens })
-            .collect();
-        let mut sequences: Vec<&mut Sequence> = (work.iter_mut())
-            .map(|(sequence, _)| &mut **sequence)
-            .collect();
-        self.pass.layers(self.engine, &mut sequences, &pieces)?;
-        for (sequence, piece) in sequences.into_iter().zip(&pieces) {
-            sequence.len += piece.tokens.len();
+        let (mut sequences, chunks): (Vec<&mut Sequence>, Vec<&[u32]>) = (work.iter_mut())
+            .map(|(sequence, tokens)| (&mut **sequence, *tokens))
+            .unzip();
+        (self.buffers).forward(self.engine, &mut sequences, &chunks)?;
+        for (sequence, chunk) in sequences.into_iter().zip(chunks) {
+            sequence.len += chunk.len();
         }
         Ok(())
     }
@@ -67,10 +65,10 @@ impl<'e> Batch<'e> {
     ///
     /// [`Error::Argument`] for a row that the pass did not have.
     pub fn logits(&mut self, rows: impl IntoIterator<Item = usize>) -> Result<&[f32]> {
-        let width = self.engine.config.hidden_size;
+        let width = self.engine.config().hidden_size;
         self.gathered.clear();
         for row in rows {
-            let Some(row) = self.pass.x.chunks_exact(width).nth(row) else {
+            let Some(row) = self.buffers.x.chunks_exact(width).nth(row) else {
                 return Err(Error::Argument(format!("the pass has no row {row}")));
             };
             self.gathered.extend_from_slice(row);
@@ -83,10 +81,10 @@ impl<'e> Batch<'e> {
     /// The last hidden states `[n, hidden_size]` of the tokens of the last pass, after the final norm.
     pub fn states(&self) -> Vec<f32> {
         let weight = &self.engine.weights.output_norm;
-        let eps = self.engine.config.rms_norm_eps;
-        let mut states = vec![0.0; self.pass.x.len()];
+        let eps = self.engine.config().rms_norm_eps;
+        let mut states = vec![0.0; self.buffers.x.len()];
         for (x, state) in
-            (self.pass.x.chunks_exact(weight.len())).zip(states.chunks_exact_mut(weight.len()))
+            (self.buffers.x.chunks_exact(weight.len())).zip(states.chunks_exact_mut(weight.len()))
         {
             ops::rms_norm(x, weight, eps, state);
         }

@@ -35,31 +35,17 @@ pub enum KvType {
 }
 
 impl KvType {
-    /// Bytes of one block of one head, keys and values.
-    pub const fn block_bytes(self, head_dim: usize) -> Option<usize> {
-        let groups = head_dim.div_ceil(GROUP);
-        let (keys, values) = match self {
-            Self::F32 => (
-                head_dim.checked_mul(BLOCK * 4),
-                head_dim.checked_mul(BLOCK * 4),
-            ),
-            Self::F16 => (
-                head_dim.checked_mul(BLOCK * 2),
-                head_dim.checked_mul(BLOCK * 2),
-            ),
-            Self::Q8 => (
-                head_dim.checked_mul(BLOCK + 4),
-                groups.checked_mul(BLOCK * (GROUP + 4)),
-            ),
-            Self::Q4 => (
-                head_dim.checked_mul(BLOCK / 2 + 4),
-                groups.checked_mul(BLOCK * (GROUP / 2 + 4)),
-            ),
+    /// Bytes of one block of one head, keys and values; none if that overflows.
+    pub fn block_bytes(self, head_dim: usize) -> Option<usize> {
+        // bytes for each channel of a head, and for each group of them
+        let (channel, group) = match self {
+            Self::F32 => (2 * BLOCK * 4, 0),
+            Self::F16 => (2 * BLOCK * 2, 0),
+            Self::Q8 => (size_of::<Group8>(), BLOCK * size_of::<Group8>()),
+            Self::Q4 => (size_of::<Group4>(), BLOCK * size_of::<Group4>()),
         };
-        match (keys, values) {
-            (Some(keys), Some(values)) => keys.checked_add(values),
-            _ => None,
-        }
+        let groups = head_dim.div_ceil(GROUP).checked_mul(group)?;
+        head_dim.checked_mul(channel)?.checked_add(groups)
     }
 }
 
@@ -77,14 +63,23 @@ pub(super) enum Block {
         keys: Box<[f16]>,
         values: Box<[f16]>,
     },
-    Q8 {
-        keys: Box<[Group8]>,
-        values: Box<[Group8]>,
-    },
-    Q4 {
-        keys: Box<[Group4]>,
-        values: Box<[Group4]>,
-    },
+    Q8(Quantized<Group8>),
+    Q4(Quantized<Group4>),
+}
+
+/// Keys and values in groups of 32 numbers.
+#[derive(Clone, Debug)]
+pub(super) struct Quantized<G> {
+    /// Per channel: 32 positions.
+    keys: Box<[G]>,
+    /// Per position: 32 channels each.
+    values: Box<[G]>,
+}
+
+/// 32 numbers `d q + m`.
+pub(super) trait Group: Sized {
+    fn new(x: &[f32; GROUP]) -> Self;
+    fn numbers(&self) -> [f32; GROUP];
 }
 
 /// 32 numbers `d q + m` of 8 bits.
@@ -122,7 +117,7 @@ impl Block {
     /// Sets position `i`; a quantized block becomes one of half precision first.
     pub fn set(&mut self, i: usize, key: &[f32], value: &[f32]) {
         let hd = key.len();
-        let at = |d: usize| (i / TILE * hd + d) * TILE + i % TILE;
+        let at = |d: usize| key_at(hd, d, i);
         match self {
             Self::F32 { keys, values } => {
                 (0..hd).for_each(|d| keys[at(d)] = key[d]);
@@ -132,7 +127,7 @@ impl Block {
                 (0..hd).for_each(|d| keys[at(d)] = f16::from_f32(key[d]));
                 values[i * hd..(i + 1) * hd].convert_from_f32_slice(value);
             }
-            Self::Q8 { .. } | Self::Q4 { .. } => {
+            Self::Q8(_) | Self::Q4(_) => {
                 *self = self.to_half(hd);
                 self.set(i, key, value);
             }
@@ -158,79 +153,80 @@ impl Block {
 
     /// The block in `ty`, if that quantizes and the block is not quantized already.
     pub fn quantized(&self, ty: KvType, hd: usize) -> Option<Self> {
-        if !matches!(self, Self::F16 { .. }) || !matches!(ty, KvType::Q8 | KvType::Q4) {
-            return None;
+        match (self, ty) {
+            (Self::F16 { .. }, KvType::Q8) => Some(Self::Q8(Quantized::of(self, hd))),
+            (Self::F16 { .. }, KvType::Q4) => Some(Self::Q4(Quantized::of(self, hd))),
+            _ => None,
         }
-        let (mut keys, mut rows) = (vec![0.0; BLOCK * hd], vec![0.0; BLOCK * width(hd)]);
-        self.read(hd, &mut keys, &mut rows);
-        let channels =
-            (0..hd).map(|d| std::array::from_fn(|i| keys[(i / TILE * hd + d) * TILE + i % TILE]));
-        let groups = rows.chunks_exact(width(hd)).flat_map(|row| {
-            row[..hd].chunks(GROUP).map(|part| {
-                // a short last group repeats its first number, which leaves its range as it is
-                std::array::from_fn(|i| *part.get(i).unwrap_or(&part[0]))
-            })
-        });
-        Some(match ty {
-            KvType::Q8 => Self::Q8 {
-                keys: channels.map(|x| Group8::new(&x)).collect(),
-                values: groups.map(|x| Group8::new(&x)).collect(),
-            },
-            _ => Self::Q4 {
-                keys: channels.map(|x| Group4::new(&x)).collect(),
-                values: groups.map(|x| Group4::new(&x)).collect(),
-            },
-        })
     }
 
     /// Decodes into `keys` [2][hd][16] and `values` [32][width(hd)].
     pub fn read(&self, hd: usize, keys: &mut [f32], values: &mut [f32]) {
-        let rows = values.chunks_exact_mut(width(hd));
+        let rows = |values| <[f32]>::chunks_exact_mut(values, width(hd));
         match self {
-            Self::F32 { keys: from, values } => {
+            Self::F32 {
+                keys: from,
+                values: all,
+            } => {
                 keys.copy_from_slice(from);
-                for (row, from) in rows.zip(values.chunks_exact(hd)) {
+                for (row, from) in rows(values).zip(all.chunks_exact(hd)) {
                     row[..hd].copy_from_slice(from);
                 }
             }
-            Self::F16 { keys: from, values } => {
+            Self::F16 {
+                keys: from,
+                values: all,
+            } => {
                 ops::from_f16(from, keys);
-                for (row, from) in rows.zip(values.chunks_exact(hd)) {
+                for (row, from) in rows(values).zip(all.chunks_exact(hd)) {
                     ops::from_f16(from, &mut row[..hd]);
                 }
             }
-            Self::Q8 { keys: from, values } => {
-                from.iter()
-                    .enumerate()
-                    .for_each(|(d, g)| channel(g.numbers(), d, hd, keys));
-                for (row, groups) in rows.zip(values.chunks_exact(hd.div_ceil(GROUP))) {
-                    row_of(groups.iter().map(Group8::numbers), &mut row[..hd]);
-                }
-            }
-            Self::Q4 { keys: from, values } => {
-                from.iter()
-                    .enumerate()
-                    .for_each(|(d, g)| channel(g.numbers(), d, hd, keys));
-                for (row, groups) in rows.zip(values.chunks_exact(hd.div_ceil(GROUP))) {
-                    row_of(groups.iter().map(Group4::numbers), &mut row[..hd]);
-                }
+            Self::Q8(block) => block.read(hd, keys, values),
+            Self::Q4(block) => block.read(hd, keys, values),
+        }
+    }
+}
+
+impl<G: Group> Quantized<G> {
+    /// The numbers of `block`.
+    fn of(block: &Block, hd: usize) -> Self {
+        let (mut keys, mut rows) = (vec![0.0; BLOCK * hd], vec![0.0; BLOCK * width(hd)]);
+        block.read(hd, &mut keys, &mut rows);
+        let channel = |d| G::new(&std::array::from_fn(|i| keys[key_at(hd, d, i)]));
+        let groups = rows.chunks_exact(width(hd)).flat_map(|row| {
+            row[..hd].chunks(GROUP).map(|part| {
+                // a short last group repeats its first number, which leaves its range as it is
+                G::new(&std::array::from_fn(|i| *part.get(i).unwrap_or(&part[0])))
+            })
+        });
+        Self {
+            keys: (0..hd).map(channel).collect(),
+            values: groups.collect(),
+        }
+    }
+
+    /// As [`Block::read`].
+    fn read(&self, hd: usize, keys: &mut [f32], values: &mut [f32]) {
+        let (tiles, _) = keys.as_chunks_mut::<TILE>();
+        for (d, group) in self.keys.iter().enumerate() {
+            let numbers = group.numbers();
+            let (first, second) = numbers.split_at(TILE);
+            tiles[d].copy_from_slice(first);
+            tiles[hd + d].copy_from_slice(second);
+        }
+        let rows = values.chunks_exact_mut(width(hd));
+        for (row, groups) in rows.zip(self.values.chunks_exact(hd.div_ceil(GROUP))) {
+            for (to, group) in row[..hd].chunks_mut(GROUP).zip(groups) {
+                to.copy_from_slice(&group.numbers()[..to.len()]);
             }
         }
     }
 }
 
-/// Writes channel `d` of 32 positions into both tiles.
-fn channel(numbers: [f32; GROUP], d: usize, hd: usize, keys: &mut [f32]) {
-    let (tiles, _) = keys.as_chunks_mut::<TILE>();
-    let (first, second) = numbers.split_at(TILE);
-    tiles[d].copy_from_slice(first);
-    tiles[hd + d].copy_from_slice(second);
-}
-
-fn row_of(groups: impl Iterator<Item = [f32; GROUP]>, row: &mut [f32]) {
-    for (to, numbers) in row.chunks_mut(GROUP).zip(groups) {
-        to.copy_from_slice(&numbers[..to.len()]);
-    }
+/// Where channel `d` of position `i` is among a block's keys.
+fn key_at(hd: usize, d: usize, i: usize) -> usize {
+    (i / TILE * hd + d) * TILE + i % TILE
 }
 
 /// [`round::affine`]; not a number gives a scale that shows it.
@@ -244,7 +240,7 @@ fn affine(x: &[f32; GROUP], steps: f32) -> (f16, f16, [u8; GROUP]) {
     }
 }
 
-impl Group8 {
+impl Group for Group8 {
     fn new(x: &[f32; GROUP]) -> Self {
         let (d, m, q) = affine(x, 255.0);
         Self { d, m, q }
@@ -256,7 +252,7 @@ impl Group8 {
     }
 }
 
-impl Group4 {
+impl Group for Group4 {
     fn new(x: &[f32; GROUP]) -> Self {
         let (d, m, q) = affine(x, 15.0);
         let q = std::array::from_fn(|i| q[i] | q[i + GROUP / 2] << 4);
@@ -297,7 +293,7 @@ mod tests {
                     block.set(i, &key, &value);
                 }
                 let mut block = block.quantized(ty, hd).unwrap_or(block);
-                assert_eq!(matches!(block, Block::Q8 { .. }), ty == KvType::Q8);
+                assert_eq!(matches!(block, Block::Q8(_)), ty == KvType::Q8);
                 let check = |block: &Block| {
                     let (mut keys, mut values) =
                         (vec![9.0; BLOCK * hd], vec![9.0; BLOCK * width(hd)]);

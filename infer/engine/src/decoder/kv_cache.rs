@@ -23,7 +23,7 @@ const QUERIES: usize = 32;
 
 /// The keys and values of one sequence.
 #[derive(Debug)]
-pub struct Cache {
+pub struct KvCache {
     /// Per layer and key head.
     heads: Vec<Vec<Arc<Block>>>,
     /// Positions stored per layer: a forward pass is ahead in its first layers.
@@ -71,7 +71,7 @@ impl Page {
 }
 
 /// How a layer's attention is cut.
-struct Cut {
+struct AttentionSplit {
     n_tokens: usize,
     /// Tokens in a unit.
     tokens: usize,
@@ -80,7 +80,7 @@ struct Cut {
     stretches: usize,
 }
 
-impl Cache {
+impl KvCache {
     /// An empty cache.
     pub fn new(config: &Config, ty: KvType) -> Self {
         Self {
@@ -191,11 +191,12 @@ impl Cache {
         let units = n_kv * n_tokens.div_ceil(tokens);
         let stored = self.stored[layer];
         // few units are cut along the positions too, so that all threads have work
-        let stretches = match units < 2 * pool.threads() {
-            true => stored.div_ceil(STRETCH),
-            false => 1,
+        let stretches = if units < 2 * pool.threads() {
+            stored.div_ceil(STRETCH)
+        } else {
+            1
         };
-        let cut = Cut {
+        let cut = AttentionSplit {
             n_tokens,
             tokens,
             before: stored - n_tokens,
@@ -236,7 +237,7 @@ impl Cache {
         &self,
         layer: usize,
         q: &[f32],
-        cut: &Cut,
+        cut: &AttentionSplit,
         index: usize,
         state: &mut State,
         scratch: &mut Scratch,

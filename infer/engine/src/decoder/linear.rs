@@ -1,9 +1,9 @@
 //! What a pass is made of besides attention: products with weights, norms and sums, on all threads.
 
-use super::Engine;
+use super::engine::Engine;
+use super::layer::grain;
 use super::weights::Weight;
 use retort_format::Result;
-use retort_kernels::pool::Pool;
 use retort_kernels::{Activations, Matrix, ops};
 
 impl Engine {
@@ -34,14 +34,14 @@ impl Engine {
         let mut all: Vec<(Matrix, &mut [f32])> = Vec::with_capacity(N);
         for (weight, y) in products {
             y.resize(input.n_tokens() * weight.rows(), 0.0);
-            all.push((weight.matrix(&self.gguf), y));
+            all.push((weight.matrix(self.gguf()), y));
         }
         retort_kernels::active()?.matmuls(self.pool(), input, &mut all)
     }
 
     /// RMSNorm of every row of `x` [n, weight.len()] into `input`.
     pub(super) fn normed(&self, x: &[f32], weight: &[f32], input: &mut Activations) -> Result<()> {
-        let (width, eps) = (weight.len(), self.config.rms_norm_eps);
+        let (width, eps) = (weight.len(), self.config().rms_norm_eps);
         let n = x.len() / width;
         input.fill(
             retort_kernels::active()?,
@@ -57,15 +57,10 @@ impl Engine {
 
     /// `x += update`, row by row.
     pub(super) fn add(&self, update: &[f32], x: &mut [f32]) {
-        let width = self.config.hidden_size;
+        let width = self.config().hidden_size;
         let grain = grain(x.len() / width, self.pool());
         self.pool().rows(x, width, grain, |token, row| {
             ops::axpy(1.0, &update[token * width..(token + 1) * width], row);
         });
     }
-}
-
-/// Rows that a thread takes at a time where all take about as long.
-pub(super) fn grain(rows: usize, pool: &Pool) -> usize {
-    rows.div_ceil(pool.threads())
 }

@@ -4,17 +4,18 @@
 //! it from storage again and again), and the keys and values of the whole context. What there is: Linux's estimate of
 //! memory that can be had without swapping, to which pages of the file that are cached already count.
 
-use super::{Engine, KvType};
+use super::config::Config;
+use super::kv_block::KvType;
 use retort_files::memory::available_bytes;
 use retort_format::{Error, Result};
 
-/// Refuses a context whose keys and values, with the file, do not fit.
-pub(super) fn check(engine: &Engine, context: usize) -> Result<()> {
-    let bytes = engine.config.kv_cache_bytes(context, engine.settings.kv);
-    let needed = bytes.and_then(|bytes| engine.gguf.file_size().checked_add(bytes as u64));
+/// Refuses a context whose keys and values, with the file of `file` bytes, do not fit.
+pub(super) fn check(config: &Config, kv: KvType, file: u64, context: usize) -> Result<()> {
+    let bytes = config.kv_cache_bytes(context, kv);
+    let needed = bytes.and_then(|bytes| file.checked_add(bytes as u64));
     match (needed, available_bytes()) {
         (Some(needed), Some(available)) if needed > available => {
-            let smaller = match engine.settings.kv {
+            let smaller = match kv {
                 KvType::Q4 => "",
                 _ => ", or store keys and values in fewer bits",
             };

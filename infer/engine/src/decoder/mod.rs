@@ -6,144 +6,25 @@
 
 mod batch;
 mod config;
+mod config_metadata;
+mod engine;
 mod forward;
 mod kv_block;
 mod kv_cache;
+pub mod layer;
 mod linear;
 mod memory;
-
 mod rope;
+mod sequence;
 mod session;
 mod weights;
 
 pub use batch::Batch;
 pub use config::{Config, PastTrained};
-pub use config::{DYNAMIC_NTK, LOGN, TRAINED_LENGTH};
-pub use forward::Sequence;
+pub use config_metadata::config_metadata;
+pub use engine::{Engine, EngineSettings};
 pub use kv_block::{BLOCK as PAGE, KvType};
-pub use kv_cache::{Cache, Page};
+pub use kv_cache::{KvCache, Page};
 pub use rope::Rope;
+pub use sequence::Sequence;
 pub use session::Session;
-
-use std::num::NonZeroUsize;
-use std::sync::Arc;
-
-use retort_format::gguf::Gguf;
-use retort_format::{Error, Result};
-use retort_kernels::cores;
-use retort_kernels::pool::Pool;
-
-/// A model ready to run.
-#[derive(Debug)]
-pub struct Engine {
-    gguf: Gguf,
-    config: Config,
-    weights: weights::Weights,
-    settings: Settings,
-}
-
-/// How a model is run.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The threads that compute.
-    pub pool: Arc<Pool>,
-    /// The format of keys and values.
-    pub kv: KvType,
-}
-
-impl Settings {
-    /// `threads` threads, by default one per fast physical core; with `pin`, each stays on one.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Argument`] if the system refuses to start a thread.
-    pub fn new(threads: Option<NonZeroUsize>, pin: bool, kv: KvType) -> Result<Self> {
-        let cores = cores::fast_cores();
-        let threads = threads.map_or(cores.len(), NonZeroUsize::get);
-        let pool = Pool::new(threads, if pin { &cores } else { &[] });
-        let pool = pool.map_err(|error| {
-            let problem = format!("cannot start {threads} threads: {error}; choose fewer");
-            Error::Argument(problem)
-        })?;
-        let pool = Arc::new(pool);
-        Ok(Self { pool, kv })
-    }
-}
-
-impl Engine {
-    /// A model of `gguf` with default settings.
-    pub fn new(gguf: Gguf) -> Result<Self> {
-        Self::with(gguf, Settings::new(None, false, KvType::default())?)
-    }
-
-    /// Checks metadata and tensors of `gguf` and makes a model of it.
-    pub fn with(gguf: Gguf, settings: Settings) -> Result<Self> {
-        let config = Config::from_gguf(&gguf)?;
-        let weights = weights::Weights::load(&gguf, &config)?;
-        Ok(Self {
-            gguf,
-            config,
-            weights,
-            settings,
-        })
-    }
-
-    /// The threads that compute.
-    pub fn pool(&self) -> &Pool {
-        &self.settings.pool
-    }
-
-    /// How it is run.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
-    /// Shapes and constants.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// The file.
-    pub fn gguf(&self) -> &Gguf {
-        &self.gguf
-    }
-
-    /// Whether a sequence gets the same bits whatever goes through a pass with it: all matrices are packed, and keys
-    /// and values are not quantized. See [`Batch`].
-    pub fn stands_alone(&self) -> bool {
-        self.weights.in_panels() && matches!(self.settings.kv, KvType::F32 | KvType::F16)
-    }
-
-    /// Bytes of weights that decoding reads for a token: all layers and the output projection.
-    pub fn bytes_per_token(&self) -> u64 {
-        self.weights.matrices().map(|weight| weight.bytes()).sum()
-    }
-
-    /// Multiply-adds of weights for a prompt's token: all layers, without the output projection, which only the last
-    /// token goes through.
-    pub fn macs_per_prompt_token(&self) -> u64 {
-        let config = &self.config;
-        let attention = 2 * config.q_size() + 2 * config.kv_size();
-        let width = attention + 3 * config.intermediate_size;
-        (config.n_layers * config.hidden_size * width) as u64
-    }
-
-    /// The rotary frequencies for a sequence that begins with a prompt of `length`.
-    pub fn rope(&self, length: usize) -> rope::Rope {
-        rope::Rope::new(&self.config, self.weights.rope_freqs.as_deref(), length)
-    }
-
-    /// Refuses keys and values of `positions` in all that do not fit the memory that is free.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Argument`], with both sizes.
-    pub fn check_memory(&self, positions: usize) -> Result<()> {
-        memory::check(self, positions)
-    }
-
-    /// A new sequence with room for `context` positions.
-    pub fn session(&self, context: usize) -> Result<Session<'_>> {
-        Session::new(self, context)
-    }
-}

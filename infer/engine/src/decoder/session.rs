@@ -3,10 +3,10 @@
 //! Prompts go through in chunks, so that every matrix is read once per chunk; chunks of one token are decoding. The
 //! result does not depend on how a text is cut. What happens to a chunk is [`super::forward`].
 
-use super::Engine;
-use super::forward::{Pass, Piece, Sequence};
+use super::engine::Engine;
+use super::forward::ForwardBuffers;
+use super::sequence::Sequence;
 use retort_format::{Error, Result};
-use retort_kernels::Activations;
 
 /// Tokens that go through the layers together.
 const CHUNK: usize = 256;
@@ -19,34 +19,35 @@ pub struct Session<'e> {
     engine: &'e Engine,
     sequence: Sequence,
     context: usize,
-    pass: Pass,
-    input: Activations,
-    logits: Vec<f32>,
+    buffers: ForwardBuffers,
 }
 
-impl<'e> Session<'e> {
-    pub(super) fn new(engine: &'e Engine, context: usize) -> Result<Self> {
+impl Engine {
+    /// A new sequence with room for `context` positions.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Argument`] if there is not enough memory for them.
+    pub fn session(&self, context: usize) -> Result<Session<'_>> {
         if context == 0 {
             return Err(Error::Argument("the context must be at least 1".into()));
         }
-        if (engine.config)
-            .kv_cache_bytes(context, engine.settings.kv)
-            .is_none()
-        {
+        let bytes = (self.config()).kv_cache_bytes(context, self.settings().kv);
+        if bytes.is_none() {
             let problem = format!("a context of {context} positions does not fit in memory");
             return Err(Error::Argument(format!("{problem}; choose a smaller one")));
         }
-        super::memory::check(engine, context)?;
-        Ok(Self {
-            engine,
-            sequence: engine.sequence(0),
+        self.check_memory(context)?;
+        Ok(Session {
+            engine: self,
+            sequence: self.sequence(0),
             context,
-            pass: Pass::default(),
-            input: Activations::new(),
-            logits: Vec::new(),
+            buffers: ForwardBuffers::default(),
         })
     }
+}
 
+impl<'e> Session<'e> {
     /// The model.
     pub fn engine(&self) -> &'e Engine {
         self.engine
@@ -96,12 +97,11 @@ impl<'e> Session<'e> {
     ///
     /// [`Error::Argument`] if there is none.
     pub fn last_logits(&mut self) -> Result<&[f32]> {
-        let rows = self.pass.x.len() / self.engine.config.hidden_size;
+        let rows = self.buffers.x.len() / self.engine.config().hidden_size;
         if rows == 0 {
             return Err(Error::Argument("no token has been taken in".into()));
         }
-        self.logits_of(rows - 1..rows)?;
-        Ok(&self.logits)
+        self.buffers.logits(self.engine, rows - 1..rows)
     }
 
     /// Takes `tokens` in and hands the logits of each of them from `from` on to `visit`, a few
@@ -119,8 +119,7 @@ impl<'e> Session<'e> {
             let mut row = from.saturating_sub(done);
             while row < chunk.len() {
                 let end = (row + LOGIT_ROWS).min(chunk.len());
-                self.logits_of(row..end)?;
-                visit(done + row, &self.logits);
+                visit(done + row, self.buffers.logits(self.engine, row..end)?);
                 row = end;
             }
             done += chunk.len();
@@ -134,7 +133,7 @@ impl<'e> Session<'e> {
         self.begin(tokens)?;
         for chunk in tokens.chunks(CHUNK) {
             self.take(chunk)?;
-            hidden.extend_from_slice(&self.pass.x);
+            hidden.extend_from_slice(&self.buffers.x);
         }
         Ok(())
     }
@@ -166,8 +165,8 @@ impl<'e> Session<'e> {
         self.sequence.truncate(self.sequence.len);
         taken?;
         for row in (0..rows).step_by(LOGIT_ROWS) {
-            self.logits_of(row..(row + LOGIT_ROWS).min(rows))?;
-            visit(row, &self.logits);
+            let end = (row + LOGIT_ROWS).min(rows);
+            visit(row, self.buffers.logits(self.engine, row..end)?);
         }
         Ok(())
     }
@@ -191,7 +190,7 @@ impl<'e> Session<'e> {
                 self.sequence.len
             )));
         }
-        self.engine.config.check_tokens(tokens)
+        self.engine.config().check_tokens(tokens)
     }
 
     /// Takes a chunk in, leaving the residual stream in the scratch.
@@ -204,21 +203,7 @@ impl<'e> Session<'e> {
     /// Takes each of `branches` through all layers as what follows, leaving the residual stream in the scratch and the
     /// last branch's keys and values in the cache.
     fn layers(&mut self, branches: &[&[u32]]) -> Result<()> {
-        let pieces: Vec<_> = (branches.iter())
-            .map(|&tokens| Piece {
-                sequence: 0,
-                tokens,
-            })
-            .collect();
-        self.pass
-            .layers(self.engine, &mut [&mut self.sequence], &pieces)
-    }
-
-    /// Logits of the chunk's rows `rows` into `self.logits`.
-    fn logits_of(&mut self, rows: std::ops::Range<usize>) -> Result<()> {
-        let engine = self.engine;
-        let hidden = engine.config.hidden_size;
-        let x = &self.pass.x[rows.start * hidden..rows.end * hidden];
-        engine.head(x, &mut self.input, &mut self.logits)
+        let sequences = &mut [&mut self.sequence];
+        self.buffers.forward(self.engine, sequences, branches)
     }
 }

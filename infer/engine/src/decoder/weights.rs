@@ -5,17 +5,20 @@
 //! kilobytes, are decoded to f32. Tensor names are llama.cpp's. Every tensor that is missing or misshapen is named in one
 //! error.
 
+use std::convert::Infallible;
 use std::ops::Range;
 
 use super::config::Config;
-
+use super::layer::LayerVectors;
 use retort_format::gguf::Gguf;
+use retort_format::gguf::check::{check_layers, other_tensors, tensor_problem};
+use retort_format::gguf::names::{HEAD, ROPE_DIVISORS};
 use retort_format::gguf::panels::panels_name;
-use retort_format::{Error, LayerLinear, ModelConfig, ParamKey, Result, TensorSpec, gguf_tensors};
+use retort_format::{
+    Error, LayerLinear, ModelConfig, ParamKey, Result, TensorSpec, gguf_tensors,
+    optional_gguf_tensors,
+};
 use retort_kernels::{Matrix, MatrixShape};
-
-/// The output projection's tensor, where it is not the embedding table.
-const HEAD: &str = "output.weight";
 
 /// A matrix in the mapped file: a tensor or, where several share one, some of its rows. Found and checked once, when
 /// the model is opened.
@@ -47,19 +50,16 @@ impl Weight {
 /// The weights of one layer.
 #[derive(Debug)]
 pub(super) struct Layer {
-    pub(super) attn_norm: Vec<f32>,
-    pub(super) q: Weight,
-    pub(super) k: Weight,
-    pub(super) v: Weight,
-    pub(super) o: Weight,
-    /// Biases of q, k and v, for architectures that have them.
-    pub(super) qkv_bias: Option<[Vec<f32>; 3]>,
-    /// Norms of the heads of q and k, for architectures that have them.
-    pub(super) qk_norm: Option<[Vec<f32>; 2]>,
-    pub(super) ffn_norm: Vec<f32>,
-    pub(super) gate: Weight,
-    pub(super) up: Weight,
-    pub(super) down: Weight,
+    pub(super) vectors: LayerVectors,
+    /// In the order of [`LayerLinear::ALL`].
+    matrices: [Weight; 7],
+}
+
+impl Layer {
+    /// The matrix of `linear`.
+    pub(super) fn matrix(&self, linear: LayerLinear) -> &Weight {
+        &self.matrices[linear as usize]
+    }
 }
 
 /// All weights of a model.
@@ -77,17 +77,7 @@ pub(super) struct Weights {
 impl Weights {
     /// Every matrix that a token goes through.
     pub(super) fn matrices(&self) -> impl Iterator<Item = &Weight> {
-        let layers = self.layers.iter().flat_map(|layer| {
-            [
-                &layer.q,
-                &layer.k,
-                &layer.v,
-                &layer.o,
-                &layer.gate,
-                &layer.up,
-                &layer.down,
-            ]
-        });
+        let layers = self.layers.iter().flat_map(|layer| &layer.matrices);
         layers.chain([&self.output])
     }
 
@@ -98,29 +88,22 @@ impl Weights {
 
     /// Finds and checks every tensor of `config`.
     pub(super) fn load(gguf: &Gguf, config: &Config) -> Result<Self> {
-        if config.n_layers > gguf.tensors().len() {
-            let key = format!("{}.block_count", config.architecture.name());
-            let problem = format!(
-                "{} layers in a file of {} tensors",
-                config.n_layers,
-                gguf.tensors().len()
-            );
-            return Err(Error::metadata(gguf.path(), &key, problem));
-        }
         let own_head = [HEAD.to_owned(), panels_name(HEAD)];
         let tied = !own_head.iter().any(|name| gguf.has_tensor(name));
         let model = config.model_config(tied);
+        check_layers(gguf, &model)?;
         let mut loader = Loader {
             gguf,
-            specs: gguf_tensors(&model),
+            specs: [gguf_tensors(&model), optional_gguf_tensors(&model)].concat(),
             model,
             problems: Vec::new(),
         };
         let token_embd = loader.weight(ParamKey::Embedding);
         let weights = Self {
-            output: match tied {
-                true => token_embd.clone(),
-                false => loader.weight(ParamKey::Head),
+            output: if tied {
+                token_embd.clone()
+            } else {
+                loader.weight(ParamKey::Head)
             },
             token_embd,
             layers: (0..config.n_layers)
@@ -130,14 +113,10 @@ impl Weights {
             rope_freqs: loader.rope_freqs(config.rope_dim / 2),
         };
         if loader.problems.is_empty() {
-            return Ok(weights);
+            Ok(weights)
+        } else {
+            Err(other_tensors(gguf, &loader.model, &loader.problems))
         }
-        let problem = format!(
-            "the tensors are not those of the {} that its metadata describes: {}",
-            config.architecture.name(),
-            retort_format::error::list(&loader.problems)
-        );
-        Err(Error::unsupported(gguf.path(), problem))
     }
 }
 
@@ -152,36 +131,16 @@ struct Loader<'g> {
 
 impl Loader<'_> {
     fn layer(&mut self, index: usize) -> Layer {
-        use LayerLinear::{Down, Gate, K, O, Q, Up, V};
-        let qkv = [Q, K, V];
+        let query_bias = ParamKey::Bias(index, LayerLinear::Q);
         let biased = self.model.model_type.qkv_bias()
-            || (self.gguf).has_tensor(&ParamKey::Bias(index, Q).gguf_tensor(&self.model));
-        let [q, k, v] = qkv.map(|linear| self.weight(ParamKey::Weight(index, linear)));
+            || self.gguf.has_tensor(&query_bias.gguf_tensor(&self.model));
+        let architecture = self.model.model_type;
+        let vector = |key| Ok::<_, Infallible>(self.vector(key));
+        let Ok(vectors) = LayerVectors::read(architecture, index, biased, vector);
         Layer {
-            attn_norm: self.vector(ParamKey::InputNorm(index)),
-            q,
-            k,
-            v,
-            o: self.weight(ParamKey::Weight(index, O)),
-            qkv_bias: biased.then(|| qkv.map(|linear| self.bias(index, linear))),
-            qk_norm: (self.model.model_type.qk_norm()).then(|| {
-                [ParamKey::QNorm(index), ParamKey::KNorm(index)].map(|key| self.vector(key))
-            }),
-            ffn_norm: self.vector(ParamKey::PostNorm(index)),
-            gate: self.weight(ParamKey::Weight(index, Gate)),
-            up: self.weight(ParamKey::Weight(index, Up)),
-            down: self.weight(ParamKey::Weight(index, Down)),
+            vectors,
+            matrices: LayerLinear::ALL.map(|linear| self.weight(ParamKey::Weight(index, linear))),
         }
-    }
-
-    /// Biases are used wherever the file has them, and required where the architecture has them.
-    fn bias(&mut self, index: usize, linear: LayerLinear) -> Vec<f32> {
-        let key = ParamKey::Bias(index, linear);
-        if self.model.model_type.qkv_bias() {
-            return self.vector(key);
-        }
-        let [_, size] = linear.dims(&self.model);
-        self.values(&key.gguf_tensor(&self.model), size)
     }
 
     /// The name and shape of the tensor that holds `key`, and its rows there.
@@ -264,25 +223,21 @@ impl Loader<'_> {
 
     /// The divisors of the rotary frequencies, if the file has them.
     fn rope_freqs(&mut self, size: usize) -> Option<Vec<f32>> {
-        let name = "rope_freqs.weight";
-        if !self.gguf.has_tensor(name) {
+        if !self.gguf.has_tensor(ROPE_DIVISORS) {
             return None;
         }
-        let divisors = self.values(name, size);
+        let divisors = self.values(ROPE_DIVISORS, size);
         if divisors.iter().any(|d| !(d.is_finite() && *d > 0.0)) {
-            let problem = format!("{name} holds divisors that are no positive numbers");
+            let problem = format!("{ROPE_DIVISORS} holds divisors that are no positive numbers");
             self.note(problem);
         }
         Some(divisors)
     }
 
     fn check(&mut self, name: &str, wanted: &[u64]) -> bool {
-        let found = self.gguf.tensor(name).ok().map(|tensor| tensor.dims);
-        match found {
-            Some(dims) if dims == wanted => return true,
-            Some(dims) => self.note(format!("{name} has shape {dims:?}, not {wanted:?}")),
-            None => self.note(format!("{name} is missing")),
-        }
-        false
+        let problem = tensor_problem(self.gguf, name, wanted);
+        let fine = problem.is_none();
+        problem.into_iter().for_each(|problem| self.note(problem));
+        fine
     }
 }

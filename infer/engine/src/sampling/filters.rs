@@ -5,7 +5,7 @@
 
 use std::cmp::Ordering;
 
-use super::Candidate;
+use super::candidate::Candidate;
 
 /// How many candidates are tried first where it is not known how many will do.
 const FIRST: usize = 128;
@@ -71,12 +71,11 @@ fn reach(
     let target = f64::from(p) * candidates.iter().map(&weight).sum::<f64>();
     let mut n = FIRST;
     loop {
-        let part = match candidates.len() > n {
-            true => {
-                candidates.select_nth_unstable_by(n - 1, &order);
-                &mut candidates[..n]
-            }
-            false => &mut candidates[..],
+        let part = if candidates.len() > n {
+            candidates.select_nth_unstable_by(n - 1, &order);
+            &mut candidates[..n]
+        } else {
+            &mut candidates[..]
         };
         part.sort_unstable_by(&order);
         let mut reached = 0.0;

@@ -96,9 +96,12 @@ mod tests {
         let numbers = logits.iter().copied().filter(|logit| logit.is_finite());
         assert_eq!(max, numbers.fold(f32::MIN, f32::max));
         let temperature = 0.7;
-        let weight = |logit: &f32| match logit.is_finite() {
-            true => (f64::from(logit - max) / 0.7).exp(),
-            false => 0.0,
+        let weight = |logit: &f32| {
+            if logit.is_finite() {
+                (f64::from(logit - max) / 0.7).exp()
+            } else {
+                0.0
+            }
         };
         let total: f64 = logits.iter().map(weight).sum();
         let mut scratch = Vec::new();

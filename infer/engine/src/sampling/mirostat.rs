@@ -3,7 +3,7 @@
 //! Tokens more surprising than a bound are left out, the bound being moved after every token by how far its surprise
 //! was from the target. Surprise is in bits.
 
-use super::{Candidate, draw};
+use super::candidate::{Candidate, draw};
 
 /// The target and how fast the bound follows.
 #[derive(Clone, Copy, Debug, PartialEq)]

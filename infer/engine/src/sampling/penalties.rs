@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::Sampling;
+use super::parameters::Sampling;
 
 /// The tokens seen so far.
 #[derive(Debug, Default)]
@@ -50,9 +50,10 @@ impl Seen {
             let Some(logit) = logits.get_mut(id as usize) else {
                 continue;
             };
-            match *logit > 0.0 {
-                true => *logit /= settings.repetition_penalty,
-                false => *logit *= settings.repetition_penalty,
+            if *logit > 0.0 {
+                *logit /= settings.repetition_penalty
+            } else {
+                *logit *= settings.repetition_penalty
             }
             if count > 0 {
                 *logit -= settings.presence_penalty + settings.frequency_penalty * count as f32;

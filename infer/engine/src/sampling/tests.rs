@@ -1,7 +1,12 @@
 //! Every rule against its definition, written plainly in f64.
 
 use proptest::prelude::*;
+use rand::SeedableRng;
+use rand_chacha::ChaCha12Rng;
 
+use super::candidate::Candidate;
+use super::penalties::Seen;
+use super::sampler::uniform;
 use super::*;
 
 const LOGITS: [f32; 5] = [0.0, 2.0, 1.0, -1.0, 2.0];

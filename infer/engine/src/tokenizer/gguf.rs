@@ -24,27 +24,21 @@ impl Vocabulary {
             return Err(Error::tokenizer(gguf.path(), problem));
         }
         let pre_key = "tokenizer.ggml.pre";
-        let split = match gguf.get(pre_key) {
+        let split = match gguf.optional(pre_key, Metadata::str)? {
             None => SplitRule::PunctuationGpt2,
-            Some(_) => {
-                let name = gguf.str(pre_key)?;
-                pre::from_name(name).ok_or_else(|| {
-                    let problem = format!("{name} is not supported; {} are", pre::names());
-                    Error::metadata(gguf.path(), pre_key, problem)
-                })?
-            }
+            Some(name) => pre::from_name(name).ok_or_else(|| {
+                let problem = format!("{name} is not supported; {} are", pre::names());
+                Error::metadata(gguf.path(), pre_key, problem)
+            })?,
         };
         let tokens = gguf.str_array("tokenizer.ggml.tokens")?.to_vec();
         let id = |name: &str| {
             let key = format!("tokenizer.ggml.{name}_token_id");
-            gguf.get(&key).map(|_| gguf.u32(&key)).transpose()
+            gguf.optional(&key, Metadata::u32)
         };
-        let add_bos = "tokenizer.ggml.add_bos_token";
         let bos = id("bos")?;
-        let add_bos = match gguf.get(add_bos) {
-            Some(_) => gguf.bool(add_bos)?,
-            None => pre::add_bos_by_default(split) && bos.is_some(),
-        };
+        let add_bos = gguf.optional("tokenizer.ggml.add_bos_token", Metadata::bool)?;
+        let by_default = pre::add_bos_by_default(split) && bos.is_some();
         Ok(Self {
             types: read_types(gguf, tokens.len())?,
             tokens,
@@ -54,7 +48,7 @@ impl Vocabulary {
             eos: id("eos")?,
             eot: id("eot")?,
             pad: id("padding")?,
-            add_bos,
+            add_bos: add_bos.unwrap_or(by_default),
         })
     }
 
@@ -71,13 +65,7 @@ impl Vocabulary {
             .map(|(left, right)| format!("{left} {right}"))
             .collect();
         metadata.set("tokenizer.ggml.merges", merges);
-        let ids = [
-            ("bos", self.bos),
-            ("eos", self.eos),
-            ("eot", self.eot),
-            ("padding", self.pad),
-        ];
-        for (name, id) in ids {
+        for (name, id) in self.special_ids() {
             if let Some(id) = id {
                 metadata.set(&format!("tokenizer.ggml.{name}_token_id"), id);
             }
@@ -88,15 +76,15 @@ impl Vocabulary {
 
 fn read_types(gguf: &Metadata, n_tokens: usize) -> Result<Vec<TokenType>> {
     let key = "tokenizer.ggml.token_type";
-    if gguf.get(key).is_none() {
+    let Some(numbers) = gguf.optional(key, Metadata::i32_array)? else {
         return Ok(vec![TokenType::Normal; n_tokens]);
-    }
+    };
     let kind = |number: i32| {
         TokenType::from_number(number).ok_or_else(|| {
             Error::metadata(gguf.path(), key, format!("{number} is no kind of token"))
         })
     };
-    gguf.i32_array(key)?.into_iter().map(kind).collect()
+    numbers.into_iter().map(kind).collect()
 }
 
 fn read_merges(gguf: &Metadata) -> Result<Vec<(String, String)>> {

@@ -88,8 +88,8 @@ impl Tokenizer {
         let mut ids = Vec::new();
         for piece in self.split_whole(text, parse_special) {
             match piece {
-                Piece::Token(id) => ids.push(id),
-                Piece::Text(text) => self.bpe.encode_into(text, &mut ids)?,
+                TextPart::Token(id) => ids.push(id),
+                TextPart::Text(text) => self.bpe.encode_into(text, &mut ids)?,
             }
         }
         Ok(ids)
@@ -103,8 +103,8 @@ impl Tokenizer {
     }
 
     /// Cuts out every token that is matched as whole text, the longest tokens first.
-    pub(super) fn split_whole<'t>(&self, text: &'t str, parse_special: bool) -> Vec<Piece<'t>> {
-        let mut pieces = vec![Piece::Text(text)];
+    pub(super) fn split_whole<'t>(&self, text: &'t str, parse_special: bool) -> Vec<TextPart<'t>> {
+        let mut pieces = vec![TextPart::Text(text)];
         for (whole, id, control) in &self.whole {
             if *control && !parse_special {
                 continue;
@@ -114,20 +114,20 @@ impl Tokenizer {
             }
             let mut next = Vec::with_capacity(pieces.len());
             for piece in pieces {
-                let Piece::Text(text) = piece else {
+                let TextPart::Text(text) = piece else {
                     next.push(piece);
                     continue;
                 };
                 for (index, part) in text.split(whole.as_str()).enumerate() {
                     if index > 0 {
-                        next.push(Piece::Token(*id));
+                        next.push(TextPart::Token(*id));
                     }
-                    next.push(Piece::Text(part));
+                    next.push(TextPart::Text(part));
                 }
             }
             pieces = next;
         }
-        pieces.retain(|piece| !matches!(piece, Piece::Text("")));
+        pieces.retain(|piece| !matches!(piece, TextPart::Text("")));
         pieces
     }
 
@@ -185,7 +185,7 @@ impl std::fmt::Debug for Tokenizer {
     }
 }
 
-pub(super) enum Piece<'t> {
+pub(super) enum TextPart<'t> {
     Text(&'t str),
     Token(u32),
 }

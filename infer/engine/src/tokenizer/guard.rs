@@ -8,7 +8,7 @@
 
 use serde_json::Value;
 
-use super::gguf_tokenizer::{Piece, Tokenizer};
+use super::gguf_tokenizer::{TextPart, Tokenizer};
 
 /// The mark.
 const MARK: char = '\u{FDD0}';
@@ -61,8 +61,8 @@ impl Tokenizer {
         let mut ids = Vec::new();
         for piece in self.split_whole(text, true) {
             match piece {
-                Piece::Token(id) => ids.push(id),
-                Piece::Text(text) => ids.extend(self.encode(&text.replace(MARK, ""), false)?),
+                TextPart::Token(id) => ids.push(id),
+                TextPart::Text(text) => ids.extend(self.encode(&text.replace(MARK, ""), false)?),
             }
         }
         Ok(ids)

@@ -81,13 +81,7 @@ impl Vocabulary {
                 self.tokens.len()
             ));
         }
-        let ids = [
-            ("bos", self.bos),
-            ("eos", self.eos),
-            ("eot", self.eot),
-            ("padding", self.pad),
-        ];
-        for (name, id) in ids {
+        for (name, id) in self.special_ids() {
             if id.is_some_and(|id| id as usize >= self.tokens.len()) {
                 return Err(format!(
                     "tokenizer.ggml.{name}_token_id: it is not below the {} tokens",
@@ -99,6 +93,16 @@ impl Vocabulary {
             return Err("tokenizer.ggml.add_bos_token: there is no bos_token_id".into());
         }
         self.validate_merges()
+    }
+
+    /// The ids of special tokens by what GGUF calls them.
+    pub(super) fn special_ids(&self) -> [(&'static str, Option<u32>); 4] {
+        [
+            ("bos", self.bos),
+            ("eos", self.eos),
+            ("eot", self.eot),
+            ("padding", self.pad),
+        ]
     }
 
     fn validate_merges(&self) -> Result<(), String> {

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use retort_engine::Model;
 use retort_engine::decode::DecodeOptions;
-use retort_engine::decoder::{Engine, KvType, PastTrained, Settings};
+use retort_engine::decoder::{Engine, EngineSettings, KvType, PastTrained};
 use retort_engine::sampling::Sampling;
 use retort_engine::speculate::{DraftModel, Drafter, Lookup};
 use retort_format::GgmlType;
@@ -21,7 +21,7 @@ fn engine_with(shape: &Shape, threads: usize, kv: KvType) -> Engine {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.gguf");
     write_gguf(&path, shape);
-    let settings = Settings::new(NonZeroUsize::new(threads), false, kv).unwrap();
+    let settings = EngineSettings::new(NonZeroUsize::new(threads), false, kv).unwrap();
     Engine::with(Gguf::open(&path).unwrap(), settings).unwrap()
 }
 

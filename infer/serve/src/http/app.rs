@@ -10,7 +10,7 @@ use super::ServerOptions;
 use super::error::{ApiError, Result};
 use crate::scheduler::Scheduler;
 use retort_engine::constrain::{Constraint, Form, Forms};
-use retort_engine::generate::Model;
+use retort_engine::Model;
 use retort_engine::template::Template;
 use retort_format::Error;
 

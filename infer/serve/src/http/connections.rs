@@ -16,7 +16,7 @@ use tokio_io_timeout::TimeoutStream;
 
 use super::app::App;
 use super::{ServerOptions, routes};
-use retort_engine::generate::Model;
+use retort_engine::Model;
 use retort_format::{Error, Result};
 
 /// A server that listens.

@@ -33,8 +33,8 @@ use std::time::Instant;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use retort_engine::Model;
 use retort_engine::decoder::PAGE;
-use retort_engine::generate::Model;
 use retort_engine::speculate::Speculation;
 use retort_format::Error;
 use worker::Worker;

@@ -8,7 +8,7 @@ use super::Event;
 use super::prefix_cache::{NodePath, PrefixCache};
 use retort_engine::decode::{Decoding, End};
 use retort_engine::decoder::{Engine, PAGE, Sequence};
-use retort_engine::generate::Model;
+use retort_engine::Model;
 use retort_engine::logprobs::Logprob;
 
 /// A running request.

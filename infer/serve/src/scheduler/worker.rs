@@ -11,7 +11,7 @@ use super::running::{Finish, Running};
 use super::{Event, Limits, Metrics, Refused, Request, Task, Usage, Waiting};
 use retort_engine::decode::Decoding;
 use retort_engine::decoder::{Batch, PAGE};
-use retort_engine::generate::Model;
+use retort_engine::Model;
 use retort_engine::speculate::Speculation;
 
 pub(super) struct Worker<'w> {

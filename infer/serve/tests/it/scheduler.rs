@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use retort_engine::Model;
 use retort_engine::decode::{DecodeOptions, End};
-use retort_engine::decoder::{Batch, KvType, Settings};
+use retort_engine::decoder::{Batch, EngineSettings, KvType};
 use retort_engine::sampling::Sampling;
 use retort_engine::speculate::Speculation;
 use retort_format::GgmlType;
@@ -33,7 +33,7 @@ fn model() -> Arc<Model> {
 }
 
 fn open(path: &Path) -> Arc<Model> {
-    let settings = Settings::new(NonZeroUsize::new(2), false, KvType::F16).unwrap();
+    let settings = EngineSettings::new(NonZeroUsize::new(2), false, KvType::F16).unwrap();
     Arc::new(Model::open_with(path, settings).unwrap())
 }
 

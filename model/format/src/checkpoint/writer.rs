@@ -13,7 +13,7 @@ use ::safetensors::tensor::{Metadata, TensorInfo};
 use retort_files::AtomicFile;
 use serde_json::json;
 
-use super::write_json;
+use super::json::write_json;
 use crate::error::{Error, Result};
 use crate::precision::Precision;
 use crate::tensors::TensorSpec;

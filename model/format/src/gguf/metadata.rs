@@ -1,7 +1,7 @@
 //! The metadata of a GGUF file, or of one to be written: keys to typed values.
 
-use super::{Array, Value};
-use crate::{Error, Result};
+use super::value::{Array, Value};
+use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 
 /// Keys and values in their order.
@@ -51,8 +51,21 @@ impl Metadata {
     }
 }
 
-/// Typed metadata: each getter's error names the file, the key, and what stands there instead.
+/// Typed metadata, where a missing key is an error; see [`Metadata::optional`]. Each getter's error names the file, the key, and what stands there instead.
 impl Metadata {
+    /// What `read`, one of the getters below, gives for `key`; none if the key is missing.
+    ///
+    /// # Errors
+    ///
+    /// As of the getter, for a value of another type.
+    pub fn optional<'a, T>(
+        &'a self,
+        key: &str,
+        read: impl FnOnce(&'a Self, &str) -> Result<T>,
+    ) -> Result<Option<T>> {
+        self.get(key).map(|_| read(self, key)).transpose()
+    }
+
     fn typed<'a, T>(
         &'a self,
         key: &str,
@@ -75,18 +88,6 @@ impl Metadata {
         })
     }
 
-    /// An integer of any width that fits 64 bits unsigned.
-    pub fn u64(&self, key: &str) -> Result<u64> {
-        self.typed(key, "an unsigned integer", |v| {
-            v.as_integer()?.try_into().ok()
-        })
-    }
-
-    /// An integer of any width that fits a size in memory.
-    pub fn usize(&self, key: &str) -> Result<usize> {
-        self.typed(key, "a size", |v| v.as_integer()?.try_into().ok())
-    }
-
     /// A floating-point number.
     pub fn f32(&self, key: &str) -> Result<f32> {
         self.typed(key, "a number", Value::as_f32)
@@ -94,23 +95,17 @@ impl Metadata {
 
     /// A truth value.
     pub fn bool(&self, key: &str) -> Result<bool> {
-        self.typed(key, "a boolean", |v| {
-            if let Value::Bool(b) = v {
-                Some(*b)
-            } else {
-                None
-            }
+        self.typed(key, "a boolean", |v| match v {
+            Value::Bool(b) => Some(*b),
+            _ => None,
         })
     }
 
     /// A string.
     pub fn str(&self, key: &str) -> Result<&str> {
-        self.typed(key, "a string", |v| {
-            if let Value::Str(s) = v {
-                Some(s.as_str())
-            } else {
-                None
-            }
+        self.typed(key, "a string", |v| match v {
+            Value::Str(s) => Some(s.as_str()),
+            _ => None,
         })
     }
 
@@ -124,19 +119,8 @@ impl Metadata {
 
     /// An array of integers of any width, each fitting 32 bits signed.
     pub fn i32_array(&self, key: &str) -> Result<Vec<i32>> {
-        self.typed(key, "an array of 32-bit integers", |v| {
-            if let Value::Array(a) = v {
-                a.to_i32()
-            } else {
-                None
-            }
-        })
-    }
-
-    /// An array of single-precision numbers.
-    pub fn f32_array(&self, key: &str) -> Result<&[f32]> {
-        self.typed(key, "an array of 32-bit floats", |v| match v {
-            Value::Array(Array::F32(a)) => Some(a.as_slice()),
+        self.typed(key, "an array of 32-bit integers", |v| match v {
+            Value::Array(a) => a.to_i32(),
             _ => None,
         })
     }

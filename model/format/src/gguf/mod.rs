@@ -4,9 +4,12 @@
 //! model in memory. Format: the GGUF specification (`ggml/docs/gguf.md`), versions 2 and 3, little-endian. Nothing in
 //! a file is trusted: see [`parse`](self) for the limits.
 
+pub mod check;
 mod metadata;
+pub mod names;
 pub mod panels;
 mod parse;
+mod reader;
 mod value;
 mod writer;
 
@@ -14,9 +17,9 @@ pub use metadata::Metadata;
 pub use value::{Array, Value};
 pub use writer::Writer;
 
+use crate::error::{Error, Result};
 use crate::map::Map;
 use crate::quant::GgmlType;
-use crate::{Error, Result};
 use std::collections::HashMap;
 use std::path::Path;
 

@@ -4,9 +4,10 @@
 //! has panels is reordered, and its name ends in `.rows16`. It is a valid GGUF file; other programs report a missing
 //! tensor instead of misreading it. Here are the names of that layout and the reordering of whole panels.
 
-use super::{Metadata, Writer};
+use super::metadata::Metadata;
+use super::writer::Writer;
+use crate::error::{Error, Result};
 use crate::quant::{GgmlType, rows16};
-use crate::{Error, Result};
 use std::collections::HashMap;
 use std::path::Path;
 

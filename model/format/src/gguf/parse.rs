@@ -7,7 +7,8 @@
 //!
 //! Errors are plain texts (field, offset, remedy), to which the caller adds the file's name.
 
-use super::value::{ARRAY, Array, Value};
+use super::reader::{CUT_SHORT, Parsed, Reader};
+use super::value::Value;
 use crate::quant::GgmlType;
 use std::collections::HashSet;
 use std::ops::Range;
@@ -27,18 +28,15 @@ pub(super) struct Tensor {
     pub range: Range<usize>,
 }
 
-type Parsed<T> = Result<T, String>;
-
 /// ggml's limit for tensor names is 64 bytes; keys may have 65535. Both are held to the latter.
 const MAX_NAME: usize = 65_535;
 const MAX_DIMS: u32 = 4;
 const MAX_ALIGNMENT: u64 = 65_536;
-const CUT_SHORT: &str = "the file is cut short or damaged; fetch or export it again";
 
 /// Parses the header out of a whole file.
 pub(super) fn parse(bytes: &[u8]) -> Parsed<Header> {
     let mut r = Reader { bytes, at: 0 };
-    if bytes.len() < 4 || r.take(4, "magic")? != b"GGUF" {
+    if bytes.len() < 4 || r.take(4, &"magic")? != b"GGUF" {
         return Err(
             "is not a GGUF file (its first four bytes are not \"GGUF\"); name a .gguf file".into(),
         );
@@ -56,14 +54,13 @@ pub(super) fn parse(bytes: &[u8]) -> Parsed<Header> {
     }
     let n_tensors = r.u64("tensor count")?;
     let n_keys = r.u64("metadata count")?;
-    let n_keys = r.bounded(n_keys, 8 + 4 + 1, "metadata count")?;
+    let n_keys = r.bounded(n_keys, 8 + 4 + 1, &"metadata count")?;
 
     let mut metadata = Vec::with_capacity(n_keys);
     let mut seen = HashSet::with_capacity(n_keys);
     for i in 0..n_keys {
-        let key = r.string(MAX_NAME, || format!("metadata key {i}"))?;
-        let ty = r.u32("metadata type")?;
-        let value = value(&mut r, ty, &key)?;
+        let key = r.string(MAX_NAME, &format_args!("metadata key {i}"))?;
+        let value = Value::read(&mut r, &key)?;
         if !seen.insert(key.clone()) {
             return Err(format!("metadata key {key} stands twice; {CUT_SHORT}"));
         }
@@ -71,7 +68,7 @@ pub(super) fn parse(bytes: &[u8]) -> Parsed<Header> {
     }
     let alignment = alignment(&metadata)?;
 
-    let n_tensors = r.bounded(n_tensors, 8 + 4 + 4 + 8, "tensor count")?;
+    let n_tensors = r.bounded(n_tensors, 8 + 4 + 4 + 8, &"tensor count")?;
     let mut tensors = Vec::with_capacity(n_tensors);
     let mut names = HashSet::with_capacity(n_tensors);
     for i in 0..n_tensors {
@@ -130,7 +127,7 @@ fn alignment(metadata: &[(String, Value)]) -> Parsed<u64> {
 
 /// A tensor's description with its length as the range `0..length`, and its offset in the data section.
 fn tensor(r: &mut Reader, i: usize) -> Parsed<(Tensor, u64)> {
-    let name = r.string(MAX_NAME, || format!("name of tensor {i}"))?;
+    let name = r.string(MAX_NAME, &format_args!("name of tensor {i}"))?;
     let n_dims = r.u32("tensor dimensions")?;
     if n_dims > MAX_DIMS {
         return Err(format!(
@@ -172,154 +169,5 @@ fn tensor(r: &mut Reader, i: usize) -> Parsed<(Tensor, u64)> {
         None => Err(format!(
             "tensor {name}: sizes {dims:?} are impossible for {ty}; {CUT_SHORT}"
         )),
-    }
-}
-
-fn value(r: &mut Reader, ty: u32, key: &str) -> Parsed<Value> {
-    Ok(match ty {
-        0 => Value::U8(r.number(key)?),
-        1 => Value::I8(r.number(key)?),
-        2 => Value::U16(r.number(key)?),
-        3 => Value::I16(r.number(key)?),
-        4 => Value::U32(r.number(key)?),
-        5 => Value::I32(r.number(key)?),
-        6 => Value::F32(r.number(key)?),
-        7 => Value::Bool(r.number::<u8>(key)? != 0),
-        8 => Value::Str(r.string(usize::MAX, || format!("metadata key {key}"))?),
-        ARRAY => Value::Array(array(r, key)?),
-        10 => Value::U64(r.number(key)?),
-        11 => Value::I64(r.number(key)?),
-        12 => Value::F64(r.number(key)?),
-        _ => {
-            return Err(format!(
-                "metadata key {key} has unknown type {ty}; {CUT_SHORT}"
-            ));
-        }
-    })
-}
-
-fn array(r: &mut Reader, key: &str) -> Parsed<Array> {
-    let ty = r.u32(key)?;
-    let n = r.u64(key)?;
-    Ok(match ty {
-        0 => Array::U8(r.numbers(n, key)?),
-        1 => Array::I8(r.numbers(n, key)?),
-        2 => Array::U16(r.numbers(n, key)?),
-        3 => Array::I16(r.numbers(n, key)?),
-        4 => Array::U32(r.numbers(n, key)?),
-        5 => Array::I32(r.numbers(n, key)?),
-        6 => Array::F32(r.numbers(n, key)?),
-        7 => Array::Bool(
-            r.numbers::<u8>(n, key)?
-                .into_iter()
-                .map(|b| b != 0)
-                .collect(),
-        ),
-        8 => {
-            let n = r.bounded(n, 8, key)?;
-            let strings =
-                (0..n).map(|i| r.string(usize::MAX, || format!("metadata key {key}, element {i}")));
-            Array::Str(strings.collect::<Parsed<_>>()?)
-        }
-        ARRAY => {
-            return Err(format!(
-                "metadata key {key} is an array of arrays, which is not read here"
-            ));
-        }
-        10 => Array::U64(r.numbers(n, key)?),
-        11 => Array::I64(r.numbers(n, key)?),
-        12 => Array::F64(r.numbers(n, key)?),
-        _ => {
-            return Err(format!(
-                "metadata key {key} is an array of unknown type {ty}; {CUT_SHORT}"
-            ));
-        }
-    })
-}
-
-/// A little-endian number of known size.
-trait Number: Sized {
-    const SIZE: usize;
-    fn read(bytes: &[u8]) -> Option<Self>;
-}
-
-macro_rules! numbers {
-    ($($ty:ty),*) => { $(
-        impl Number for $ty {
-            const SIZE: usize = size_of::<$ty>();
-            fn read(bytes: &[u8]) -> Option<Self> { Some(<$ty>::from_le_bytes(bytes.try_into().ok()?)) }
-        }
-    )* };
-}
-
-numbers!(u8, i8, u16, i16, u32, i32, u64, i64, f32, f64);
-
-/// The bytes and how far they have been read; never past the end.
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Reader<'a> {
-    fn left(&self) -> usize {
-        self.bytes.len() - self.at
-    }
-
-    fn take(&mut self, n: usize, what: &str) -> Parsed<&'a [u8]> {
-        if n > self.left() {
-            return Err(format!(
-                "ends at byte {} inside {what}; {CUT_SHORT}",
-                self.bytes.len()
-            ));
-        }
-        let taken = &self.bytes[self.at..self.at + n];
-        self.at += n;
-        Ok(taken)
-    }
-
-    fn number<T: Number>(&mut self, what: &str) -> Parsed<T> {
-        let bytes = self.take(T::SIZE, what)?;
-        T::read(bytes).ok_or_else(|| format!("{what}: no number; {CUT_SHORT}"))
-    }
-
-    fn u32(&mut self, what: &str) -> Parsed<u32> {
-        self.number(what)
-    }
-
-    fn u64(&mut self, what: &str) -> Parsed<u64> {
-        self.number(what)
-    }
-
-    /// A count of things that take at least `least` bytes each, held against what is left of the file.
-    fn bounded(&self, n: u64, least: usize, what: &str) -> Parsed<usize> {
-        match usize::try_from(n) {
-            Ok(n) if n <= self.left() / least => Ok(n),
-            _ => Err(format!(
-                "{what}: {n} elements do not fit the {} bytes left of the file; {CUT_SHORT}",
-                self.left()
-            )),
-        }
-    }
-
-    fn numbers<T: Number>(&mut self, n: u64, what: &str) -> Parsed<Vec<T>> {
-        let n = self.bounded(n, T::SIZE, what)?;
-        let bytes = self.take(n * T::SIZE, what)?;
-        Ok(bytes.chunks_exact(T::SIZE).filter_map(T::read).collect())
-    }
-
-    fn string(&mut self, longest: usize, what: impl Fn() -> String) -> Parsed<String> {
-        let n = self.u64("a string's length")?;
-        match usize::try_from(n) {
-            Ok(n) if n <= longest && n <= self.left() => {
-                let bytes = self.take(n, "a string")?;
-                let text = std::str::from_utf8(bytes)
-                    .map_err(|_| format!("{} is not UTF-8; {CUT_SHORT}", what()))?;
-                Ok(text.to_owned())
-            }
-            _ => Err(format!(
-                "{}: a string of {n} bytes does not fit the file; {CUT_SHORT}",
-                what()
-            )),
-        }
     }
 }

@@ -1,66 +1,121 @@
 //! Metadata values: the thirteen types of the specification, arrays of one scalar type (arrays of arrays, which no
-//! known file uses, are refused by the parser).
+//! known file uses, are refused).
 
-/// A metadata value.
-#[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs)] // the names are the specification's type names
-pub enum Value {
-    U8(u8),
-    I8(i8),
-    U16(u16),
-    I16(i16),
-    U32(u32),
-    I32(i32),
-    F32(f32),
-    Bool(bool),
-    Str(String),
-    Array(Array),
-    U64(u64),
-    I64(i64),
-    F64(f64),
-}
-
-/// An array value.
-#[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs)] // the names are the specification's type names
-pub enum Array {
-    U8(Vec<u8>),
-    I8(Vec<i8>),
-    U16(Vec<u16>),
-    I16(Vec<i16>),
-    U32(Vec<u32>),
-    I32(Vec<i32>),
-    F32(Vec<f32>),
-    Bool(Vec<bool>),
-    Str(Vec<String>),
-    U64(Vec<u64>),
-    I64(Vec<i64>),
-    F64(Vec<f64>),
-}
+use super::reader::{CUT_SHORT, Parsed, Reader, Scalar};
 
 /// The type id of an array in a file.
-pub(super) const ARRAY: u32 = 9;
+const ARRAY: u32 = 9;
+
+macro_rules! scalars {
+    ($($name:ident($ty:ty) = $id:literal),* $(,)?) => {
+        /// A metadata value.
+        #[derive(Clone, Debug, PartialEq)]
+        #[allow(missing_docs)] // the names are the specification's type names
+        pub enum Value {
+            $($name($ty),)*
+            Array(Array),
+        }
+
+        /// An array value.
+        #[derive(Clone, Debug, PartialEq)]
+        #[allow(missing_docs)] // the names are the specification's type names
+        pub enum Array {
+            $($name(Vec<$ty>),)*
+        }
+
+        impl Value {
+            /// Reads the value of `key`, after the key.
+            pub(super) fn read(r: &mut Reader, key: &str) -> Parsed<Self> {
+                let what = format!("metadata key {key}");
+                Ok(match r.u32("metadata type")? {
+                    $($id => Self::$name(Scalar::read(r, &what)?),)*
+                    ARRAY => Self::Array(Array::read(r, &what)?),
+                    id => return Err(format!("{what} has unknown type {id}; {CUT_SHORT}")),
+                })
+            }
+
+            /// Appends its type and itself.
+            pub(super) fn write(&self, out: &mut Vec<u8>) {
+                match self {
+                    $(Self::$name(value) => {
+                        u32::write(&$id, out);
+                        value.write(out);
+                    })*
+                    Self::Array(array) => {
+                        ARRAY.write(out);
+                        array.write(out);
+                    }
+                }
+            }
+        }
+
+        impl Array {
+            fn read(r: &mut Reader, what: &str) -> Parsed<Self> {
+                let id = r.u32(what)?;
+                let n = r.u64(what)?;
+                Ok(match id {
+                    $($id => Self::$name(elements(r, n, what)?),)*
+                    ARRAY => {
+                        return Err(format!("{what} is an array of arrays, which is not read here"));
+                    }
+                    _ => {
+                        return Err(format!("{what} is an array of unknown type {id}; {CUT_SHORT}"));
+                    }
+                })
+            }
+
+            fn write(&self, out: &mut Vec<u8>) {
+                match self {
+                    $(Self::$name(elements) => {
+                        u32::write(&$id, out);
+                        (elements.len() as u64).write(out);
+                        elements.iter().for_each(|element| element.write(out));
+                    })*
+                }
+            }
+
+            /// The number of elements.
+            pub fn len(&self) -> usize {
+                match self {
+                    $(Self::$name(elements) => elements.len(),)*
+                }
+            }
+        }
+
+        $(
+            impl From<$ty> for Value {
+                fn from(value: $ty) -> Self {
+                    Self::$name(value)
+                }
+            }
+
+            impl From<Vec<$ty>> for Value {
+                fn from(elements: Vec<$ty>) -> Self {
+                    Self::Array(Array::$name(elements))
+                }
+            }
+        )*
+    };
+}
+
+scalars! {
+    U8(u8) = 0, I8(i8) = 1, U16(u16) = 2, I16(i16) = 3, U32(u32) = 4, I32(i32) = 5, F32(f32) = 6,
+    Bool(bool) = 7, Str(String) = 8, U64(u64) = 10, I64(i64) = 11, F64(f64) = 12,
+}
+
+fn elements<T: Scalar>(r: &mut Reader, n: u64, what: &str) -> Parsed<Vec<T>> {
+    let n = r.bounded(n, T::LEAST, &what)?;
+    let element = |i| T::read(r, &format_args!("{what}, element {i}"));
+    (0..n).map(element).collect()
+}
+
+impl From<&str> for Value {
+    fn from(value: &str) -> Self {
+        Self::Str(value.to_owned())
+    }
+}
 
 impl Value {
-    /// The type id in a file.
-    pub(super) fn id(&self) -> u32 {
-        match self {
-            Value::U8(_) => 0,
-            Value::I8(_) => 1,
-            Value::U16(_) => 2,
-            Value::I16(_) => 3,
-            Value::U32(_) => 4,
-            Value::I32(_) => 5,
-            Value::F32(_) => 6,
-            Value::Bool(_) => 7,
-            Value::Str(_) => 8,
-            Value::Array(_) => ARRAY,
-            Value::U64(_) => 10,
-            Value::I64(_) => 11,
-            Value::F64(_) => 12,
-        }
-    }
-
     /// The value as an integer, whatever its width, if it is one.
     pub fn as_integer(&self) -> Option<i128> {
         Some(match *self {
@@ -115,24 +170,6 @@ impl std::fmt::Display for Value {
 }
 
 impl Array {
-    /// The number of elements.
-    pub fn len(&self) -> usize {
-        match self {
-            Array::U8(a) => a.len(),
-            Array::I8(a) => a.len(),
-            Array::U16(a) => a.len(),
-            Array::I16(a) => a.len(),
-            Array::U32(a) => a.len(),
-            Array::I32(a) => a.len(),
-            Array::F32(a) => a.len(),
-            Array::Bool(a) => a.len(),
-            Array::Str(a) => a.len(),
-            Array::U64(a) => a.len(),
-            Array::I64(a) => a.len(),
-            Array::F64(a) => a.len(),
-        }
-    }
-
     /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -164,25 +201,5 @@ impl Array {
             Array::I64(a) => all(a),
             _ => None,
         }
-    }
-}
-
-macro_rules! conversions {
-    ($($from:ty => $value:ident),*) => { $(
-        impl From<$from> for Value {
-            fn from(v: $from) -> Value { Value::$value(v) }
-        }
-        impl From<Vec<$from>> for Value {
-            fn from(v: Vec<$from>) -> Value { Value::Array(Array::$value(v)) }
-        }
-    )* };
-}
-
-conversions!(u8 => U8, i8 => I8, u16 => U16, i16 => I16, u32 => U32, i32 => I32, u64 => U64, i64 => I64,
-    f32 => F32, f64 => F64, bool => Bool, String => Str);
-
-impl From<&str> for Value {
-    fn from(v: &str) -> Value {
-        Value::Str(v.to_owned())
     }
 }

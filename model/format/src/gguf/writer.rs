@@ -2,10 +2,11 @@
 //!
 //! The file appears at its place, synced, by [`Writer::finish`]; a writer that is dropped before leaves nothing behind. Memory used is that of the metadata, whatever the model's size.
 
-use super::Metadata;
-use super::value::{Array, Value};
+use super::metadata::Metadata;
+use super::reader::string;
+use super::value::Value;
+use crate::error::{Error, Result};
 use crate::quant::GgmlType;
-use crate::{Error, Result};
 use retort_files::AtomicFile;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -195,8 +196,7 @@ impl Writer {
         out.extend((self.metadata.iter().len() as u64).to_le_bytes());
         for (key, value) in self.metadata.iter() {
             string(&mut out, key);
-            out.extend(value.id().to_le_bytes());
-            encode(&mut out, value);
+            value.write(&mut out);
         }
         for t in &self.tensors {
             string(&mut out, &t.name);
@@ -222,61 +222,5 @@ impl Output {
             (self.tensor, self.written) = (self.tensor + 1, 0);
         }
         Ok(())
-    }
-}
-
-fn string(out: &mut Vec<u8>, s: &str) {
-    out.extend((s.len() as u64).to_le_bytes());
-    out.extend(s.as_bytes());
-}
-
-fn encode(out: &mut Vec<u8>, value: &Value) {
-    match value {
-        Value::U8(v) => out.push(*v),
-        Value::I8(v) => out.push(*v as u8),
-        Value::U16(v) => out.extend(v.to_le_bytes()),
-        Value::I16(v) => out.extend(v.to_le_bytes()),
-        Value::U32(v) => out.extend(v.to_le_bytes()),
-        Value::I32(v) => out.extend(v.to_le_bytes()),
-        Value::F32(v) => out.extend(v.to_le_bytes()),
-        Value::Bool(v) => out.push(u8::from(*v)),
-        Value::Str(v) => string(out, v),
-        Value::U64(v) => out.extend(v.to_le_bytes()),
-        Value::I64(v) => out.extend(v.to_le_bytes()),
-        Value::F64(v) => out.extend(v.to_le_bytes()),
-        Value::Array(a) => encode_array(out, a),
-    }
-}
-
-fn encode_array(out: &mut Vec<u8>, array: &Array) {
-    let mut head = |id: u32| {
-        out.extend(id.to_le_bytes());
-        out.extend((array.len() as u64).to_le_bytes());
-    };
-    macro_rules! numbers {
-        ($id:literal, $a:ident) => {{
-            head($id);
-            out.extend($a.iter().flat_map(|v| v.to_le_bytes()));
-        }};
-    }
-    match array {
-        Array::U8(a) => numbers!(0, a),
-        Array::I8(a) => numbers!(1, a),
-        Array::U16(a) => numbers!(2, a),
-        Array::I16(a) => numbers!(3, a),
-        Array::U32(a) => numbers!(4, a),
-        Array::I32(a) => numbers!(5, a),
-        Array::F32(a) => numbers!(6, a),
-        Array::Bool(a) => {
-            head(7);
-            out.extend(a.iter().map(|&b| u8::from(b)));
-        }
-        Array::Str(a) => {
-            head(8);
-            a.iter().for_each(|s| string(out, s));
-        }
-        Array::U64(a) => numbers!(10, a),
-        Array::I64(a) => numbers!(11, a),
-        Array::F64(a) => numbers!(12, a),
     }
 }

@@ -1,6 +1,7 @@
 //! F32, F16 and BF16 rows: plain little-endian numbers, rounded to nearest even when narrowed.
 
-use super::{GgmlType, half_to_f32};
+use super::ggml_type::GgmlType;
+use super::half_float::half_to_f32;
 use half::{bf16, f16};
 
 /// Decodes `out.len()` numbers.

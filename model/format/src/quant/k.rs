@@ -8,7 +8,7 @@
 //!       w = (d scale) (q - 32), 16 groups of 16
 //! ```
 
-use super::half_at;
+use super::half_float::half_at;
 
 /// The eight scales and the eight minima out of the 12 packed bytes: groups 0..4 lie in the low six bits of bytes
 /// 0..8, groups 4..8 in the nibbles of bytes 8..12 with their top two bits in those of bytes 0..8.

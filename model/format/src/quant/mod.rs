@@ -16,6 +16,8 @@
 //! where llama.cpp would round them once more.
 
 mod float;
+mod ggml_type;
+mod half_float;
 pub mod k;
 mod q4;
 mod q5;
@@ -24,141 +26,10 @@ pub mod round;
 pub mod rows16;
 pub mod search;
 
-use crate::{Error, Result};
-
-/// A tensor's element format, by ggml's name.
-#[allow(non_camel_case_types)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum GgmlType {
-    /// IEEE single precision.
-    F32,
-    /// IEEE half precision.
-    F16,
-    /// The upper half of a single-precision number.
-    BF16,
-    /// 4 bits, 32 to a block, one f16 scale: `w = d (q - 8)`.
-    Q4_0,
-    /// 4 bits, 32 to a block, f16 scale and minimum: `w = d q + m`.
-    Q4_1,
-    /// 5 bits, 32 to a block, one f16 scale: `w = d (q - 16)`.
-    Q5_0,
-    /// 5 bits, 32 to a block, f16 scale and minimum.
-    Q5_1,
-    /// 8 bits, 32 to a block, one f16 scale: `w = d q`.
-    Q8_0,
-    /// 4 bits, 256 to a block in 8 groups with 6-bit scales and minima.
-    Q4_K,
-    /// 5 bits, 256 to a block in 8 groups with 6-bit scales and minima.
-    Q5_K,
-    /// 6 bits, 256 to a block in 16 groups with 8-bit scales.
-    Q6_K,
-}
-
-use GgmlType::*;
-
-impl GgmlType {
-    /// Every format that is read here.
-    pub const ALL: [GgmlType; 11] = [
-        F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K,
-    ];
-
-    /// The id that stands in a GGUF file.
-    pub const fn id(self) -> u32 {
-        match self {
-            F32 => 0,
-            F16 => 1,
-            Q4_0 => 2,
-            Q4_1 => 3,
-            Q5_0 => 6,
-            Q5_1 => 7,
-            Q8_0 => 8,
-            Q4_K => 12,
-            Q5_K => 13,
-            Q6_K => 14,
-            BF16 => 30,
-        }
-    }
-
-    /// The format of a GGUF id, if it is one that is read here.
-    pub fn from_id(id: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|ty| ty.id() == id)
-    }
-
-    /// ggml's name, as in `Q4_0`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            F32 => "F32",
-            F16 => "F16",
-            BF16 => "BF16",
-            Q4_0 => "Q4_0",
-            Q4_1 => "Q4_1",
-            Q5_0 => "Q5_0",
-            Q5_1 => "Q5_1",
-            Q8_0 => "Q8_0",
-            Q4_K => "Q4_K",
-            Q5_K => "Q5_K",
-            Q6_K => "Q6_K",
-        }
-    }
-
-    /// Weights in one block.
-    pub const fn block_size(self) -> usize {
-        match self {
-            F32 | F16 | BF16 => 1,
-            Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 => 32,
-            Q4_K | Q5_K | Q6_K => 256,
-        }
-    }
-
-    /// Bytes of one block.
-    pub const fn bytes_per_block(self) -> usize {
-        match self {
-            F32 => 4,
-            F16 | BF16 => 2,
-            Q4_0 => 2 + 16,
-            Q4_1 => 4 + 16,
-            Q5_0 => 2 + 4 + 16,
-            Q5_1 => 4 + 4 + 16,
-            Q8_0 => 2 + 32,
-            Q4_K => 4 + 12 + 128,
-            Q5_K => 4 + 12 + 32 + 128,
-            Q6_K => 128 + 64 + 16 + 2,
-        }
-    }
-
-    /// Weights that share one scale, or 0 for a float format.
-    pub const fn group_size(self) -> usize {
-        match self {
-            F32 | F16 | BF16 => 0,
-            Q6_K => 16,
-            _ => 32,
-        }
-    }
-
-    /// Whether groups carry a minimum `m` besides the scale.
-    pub const fn has_min(self) -> bool {
-        matches!(self, Q4_1 | Q5_1 | Q4_K | Q5_K)
-    }
-
-    /// Whether weights are integers with scales, so that activations are taken as int8 too.
-    pub const fn is_quantized(self) -> bool {
-        self.group_size() != 0
-    }
-
-    /// Bytes of a row of `cols` weights; none if `cols` is no multiple of the block size or the product overflows.
-    pub const fn row_bytes(self, cols: usize) -> Option<usize> {
-        if !cols.is_multiple_of(self.block_size()) {
-            return None;
-        }
-        (cols / self.block_size()).checked_mul(self.bytes_per_block())
-    }
-}
-
-impl std::fmt::Display for GgmlType {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.name())
-    }
-}
+use crate::error::{Error, Result};
+pub use ggml_type::GgmlType;
+use ggml_type::GgmlType::*;
+pub use half_float::half_to_f32;
 
 /// Checks that `bytes` hold exactly `cols` weights of format `ty`.
 fn check(what: &'static str, ty: GgmlType, bytes: usize, cols: usize) -> Result<()> {
@@ -288,25 +159,6 @@ pub fn fits(ty: GgmlType, x: &[f32]) -> bool {
         _ => return true,
     };
     x.iter().all(|w| w.abs() < limit)
-}
-
-/// The half-precision number at byte `at` of a block.
-#[inline]
-fn half_at(block: &[u8], at: usize) -> f32 {
-    half_to_f32(u16::from_le_bytes([block[at], block[at + 1]]))
-}
-
-/// Half to single precision without branches, tables or run-time detection, so that loops over it vectorise: the
-/// exponent is moved into place and set right by a multiplication by 2^112, which also makes subnormals normal.
-#[inline]
-pub fn half_to_f32(bits: u16) -> f32 {
-    let magnitude = f32::from_bits(u32::from(bits & 0x7fff) << 13) * f32::from_bits(0x7780_0000);
-    let infinite = if bits & 0x7c00 == 0x7c00 {
-        0x7f80_0000
-    } else {
-        0
-    };
-    f32::from_bits(magnitude.to_bits() | infinite | u32::from(bits & 0x8000) << 16)
 }
 
 #[cfg(test)]

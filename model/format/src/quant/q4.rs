@@ -6,7 +6,8 @@
 //! Q4_1: d f16 | m f16 | 16 bytes   w = d q + m
 //! ```
 
-use super::{half_at, round};
+use super::half_float::half_at;
+use super::round;
 use half::f16;
 
 /// Q4_0 in the common form: `q` in -8..=7.

@@ -5,7 +5,7 @@
 //! Q5_1: d f16 | m f16 | high bits u32 | 16 bytes   w = d q + m
 //! ```
 
-use super::half_at;
+use super::half_float::half_at;
 
 /// Q5_0 in the common form: `q` in -16..=15.
 #[inline]

@@ -1,6 +1,7 @@
 //! Q8_0: 32 weights of 8 bits, `d f16 | 32 × i8`, `w = d q`.
 
-use super::{half_at, round};
+use super::half_float::half_at;
+use super::round;
 use half::f16;
 
 /// Q8_0 in the common form; a file may hold -128, the encoder never writes it.

@@ -12,8 +12,8 @@
 //! sixteen at a time, and nothing has to be unpacked for many tokens. `retort-edge pack` writes such files; how much
 //! it gives is in `experiments/results`.
 
-use crate::quant::GgmlType;
-use crate::{Error, Result};
+use super::ggml_type::GgmlType;
+use crate::error::{Error, Result};
 
 /// Rows in a panel.
 pub const ROWS: usize = 16;

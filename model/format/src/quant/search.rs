@@ -12,12 +12,13 @@
 //! those of what the engine decodes. Without importance it brings the weights nearer, and a model's
 //! perplexity but not its divergence: it is an option then, and part of calibration.
 
-use super::{GgmlType, half_to_f32, q4, q8, quantize_row, unpack_block};
-use crate::Result;
+use super::ggml_type::GgmlType;
+use super::half_float::half_to_f32;
+use super::{q4, q8, quantize_row, round, unpack_block};
+use crate::error::Result;
 use half::f16;
 
-/// Weights in a block of the formats that are searched.
-pub const BLOCK: usize = 32;
+pub use super::round::BLOCK;
 
 /// Encodes a row as [`quantize_row`] does, but Q4_0, Q4_1 and Q8_0 blocks with the scale that loses least under
 /// `importance`, `[cols]`.
@@ -104,7 +105,7 @@ pub fn range(ty: GgmlType) -> (f32, f32) {
 
 /// The nearest integers under a scale and a minimum.
 fn levels(x: &[f32; BLOCK], d: f32, m: f32, low: f32, high: f32) -> [f32; BLOCK] {
-    let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+    let inverse = round::inverse(d);
     x.map(|x| nearest((x - m) * inverse, low, high))
 }
 
@@ -140,9 +141,7 @@ fn scale_candidates(ty: GgmlType, x: &[f32; BLOCK], w: &[f32; BLOCK]) -> impl It
         GgmlType::Q8_0 => (2, 1.0),
         _ => (9, 0.4),
     };
-    let largest = x
-        .iter()
-        .fold(0f32, |a, &x| if x.abs() > a.abs() { x } else { a });
+    let largest = round::largest(x);
     (0..steps).flat_map(move |step| {
         let inside = step as f32 * width;
         [low - 1.2 + inside, high + 1.2 - inside].map(|level| {
