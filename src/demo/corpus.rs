@@ -61,6 +61,6 @@ impl Corpus {
                 tokens += self.tokenizer.encode(&story.text)?.len() as u64 + 1;
             }
         }
-        Ok(stories::floor(&self.stories, fraction).per_token(tokens))
+        Ok(stories::floor(&self.stories, fraction, tokens))
     }
 }
