@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use retort_convert::Progress;
 use retort_convert::quantize::{Texts, quantize};
 use retort_data::{Shards, SourceOptions};
 use retort_edge::QuantizeOptions;
@@ -90,7 +89,7 @@ impl From<Quant> for GgmlType {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let checkpoint = retort_train::latest(&args.checkpoint)?.unwrap_or(args.checkpoint.clone());
+    let checkpoint = retort_train::model_directory(&args.checkpoint)?;
     let recipe = args.options.recipe(args.quant.into())?;
     let recipe = recipe.with_layout(args.layout.into());
     let mut documents = match &args.calibrate {
@@ -106,14 +105,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         tokens: args.options.tokens(),
         settings: args.options.calibration(),
     });
-    let bar = progress::bar("export", 0);
-    let show = |progress| match progress {
-        Progress::Notice(text) => bar.suspend(|| eprintln!("note: {text}")),
-        Progress::Weights { done, total } => {
-            bar.set_length(total);
-            bar.set_position(done);
-        }
-    };
+    let (bar, show) = progress::conversion("export");
     let settings = Settings::new(None, false, KvType::F32)?;
     let written = quantize(&checkpoint, &args.out, &recipe, texts, settings, show)?;
     bar.finish_and_clear();

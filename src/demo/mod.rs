@@ -95,7 +95,7 @@ fn file(out: &Path, name: &str, quant: GgmlType) -> PathBuf {
 }
 
 /// Exports a run's last checkpoint, and measures the file in the edge engine.
-fn edge_row(out: &Path, run: &runs::Run, quant: GgmlType) -> anyhow::Result<table::Row> {
+fn edge_row(out: &Path, run: &runs::Run, quant: GgmlType) -> anyhow::Result<table::ModelRow> {
     let path = file(out, &run.name, quant);
     let exported = retort_convert::export::export(&run.checkpoint, &path, quant, |_| {})?;
     let model = Model::open(&path)?;
@@ -113,7 +113,7 @@ fn edge_row(out: &Path, run: &runs::Run, quant: GgmlType) -> anyhow::Result<tabl
         reps: 5,
     };
     let speed = retort_engine::bench::bench(&model.engine, &settings, |_, _| {})?;
-    Ok(table::Row {
+    Ok(table::ModelRow {
         name: match quant {
             GgmlType::Q4_0 => format!("{}, int4", run.title),
             _ => run.title.to_owned(),

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// One model as the edge engine runs it.
 #[derive(Serialize)]
-pub struct Row {
+pub struct ModelRow {
     /// What it is.
     pub name: String,
     /// Parameters.
@@ -22,7 +22,7 @@ pub struct Row {
 }
 
 /// The table as text; `floor` is the corpus's entropy in nats a token.
-pub fn render(rows: &[Row], floor: f64) -> String {
+pub fn render(rows: &[ModelRow], floor: f64) -> String {
     let mut text = format!(
         "\n{:<26}{:>10}{:>7}{:>8}{:>10}{:>13}{:>12}{:>10}{:>9}\n",
         "",
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn shows_the_distance_to_the_floor() {
-        let row = Row {
+        let row = ModelRow {
             name: "student".into(),
             parameters: 1234,
             steps: 10,
