@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use retort_convert::Progress;
 use retort_convert::quantize::{Texts, quantize};
 use retort_data::{Shards, SourceOptions};
 use retort_edge::QuantizeOptions;
@@ -106,14 +105,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         tokens: args.options.tokens(),
         settings: args.options.calibration(),
     });
-    let bar = progress::bar("export", 0);
-    let show = |progress| match progress {
-        Progress::Notice(text) => bar.suspend(|| eprintln!("note: {text}")),
-        Progress::Weights { done, total } => {
-            bar.set_length(total);
-            bar.set_position(done);
-        }
-    };
+    let (bar, show) = progress::conversion("export");
     let settings = EngineSettings::new(None, false, KvType::F32)?;
     let written = quantize(&checkpoint, &args.out, &recipe, texts, settings, show)?;
     bar.finish_and_clear();

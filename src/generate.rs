@@ -32,7 +32,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let checkpoint = retort_train::latest(&args.checkpoint)?.unwrap_or(args.checkpoint.clone());
+    let checkpoint = retort_train::model_directory(&args.checkpoint)?;
     let device = retort_train::device(&args.device)?;
     let (config, model) = retort_model::load(&checkpoint, &device)?;
     let tokenizer = Tokenizer::from_file(&checkpoint, None)?;

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use retort_convert::Progress;
 use retort_convert::import::ImportSettings;
 use retort_format::GgmlType;
 
@@ -57,14 +56,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         dtype: args.dtype.map(Into::into),
         max_shard_bytes: args.max_shard_bytes,
     };
-    let bar = progress::bar("import", 0);
-    let show = |progress| match progress {
-        Progress::Notice(text) => bar.suspend(|| eprintln!("note: {text}")),
-        Progress::Weights { done, total } => {
-            bar.set_length(total);
-            bar.set_position(done);
-        }
-    };
+    let (bar, show) = progress::conversion("import");
     let imported = retort_convert::import::import(&args.file, &args.out, &settings, show)?;
     bar.finish_and_clear();
     eprintln!(

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use retort_data::Progress;
+use retort_data::DocumentProgress;
 use retort_train::{Evaluation, Event, Metrics, Plan};
 
 /// A bar of `length` steps, between the text `what` and a message.
@@ -19,8 +19,21 @@ pub fn bar(what: &str, length: u64) -> ProgressBar {
     bar
 }
 
+/// A bar for a conversion, and the function that moves it and prints notices.
+pub fn conversion(what: &str) -> (ProgressBar, impl Fn(retort_convert::Progress) + use<>) {
+    let bar = bar(what, 0);
+    let shown = bar.clone();
+    (bar, move |progress| match progress {
+        retort_convert::Progress::Notice(text) => shown.suspend(|| eprintln!("note: {text}")),
+        retort_convert::Progress::Weights { done, total } => {
+            shown.set_length(total);
+            shown.set_position(done);
+        }
+    })
+}
+
 /// A bar for a pass over text, and the function that moves it.
-pub fn documents() -> (ProgressBar, impl Fn(Progress) + use<>) {
+pub fn documents() -> (ProgressBar, impl Fn(DocumentProgress) + use<>) {
     const STEPS: u64 = 1000;
     let style = ProgressStyle::with_template(
         "{prefix:>12} [{bar:30}] {percent:>3}% {msg} {elapsed} (left {eta})",
@@ -29,7 +42,7 @@ pub fn documents() -> (ProgressBar, impl Fn(Progress) + use<>) {
     .progress_chars("=> ");
     let bar = ProgressBar::new(STEPS).with_style(style);
     let shown = bar.clone();
-    (bar, move |progress: Progress| {
+    (bar, move |progress: DocumentProgress| {
         shown.set_prefix(progress.what);
         shown.set_message(format!("{} documents", progress.documents));
         shown.set_position((progress.fraction * STEPS as f64) as u64);

@@ -161,7 +161,7 @@ impl Args {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let checkpoint = retort_train::latest(&args.checkpoint)?.unwrap_or(args.checkpoint.clone());
+    let checkpoint = retort_train::model_directory(&args.checkpoint)?;
     let options = args.options();
     let plan = retort_prune::plan(&checkpoint, &options)?;
     match &args.out {

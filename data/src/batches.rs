@@ -77,16 +77,13 @@ impl Batches {
         rank: Rank,
     ) -> Result<Self> {
         if batch_size == 0 {
-            return Err(Error::Config {
-                field: "batch_size",
-                reason: "is 0; give at least 1".into(),
-            });
+            return Err(Error::config("batch_size", "is 0; give at least 1"));
         }
         if rank.index >= rank.count {
-            return Err(Error::Config {
-                field: "rank",
-                reason: format!("is {} of {} ranks", rank.index, rank.count),
-            });
+            return Err(Error::config(
+                "rank",
+                format!("is {} of {} ranks", rank.index, rank.count),
+            ));
         }
         Ok(Self {
             taken: sources.iter().map(|(s, _)| s.cursor().rows).collect(),

@@ -137,15 +137,7 @@ fn pack(window: &TokenWindow, seq_len: usize, seed: u64) -> (Vec<Row>, Stats) {
     let order = permutation(rows.len(), seed, key);
     let rows = order
         .into_iter()
-        .map(|i| {
-            std::mem::replace(
-                &mut rows[i as usize],
-                Row {
-                    ids: Vec::new(),
-                    starts: Vec::new(),
-                },
-            )
-        })
+        .map(|i| std::mem::take(&mut rows[i as usize]))
         .collect();
     (rows, stats)
 }

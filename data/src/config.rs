@@ -139,12 +139,7 @@ impl DataConfig {
     ///
     /// [`Error::Config`] naming the field.
     pub fn validate(&self) -> Result<()> {
-        let wrong = |field, reason: &str| {
-            Err(Error::Config {
-                field,
-                reason: reason.into(),
-            })
-        };
+        let wrong = |field, reason: &str| Err(Error::config(field, reason));
         if self.seq_len == 0 || self.seq_len > 1 << 24 {
             return wrong("seq_len", "must be from 1 to 16,777,216");
         }

@@ -97,10 +97,7 @@ impl Data {
 
     pub(crate) fn options(&self, i: usize, side: Side, seed: Option<u64>) -> Result<StreamOptions> {
         let SourceKind::Text { shards, duplicates } = &self.sources[i].kind else {
-            return Err(Error::Config {
-                field: "source",
-                reason: "is packed already".into(),
-            });
+            return Err(Error::config("source", "is packed already"));
         };
         let config = &self.config;
         Ok(StreamOptions {

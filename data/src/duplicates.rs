@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 use crate::config::OnDamage;
 use crate::epoch_order::{Location, Position, ShardWalker};
 use crate::error::{Error, Result};
-use crate::progress::Progress;
+use crate::progress::DocumentProgress;
 use crate::source::Shards;
 use crate::stats::Stats;
 
@@ -38,7 +38,7 @@ impl Duplicates {
         shards: &Arc<Shards>,
         on_damage: OnDamage,
         directory: Option<&Path>,
-        progress: &dyn Fn(Progress),
+        progress: &dyn Fn(DocumentProgress),
     ) -> Result<Self> {
         let identity = shards.identity();
         let file = directory.map(|directory| {
@@ -68,7 +68,7 @@ impl Duplicates {
         shards: &Arc<Shards>,
         identity: String,
         on_damage: OnDamage,
-        progress: &dyn Fn(Progress),
+        progress: &dyn Fn(DocumentProgress),
     ) -> Result<Self> {
         let mut walker = ShardWalker::new(shards.clone(), None, on_damage, Position::default());
         let mut stats = Stats::default();
@@ -80,7 +80,7 @@ impl Duplicates {
             }
             documents += 1;
             if documents.is_multiple_of(1024) {
-                progress(Progress {
+                progress(DocumentProgress {
                     what: "duplicates",
                     fraction: walker.fraction(),
                     documents,

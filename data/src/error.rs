@@ -154,6 +154,34 @@ impl Error {
         matches!(self, Self::Parquet { .. } | Self::JsonLine { .. })
     }
 
+    pub(crate) fn source(source_text: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Source {
+            source_text: source_text.into(),
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn hub(name: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Hub {
+            name: name.into(),
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn config(field: &'static str, reason: impl Into<String>) -> Self {
+        Self::Config {
+            field,
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn pretokenized(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
+        Self::Pretokenized {
+            path: path.into(),
+            reason: reason.into(),
+        }
+    }
+
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
         |cause| Self::Io {
             path: path.to_owned(),

@@ -3,31 +3,15 @@
 use std::path::Path;
 use std::time::Instant;
 
-use arrow::datatypes::{DataType, Fields};
+use arrow::datatypes::Fields;
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::progress::Progress;
+use crate::progress::DocumentProgress;
 use crate::read::Reader;
 use crate::source::Shards;
 use retort_tokenizer::Tokenizer;
-
-/// How a shard's `timestamp` column is stored; it is never read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TimestampKind {
-    /// A timestamp; the unit as Arrow names it (`s`, `ms`, `µs`, `ns`).
-    Timestamp(String),
-    /// A string, as in `2019-04-25T12:57:54Z`.
-    String,
-    /// A column of nulls without a type.
-    Null,
-    /// No such column.
-    Absent,
-    /// Something else, by its Arrow type.
-    Other(String),
-}
 
 /// A column of a shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -46,8 +30,6 @@ pub struct ShardInfo {
     pub name: String,
     /// Columns in the file's order; none for JSON lines.
     pub columns: Vec<Column>,
-    /// How `timestamp` is stored.
-    pub timestamp: TimestampKind,
     /// Rows, nulls included, as the footer says; absent for JSON lines.
     pub rows: Option<u64>,
     /// Row groups.
@@ -94,7 +76,7 @@ pub fn inspect(
     shards: &Shards,
     tokenizer: Option<&Tokenizer>,
     most: u64,
-    progress: &dyn Fn(Progress),
+    progress: &dyn Fn(DocumentProgress),
 ) -> Result<Inspection> {
     let start = Instant::now();
     let mut infos = Vec::new();
@@ -118,7 +100,7 @@ pub fn inspect(
             info.documents += read;
             info.text_bytes += bytes;
             let shard = (segment + 1) as f64 / reader.segments() as f64;
-            progress(Progress {
+            progress(DocumentProgress {
                 what: "inspect",
                 fraction: (i as f64 + shard) / shards.len() as f64,
                 documents,
@@ -184,14 +166,6 @@ fn shard_info(name: String, path: &Path, reader: &Reader) -> Result<ShardInfo> {
         Reader::Parquet(shard) => shard.schema().fields(),
         Reader::JsonLines(_) => &Fields::empty(),
     };
-    let timestamp = fields.iter().find(|f| f.name() == "timestamp");
-    let timestamp = match timestamp.map(|f| f.data_type()) {
-        None => TimestampKind::Absent,
-        Some(DataType::Timestamp(unit, _)) => TimestampKind::Timestamp(unit.to_string()),
-        Some(DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) => TimestampKind::String,
-        Some(DataType::Null) => TimestampKind::Null,
-        Some(other) => TimestampKind::Other(other.to_string()),
-    };
     let columns = fields
         .iter()
         .map(|f| Column {
@@ -202,7 +176,6 @@ fn shard_info(name: String, path: &Path, reader: &Reader) -> Result<ShardInfo> {
     Ok(ShardInfo {
         name,
         columns,
-        timestamp,
         rows: reader.row_count(),
         row_groups: reader.segments(),
         file_bytes,

@@ -58,10 +58,7 @@ impl Loader {
         let thread = std::thread::Builder::new()
             .name("data".into())
             .spawn(make)
-            .map_err(|e| Error::Config {
-                field: "threads",
-                reason: format!("cannot be started: {e}"),
-            })?;
+            .map_err(|e| Error::config("threads", format!("cannot be started: {e}")))?;
         Ok(Self {
             ready: Some(ready),
             thread: Some(thread),

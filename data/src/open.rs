@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::eval_rows::EvalRows;
 use crate::filter::Side;
 use crate::pretokenized::{Index, PretokenizedRows, validation_rows};
-use crate::progress::Progress;
+use crate::progress::DocumentProgress;
 use crate::row::Row;
 use crate::source::Shards;
 use crate::stream::Stream;
@@ -36,7 +36,7 @@ impl Data {
         tokenizer: &Arc<Tokenizer>,
         beside: Option<&Path>,
         resume: Option<&Cursor>,
-        progress: &dyn Fn(Progress),
+        progress: &dyn Fn(DocumentProgress),
     ) -> Result<Self> {
         config.validate()?;
         let mut data = Self {
@@ -97,7 +97,7 @@ impl Data {
     }
 
     /// Held-out rows of text source `i`.
-    fn held_out(&self, i: usize, progress: &dyn Fn(Progress)) -> Result<Vec<Row>> {
+    fn held_out(&self, i: usize, progress: &dyn Fn(DocumentProgress)) -> Result<Vec<Row>> {
         let most = self.share(self.sources[i].weight);
         if most == 0
             || self.config.validation_fraction == 0.0
@@ -112,7 +112,7 @@ impl Data {
             && let Some(row) = stream.packed_row()?
         {
             rows.push(row);
-            progress(Progress {
+            progress(DocumentProgress {
                 what: "validation",
                 fraction: rows.len() as f64 / most as f64,
                 documents: stream.cursor().stats.documents,
@@ -147,7 +147,7 @@ impl Data {
     fn find_duplicates(
         &mut self,
         beside: Option<&Path>,
-        progress: &dyn Fn(Progress),
+        progress: &dyn Fn(DocumentProgress),
     ) -> Result<()> {
         for source in &mut self.sources {
             if let SourceKind::Text { shards, duplicates } = &mut source.kind {
@@ -166,10 +166,7 @@ fn pool(threads: usize) -> Result<ThreadPool> {
         .num_threads(threads)
         .thread_name(|i| format!("data-{i}"))
         .build()
-        .map_err(|e| Error::Config {
-            field: "threads",
-            reason: format!("cannot be started: {e}"),
-        })
+        .map_err(|e| Error::config("threads", format!("cannot be started: {e}")))
 }
 
 /// A hash of the settings that the sequence of rows depends on.

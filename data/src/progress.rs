@@ -2,7 +2,7 @@
 
 /// How far a pass has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Progress {
+pub struct DocumentProgress {
     /// What is being done, as in "tokenizing".
     pub what: &'static str,
     /// Done of all, from 0 to 1, by shards and row groups.

@@ -8,7 +8,7 @@
 /// starts   0       4
 /// inputs   ids[..L]        targets  ids[1..], −1 for padding
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Row {
     /// The ids that are text, at most `seq_len + 1`; the rest of the row is padding.
     pub ids: Vec<u32>,

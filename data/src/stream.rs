@@ -18,7 +18,7 @@ use crate::config::{OnDamage, Packing};
 use crate::cursor::SourceCursor;
 use crate::epoch_order::{Position, ShardWalker};
 use crate::error::{Error, Result};
-use crate::progress::Progress;
+use crate::progress::DocumentProgress;
 use crate::row::Row;
 use crate::shuffle_window::{TokenWindow, Window, WindowOptions};
 use crate::source::Shards;
@@ -151,8 +151,8 @@ impl Stream {
     }
 
     /// How far the epoch has been read.
-    pub(crate) fn progress(&self, what: &'static str) -> Progress {
-        Progress {
+    pub(crate) fn progress(&self, what: &'static str) -> DocumentProgress {
+        DocumentProgress {
             what,
             fraction: self.walker.fraction(),
             documents: self.cursor().stats.documents,

@@ -7,7 +7,7 @@ use retort_tokenizer::Tokenizer;
 
 use crate::documents::documents_with_progress;
 use crate::error::{Error, Result};
-use crate::progress::Progress;
+use crate::progress::DocumentProgress;
 use crate::source::Shards;
 
 /// Trains a vocabulary of `vocab_size` tokens on every document of `shards`
@@ -21,7 +21,7 @@ use crate::source::Shards;
 pub fn train_tokenizer(
     shards: &Arc<Shards>,
     vocab_size: usize,
-    progress: &(dyn Fn(Progress) + Sync),
+    progress: &(dyn Fn(DocumentProgress) + Sync),
 ) -> Result<Tokenizer> {
     // The trainer takes plain strings: the first error ends the text and is kept for afterwards.
     let stopped: Mutex<Option<Error>> = Mutex::new(None);
@@ -39,7 +39,7 @@ pub fn train_tokenizer(
         .map(|(text, fraction)| {
             let documents = done.fetch_add(1, Ordering::Relaxed) + 1;
             if documents.is_multiple_of(256) {
-                progress(Progress {
+                progress(DocumentProgress {
                     what: "tokenizer",
                     fraction,
                     documents,

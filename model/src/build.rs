@@ -130,25 +130,12 @@ impl Decoder {
         }
     }
 
-    /// Calls `f` with every tensor in Hugging Face's layout, row-major and little-endian as
-    /// `precision`, adapters merged. One tensor exists at a time.
+    /// The bytes of a tensor in Hugging Face's layout, row-major and little-endian as `precision`,
+    /// adapters merged.
     ///
-    /// # Errors
-    /// The first error of `f`.
-    pub fn for_each_tensor<Err>(
-        &self,
-        precision: Precision,
-        mut f: impl FnMut(&TensorSpec, Vec<u8>) -> Result<(), Err>,
-    ) -> Result<(), Err> {
-        for spec in tensors(&self.config) {
-            let bytes = self.tensor(&spec, precision);
-            f(&spec, bytes)?;
-        }
-        Ok(())
-    }
-
-    /// The bytes of one tensor, as [`for_each_tensor`](Self::for_each_tensor) gives them.
-    pub(crate) fn tensor(&self, spec: &TensorSpec, precision: Precision) -> Vec<u8> {
+    /// # Panics
+    /// `spec` is none of [`tensors`] of the model's config.
+    pub fn tensor(&self, spec: &TensorSpec, precision: Precision) -> Vec<u8> {
         let mut parts = spec.parts.iter().map(|(key, _)| {
             let (data, transpose) = self.parameter(*key);
             encode(&data, precision, transpose)
@@ -162,15 +149,8 @@ impl Decoder {
 
     /// A parameter's values, and whether they are transposed against Hugging Face's layout.
     fn parameter(&self, key: ParamKey) -> (TensorData, bool) {
-        let norm = |norm: &RmsNorm| (norm.gamma.val().into_data(), false);
-        let attention = |layer: usize| &self.layers[layer].self_attn;
         match key {
             ParamKey::Embedding => (self.table().into_data(), false),
-            ParamKey::FinalNorm => norm(&self.norm),
-            ParamKey::InputNorm(layer) => norm(&self.layers[layer].input_layernorm),
-            ParamKey::PostNorm(layer) => norm(&self.layers[layer].post_attention_layernorm),
-            ParamKey::QNorm(layer) => norm(some(&attention(layer).q_norm)),
-            ParamKey::KNorm(layer) => norm(some(&attention(layer).k_norm)),
             ParamKey::Head | ParamKey::Weight(..) => {
                 (self.linear(key).merged_weight().into_data(), true)
             }
@@ -178,21 +158,32 @@ impl Decoder {
                 let bias = some(&self.layers[layer].linear(linear).bias);
                 (bias.val().into_data(), false)
             }
+            norm => (self.rms_norm(norm).gamma.val().into_data(), false),
         }
     }
 
     /// The id of a parameter.
     pub(crate) fn id(&self, key: ParamKey) -> ParamId {
-        let attention = |layer: usize| &self.layers[layer].self_attn;
         match key {
             ParamKey::Embedding => self.embed_tokens.weight.id,
-            ParamKey::FinalNorm => self.norm.gamma.id,
-            ParamKey::InputNorm(layer) => self.layers[layer].input_layernorm.gamma.id,
-            ParamKey::PostNorm(layer) => self.layers[layer].post_attention_layernorm.gamma.id,
-            ParamKey::QNorm(layer) => some(&attention(layer).q_norm).gamma.id,
-            ParamKey::KNorm(layer) => some(&attention(layer).k_norm).gamma.id,
             ParamKey::Head | ParamKey::Weight(..) => self.linear(key).weight.id,
             ParamKey::Bias(layer, linear) => some(&self.layers[layer].linear(linear).bias).id,
+            norm => self.rms_norm(norm).gamma.id,
+        }
+    }
+
+    /// The norm whose weights are `key`.
+    ///
+    /// # Panics
+    /// `key` is of no norm, or of one that the model does not have.
+    fn rms_norm(&self, key: ParamKey) -> &RmsNorm {
+        match key {
+            ParamKey::FinalNorm => &self.norm,
+            ParamKey::InputNorm(layer) => &self.layers[layer].input_layernorm,
+            ParamKey::PostNorm(layer) => &self.layers[layer].post_attention_layernorm,
+            ParamKey::QNorm(layer) => some(&self.layers[layer].self_attn.q_norm),
+            ParamKey::KNorm(layer) => some(&self.layers[layer].self_attn.k_norm),
+            other => panic!("{other:?} is not of a norm"),
         }
     }
 

@@ -55,7 +55,7 @@ pub fn likelihoods(model: &Decoder, queries: &[Query<'_>]) -> Vec<Vec<Likelihood
     let device = model.embed_tokens.weight.val().device();
     let mut ids = vec![0i32; queries.len() * length];
     // Places asked about, counted through all rows, with who asks.
-    let mut places: Vec<Place> = Vec::new();
+    let mut places: Vec<TargetPosition> = Vec::new();
     for (row, query) in queries.iter().enumerate() {
         let n = query.ids.len();
         for (to, &id) in ids[row * length..].iter_mut().zip(query.ids) {
@@ -63,7 +63,7 @@ pub fn likelihoods(model: &Decoder, queries: &[Query<'_>]) -> Vec<Vec<Likelihood
         }
         let longest = query.targets.iter().map(|t| t.len()).max().unwrap_or(0);
         assert!(longest <= n, "a target of {longest} ids after {n}");
-        places.extend((n - longest..n).map(|position| Place { row, position }));
+        places.extend((n - longest..n).map(|position| TargetPosition { row, position }));
     }
     let ids = TensorData::new(ids, [queries.len(), length]);
     let hidden = model.hidden(Tensor::<2, Int>::from_data(ids, &device));
@@ -97,12 +97,12 @@ pub fn likelihoods(model: &Decoder, queries: &[Query<'_>]) -> Vec<Vec<Likelihood
 }
 
 /// A position of a row.
-struct Place {
+struct TargetPosition {
     row: usize,
     position: usize,
 }
 
-impl Place {
+impl TargetPosition {
     /// What `logits` `[V]` at this place say of the targets that have a token here, by target.
     fn ask(&self, query: &Query<'_>, logits: &[f32]) -> Vec<(usize, Likelihood)> {
         let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);

@@ -8,7 +8,7 @@
 //! [`save_adapters`]: crate::save_adapters
 
 use burn::module::{Module, ModuleMapper, Param, ParamId};
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 use glob::Pattern;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -116,23 +116,6 @@ impl Decoder {
         })
     }
 
-    /// The model with its adapters added into its weights, all of them trainable again.
-    pub fn merged(mut self) -> Self {
-        for site in ParamKey::linears(&self.config.clone()) {
-            let linear = self.linear_mut(site);
-            if linear.adapter.is_some() {
-                let merged = linear
-                    .merged_weight()
-                    .inner()
-                    .cast(linear.weight.val().dtype());
-                linear.weight = Param::initialized(linear.weight.id, merged);
-                linear.adapter = None;
-            }
-        }
-        let device = self.norm.gamma.val().device();
-        self.map(&mut Trained(&device))
-    }
-
     /// How many weights training would change: all, or the adapters' where there are any.
     pub fn trainable_parameters(&self) -> u64 {
         let adapters: u64 = ParamKey::linears(&self.config)
@@ -179,22 +162,5 @@ struct Frozen;
 impl ModuleMapper for Frozen {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         param.set_require_grad(false)
-    }
-}
-
-/// Puts every parameter on the device and trains it if the device can.
-struct Trained<'a>(&'a Device);
-
-impl ModuleMapper for Trained<'_> {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let id = param.id;
-        let value = param.val().inner();
-        let trained = self.0.is_autodiff() && value.dtype() == DType::F32;
-        let value = if self.0.is_autodiff() {
-            value.autodiff()
-        } else {
-            value
-        };
-        Param::initialized(id, value.set_require_grad(trained))
     }
 }

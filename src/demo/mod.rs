@@ -107,7 +107,7 @@ fn edge_row(
     run: &runs::Run,
     held_out: &corpus::HeldOut,
     quant: GgmlType,
-) -> anyhow::Result<table::Row> {
+) -> anyhow::Result<table::ModelRow> {
     let path = file(out, run.name, quant);
     let exported = retort_convert::export::export(&run.checkpoint, &path, quant, |_| {})?;
     let model = Model::open(&path)?;
@@ -124,7 +124,7 @@ fn edge_row(
         reps: 5,
     };
     let speed = retort_engine::bench::bench(&model.engine, &settings, |_, _| {})?;
-    Ok(table::Row {
+    Ok(table::ModelRow {
         name: match quant {
             GgmlType::Q4_0 => format!("{}, int4", run.title),
             _ => run.title.to_owned(),

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// One model as the edge engine runs it.
 #[derive(Serialize)]
-pub struct Row {
+pub struct ModelRow {
     /// What it is.
     pub name: String,
     /// Parameters.
@@ -22,7 +22,7 @@ pub struct Row {
 }
 
 /// The table as text; `entropy` is the held-out stories' own, in nats a token.
-pub fn render(rows: &[Row], entropy: f64) -> String {
+pub fn render(rows: &[ModelRow], entropy: f64) -> String {
     let mut text = format!(
         "\n{:<33}{:>10}{:>9}{:>15}{:>10}{:>9}\n",
         "", "params", "seconds", "held-out loss", "tokens/s", "file"
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn shows_each_figure() {
-        let row = Row {
+        let row = ModelRow {
             name: "student".into(),
             parameters: 1234,
             steps: 10,

@@ -49,7 +49,7 @@ pub fn by_burn(args: &Args, tasks: &[LoadedTask]) -> anyhow::Result<(PathBuf, Ve
             .num_threads(threads.get())
             .build_global()?;
     }
-    let checkpoint = retort_train::latest(&args.model)?.unwrap_or(args.model.clone());
+    let checkpoint = retort_train::model_directory(&args.model)?;
     let device = retort_train::device(&args.device)?;
     let (_, model) = retort_model::load(&checkpoint, &device)?;
     let tokenizer = Tokenizer::from_file(&checkpoint, None)?;

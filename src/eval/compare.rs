@@ -1,9 +1,9 @@
 //! `retort eval MODEL --against PARENT`: the divergence of a quantized model from its parent on a text.
 //!
-//! Both run by the engine (`retort_engine::divergence`). A directory is first exported without rounding
-//! to a temporary file beside the model.
+//! Both run by the engine (`retort_engine::divergence`), which reads GGUF files alone. A directory is
+//! first exported without rounding to a temporary file beside the model.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
 use retort_convert::{Progress, export};
@@ -33,10 +33,10 @@ pub fn compare(comparison: &Comparison, settings: EngineSettings) -> anyhow::Res
         .with_context(|| format!("{}: cannot read it", comparison.text.display()))?;
     // A file cut at a byte count may end inside a character.
     let text = String::from_utf8_lossy(&text);
-    let model = ModelFile::new(comparison.model, comparison.model)?;
-    let parent = ModelFile::new(comparison.parent, comparison.model)?;
-    let open = |file: &ModelFile| Model::open_with(&file.path, settings.clone());
-    let (parent, models) = (open(&parent)?, [open(&model)?]);
+    let model = gguf(comparison.model, comparison.model)?;
+    let parent = gguf(comparison.parent, comparison.model)?;
+    let open = |file: &Path| Model::open_with(file, settings.clone());
+    let (parent, models) = (open((*parent).as_ref())?, [open((*model).as_ref())?]);
     let bar = progress::bar("windows", 0);
     let on_window = |done, all| {
         bar.set_length(all as u64);
@@ -48,44 +48,25 @@ pub fn compare(comparison: &Comparison, settings: EngineSettings) -> anyhow::Res
     figures.pop().context("one model has one set of figures")
 }
 
-/// A GGUF file: the given one, or a temporary export of the given directory, removed on drop.
-struct ModelFile {
-    path: PathBuf,
-    is_temporary: bool,
-}
-
-impl ModelFile {
-    /// Exports a directory to a file beside `beside`.
-    fn new(model: &Path, beside: &Path) -> anyhow::Result<Self> {
-        if !model.is_dir() {
-            let path = model.to_owned();
-            return Ok(Self {
-                path,
-                is_temporary: false,
-            });
-        }
-        let checkpoint = retort_train::latest(model)?.unwrap_or(model.to_owned());
-        let mut name = beside.as_os_str().to_owned();
-        let which = if model == beside { "model" } else { "parent" };
-        name.push(format!(".{}.{which}.gguf", std::process::id()));
-        let exported = Self {
-            path: name.into(),
-            is_temporary: true,
-        };
-        let on_progress = |progress| {
-            if let Progress::Notice(text) = progress {
-                eprintln!("note: {text}");
-            }
-        };
-        export::export_exactly(&checkpoint, &exported.path, on_progress)?;
-        Ok(exported)
+/// The GGUF file of `model`: the given one, or a temporary export of the given directory in that of
+/// `beside`, removed on drop.
+fn gguf(model: &Path, beside: &Path) -> anyhow::Result<Box<dyn AsRef<Path>>> {
+    if !model.is_dir() {
+        return Ok(Box::new(model.to_owned()));
     }
-}
-
-impl Drop for ModelFile {
-    fn drop(&mut self) {
-        if self.is_temporary {
-            let _ = std::fs::remove_file(&self.path);
+    let checkpoint = retort_train::model_directory(model)?;
+    let beside = std::path::absolute(beside)?;
+    let directory = beside.parent().unwrap_or(&beside);
+    let file = tempfile::Builder::new()
+        .suffix(".gguf")
+        .tempfile_in(directory)
+        .with_context(|| directory.display().to_string())?;
+    let path = file.into_temp_path();
+    let on_progress = |progress| {
+        if let Progress::Notice(text) = progress {
+            eprintln!("note: {text}");
         }
-    }
+    };
+    export::export_exactly(&checkpoint, &path, on_progress)?;
+    Ok(Box::new(path))
 }

@@ -13,7 +13,7 @@ pub struct BatchTensors {
     pub targets: Tensor<2, Int>,
     /// What each position weighs in the mean, `[B, T]`; 0 where there is no target.
     pub weights: Tensor<2>,
-    /// TeacherCost in the batch.
+    /// Targets in the batch.
     pub tokens: usize,
     /// Documents that attention must not cross, where the run keeps to them.
     pub documents: Option<Documents>,

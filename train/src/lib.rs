@@ -39,7 +39,7 @@ mod trainer;
 
 pub use backward::backward;
 pub use batch_tensors::BatchTensors;
-pub use checkpoint::{best, latest, list};
+pub use checkpoint::{best, latest, list, model_directory};
 pub use clip::clip;
 pub use device::{DEVICES, device};
 pub use error::{Error, Result};
@@ -47,7 +47,7 @@ pub use eval_hook::{Evaluator, TaskEvaluation, TaskMetrics, TasksConfig};
 pub use evaluate::{Validation, evaluate, target_bytes};
 pub use loss_spike::Skip;
 pub use memory::keep_freed_memory;
-pub use metrics::{Evaluation, Metrics, read_validation};
+pub use metrics::{Evaluation, Metrics};
 pub use objective::{
     Block, CrossEntropy, LayerLosses, LayerSums, Loss, Objective, OutputLoss, StepPlan,
     UpdateSettings,

@@ -1,12 +1,8 @@
 //! `metrics.jsonl`: one JSON object a line, one line a step, and one an evaluation.
 
-use std::fs;
-use std::path::Path;
-
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result};
 use crate::evaluate::Validation;
 
 /// One training step.
@@ -78,24 +74,4 @@ impl Evaluation {
             validation_seconds: model.seconds + ema.map_or(0.0, |v| v.seconds),
         }
     }
-}
-
-/// The evaluations in `run/metrics.jsonl`: `(step, tokens, validation loss in nats)`.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn read_validation(run: &Path) -> Result<Vec<(u64, u64, f64)>> {
-    let path = run.join("metrics.jsonl");
-    let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
-    Ok(text
-        .lines()
-        .filter_map(|line| {
-            let v: Value = serde_json::from_str(line).ok()?;
-            Some((
-                v["step"].as_u64()?,
-                v["tokens"].as_u64()?,
-                v["validation_loss"].as_f64()?,
-            ))
-        })
-        .collect())
 }

@@ -30,11 +30,13 @@ impl Address {
     ///
     /// [`Error::Source`] with the form to give.
     pub fn parse(source: &str) -> Result<Self> {
-        let wrong = |reason: &str| Error::Source {
-            source_text: source.into(),
-            reason: format!(
-                "{reason}; give hf://OWNER/NAME[/CONFIG[/SPLIT]][@REVISION], as hf://allenai/c4/en"
-            ),
+        let wrong = |reason: &str| {
+            Error::source(
+                source,
+                format!(
+                    "{reason}; give hf://OWNER/NAME[/CONFIG[/SPLIT]][@REVISION], as hf://allenai/c4/en"
+                ),
+            )
         };
         let rest = source
             .trim()

@@ -49,9 +49,11 @@ impl Client {
             .with_progress(false)
             .with_user_agent("retort", env!("CARGO_PKG_VERSION"))
             .build()
-            .map_err(|e| Error::Hub {
-                name: config.endpoint.clone(),
-                reason: format!("cannot make a client for it: {e}"),
+            .map_err(|e| {
+                Error::hub(
+                    config.endpoint.clone(),
+                    format!("cannot make a client for it: {e}"),
+                )
             })?;
         Ok(Self {
             repo: api.repo(address.repo(address.revision())),
@@ -80,12 +82,7 @@ impl Client {
     pub fn listing(&self) -> Result<Listing> {
         let name = format!("hf://{}@{}", self.address.repo_id, self.address.revision());
         let limit = self.config.listing_limit_bytes;
-        let lasting = |reason: String| {
-            Trouble::Lasting(Error::Hub {
-                name: name.clone(),
-                reason,
-            })
-        };
+        let lasting = |reason: String| Trouble::Lasting(Error::hub(name.clone(), reason));
         let too_long = || {
             lasting(format!(
                 "the list of its files is longer than {limit} bytes; give a smaller dataset, or \
@@ -228,10 +225,7 @@ impl Client {
             ),
             (status, _) => format!("the server answers {status}, which is no answer to this"),
         };
-        Trouble::Lasting(Error::Hub {
-            name: name.into(),
-            reason,
-        })
+        Trouble::Lasting(Error::hub(name, reason))
     }
 
     /// Text that came from outside, fit for a message: one line of bounded length, no token.

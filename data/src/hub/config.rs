@@ -156,10 +156,7 @@ fn endpoint_of(value: &str) -> Result<String> {
 }
 
 fn unusable(variable: &str, reason: &str) -> Error {
-    Error::Hub {
-        name: format!("environment variable {variable}"),
-        reason: reason.into(),
-    }
+    Error::hub(format!("environment variable {variable}"), reason)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
+use sha2::digest::DynDigest;
 
 /// A digest in lower-case hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,39 +37,27 @@ impl Digest {
     /// Begins to hash `size` bytes with the same function.
     pub fn hasher(&self, size: u64) -> Hasher {
         match self {
-            Self::Sha256(_) => Hasher::Sha256(sha2::Sha256::new()),
+            Self::Sha256(_) => Hasher(Box::new(sha2::Sha256::new())),
             Self::GitBlob(_) => {
-                let mut sha1 = sha1::Sha1::new();
-                sha1.update(format!("blob {size}\0"));
-                Hasher::GitBlob(sha1)
+                let start = format!("blob {size}\0");
+                Hasher(Box::new(sha1::Sha1::new_with_prefix(start)))
             }
         }
     }
 }
 
 /// A digest in the making.
-pub(crate) enum Hasher {
-    /// See [`Digest::Sha256`].
-    Sha256(sha2::Sha256),
-    /// See [`Digest::GitBlob`].
-    GitBlob(sha1::Sha1),
-}
+pub(crate) struct Hasher(Box<dyn DynDigest + Send>);
 
 impl Hasher {
     /// Takes in more bytes.
     pub fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Sha256(hasher) => hasher.update(bytes),
-            Self::GitBlob(hasher) => hasher.update(bytes),
-        }
+        self.0.update(bytes);
     }
 
     /// The digits of all bytes taken in.
     pub fn hex(self) -> String {
-        match self {
-            Self::Sha256(hasher) => hex(&hasher.finalize()),
-            Self::GitBlob(hasher) => hex(&hasher.finalize()),
-        }
+        hex(&self.0.finalize())
     }
 }
 

@@ -63,7 +63,7 @@ pub(crate) fn download(
 }
 
 /// What has come so far.
-struct Part<'a> {
+struct PartialFile<'a> {
     path: &'a Path,
     file: File,
     wanted: &'a HubFile,
@@ -79,7 +79,7 @@ fn transfer(
     path: &Path,
     name: &str,
 ) -> Result<(), Trouble> {
-    let mut part = Part::open(path, file)?;
+    let mut part = PartialFile::open(path, file)?;
     let mut patience = Patience::new(client.config(), client.stop());
     while part.length < file.size {
         let before = part.length;
@@ -106,7 +106,7 @@ fn transfer(
     Ok(())
 }
 
-impl<'a> Part<'a> {
+impl<'a> PartialFile<'a> {
     /// Opens or creates the part and hashes what it holds.
     fn open(path: &'a Path, wanted: &'a HubFile) -> Result<Self> {
         let file = File::options()

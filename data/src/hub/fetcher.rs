@@ -153,13 +153,11 @@ impl Fetcher {
             }
             match self.make_room(&mut state, i, true, next) {
                 Ok(()) if tries == 0 => {
-                    return Err(Error::Hub {
-                        name: self.name(i),
-                        reason:
-                            "another program removes it from the cache as soon as it is there; \
-                                 give this one a cache of its own with HF_HUB_CACHE"
-                                .into(),
-                    });
+                    return Err(Error::hub(
+                        self.name(i),
+                        "another program removes it from the cache as soon as it is there; \
+                         give this one a cache of its own with HF_HUB_CACHE",
+                    ));
                 }
                 Ok(()) => {
                     tries -= 1;
@@ -322,8 +320,8 @@ impl Fetcher {
 }
 
 fn too_small(what: &str, need: u64) -> Error {
-    Error::Config {
-        field: "disk_budget",
-        reason: format!("{what}; give at least {need}, or leave it out to keep every shard"),
-    }
+    Error::config(
+        "disk_budget",
+        format!("{what}; give at least {need}, or leave it out to keep every shard"),
+    )
 }

@@ -76,12 +76,11 @@ impl Listing {
                 size,
                 digest,
             }),
-            _ => Err(Error::Hub {
-                name: format!("{at}/{}", sibling.rfilename),
-                reason: "the hub's listing gives no size or no SHA-256 for it; if HF_ENDPOINT is \
-                         set to a mirror, unset it"
-                    .into(),
-            }),
+            _ => Err(Error::hub(
+                format!("{at}/{}", sibling.rfilename),
+                "the hub's listing gives no size or no SHA-256 for it; if HF_ENDPOINT is \
+                 set to a mirror, unset it",
+            )),
         }
     }
 

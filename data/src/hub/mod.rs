@@ -67,12 +67,8 @@ impl HubShards {
         let listing = revision::resolve(&client, &cache, &address)?;
         let split = address.split.as_deref().unwrap_or(&options.split);
         let commit = listing.commit().to_owned();
-        let choice = layout::choose(&listing.paths(), address.config.as_deref(), split).map_err(
-            |reason| Error::Source {
-                source_text: source.into(),
-                reason: format!("at commit {commit}, {reason}"),
-            },
-        )?;
+        let choice = layout::choose(&listing.paths(), address.config.as_deref(), split)
+            .map_err(|reason| Error::source(source, format!("at commit {commit}, {reason}")))?;
         let at = format!("hf://{}@{commit}", address.repo_id);
         let files = choice
             .files

@@ -51,16 +51,13 @@ impl Trouble {
         let name = name.to_owned();
         match self {
             Self::Lasting(error) => error,
-            Self::Passing { reason, .. } => Error::Hub { name, reason },
+            Self::Passing { reason, .. } => Error::hub(name, reason),
             Self::Wrong { expected, found } => Error::Verification {
                 name,
                 expected,
                 found,
             },
-            Self::Stopped => Error::Hub {
-                name,
-                reason: "no longer wanted".into(),
-            },
+            Self::Stopped => Error::hub(name, "no longer wanted"),
         }
     }
 }
@@ -80,12 +77,11 @@ pub(crate) fn guarded<T>(
     exchange: impl FnOnce() -> Result<T, Trouble>,
 ) -> Result<T, Trouble> {
     catch_panic(exchange).unwrap_or_else(|| {
-        Err(Trouble::Lasting(Error::Hub {
-            name: name.into(),
-            reason: "the HTTP client failed on the server's answer; try again, or download it by \
-                     other means and give a glob"
-                .into(),
-        }))
+        Err(Trouble::Lasting(Error::hub(
+            name,
+            "the HTTP client failed on the server's answer; try again, or download it by \
+             other means and give a glob",
+        )))
     })
 }
 

@@ -26,12 +26,11 @@ pub(crate) fn resolve(client: &Client, cache: &RepoCache, address: &Address) -> 
     let listing = client.listing()?;
     let name = || format!("hf://{}@{revision}", address.repo_id);
     if !listing.is_sound() || (is_commit(revision) && listing.sha != revision) {
-        return Err(Error::Hub {
-            name: name(),
-            reason: "the hub's listing is not of the commit asked for; if HF_ENDPOINT is set to a \
-                     mirror, unset it"
-                .into(),
-        });
+        return Err(Error::hub(
+            name(),
+            "the hub's listing is not of the commit asked for; if HF_ENDPOINT is set to a \
+             mirror, unset it",
+        ));
     }
     keep(client, cache, address, &listing)?;
     Ok(listing)

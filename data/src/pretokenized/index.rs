@@ -81,10 +81,10 @@ impl Index {
     /// [`Error::Pretokenized`] if it is not whole yet.
     pub(crate) fn is_source(directory: &Path) -> Result<bool> {
         if !Self::is_in(directory) && directory.join(STATE).is_file() {
-            return Err(Error::Pretokenized {
-                path: directory.to_owned(),
-                reason: "holds an unfinished pack: run `retort data pack` on it again".into(),
-            });
+            return Err(Error::pretokenized(
+                directory,
+                "holds an unfinished pack: run `retort data pack` on it again",
+            ));
         }
         Ok(Self::is_in(directory))
     }
@@ -92,10 +92,7 @@ impl Index {
     /// Reads `pack.json`.
     pub(crate) fn read(directory: &Path) -> Result<Self> {
         let path = directory.join(INDEX);
-        let bad = |reason: String| Error::Pretokenized {
-            path: path.clone(),
-            reason,
-        };
+        let bad = |reason: String| Error::pretokenized(path.clone(), reason);
         let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
         let index: Self = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
         if index.version != VERSION {
@@ -125,10 +122,10 @@ impl Index {
         tokenizer: &Tokenizer,
     ) -> Result<()> {
         let differs = |what: String| {
-            Err(Error::Pretokenized {
-                path: directory.join(INDEX),
-                reason: format!("{what}: pack it again, or change the recipe"),
-            })
+            Err(Error::pretokenized(
+                directory.join(INDEX),
+                format!("{what}: pack it again, or change the recipe"),
+            ))
         };
         if self.seq_len != config.seq_len {
             return differs(format!(

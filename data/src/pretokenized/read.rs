@@ -35,10 +35,7 @@ impl RowFile {
     /// Maps `path`, and checks that its columns are rows as `index` describes them. Ids are
     /// checked as they are read.
     pub(crate) fn open(path: &Path, index: &Index) -> Result<Self> {
-        let bad = |reason: String| Error::Pretokenized {
-            path: path.to_owned(),
-            reason,
-        };
+        let bad = |reason: String| Error::pretokenized(path, reason);
         let file = File::open(path).map_err(Error::io(path))?;
         // SAFETY: the file is one that `pack` renamed into place whole and never writes again; a
         // program that truncates it while it is mapped gets this one killed, as with any map.
@@ -85,10 +82,10 @@ impl RowFile {
         };
         let starts = batch.column(2).as_list::<i32>().value(i);
         if ids.iter().any(|&id| id as usize >= self.vocab_size) {
-            return Err(Error::Pretokenized {
-                path: self.path.clone(),
-                reason: format!("row {i} has an id outside the vocabulary: pack it again"),
-            });
+            return Err(Error::pretokenized(
+                self.path.clone(),
+                format!("row {i} has an id outside the vocabulary: pack it again"),
+            ));
         }
         Ok(Row {
             ids,
@@ -157,10 +154,10 @@ pub(crate) fn validation_rows(directory: &Path, index: &Index, most: usize) -> R
     let path = directory.join(VALIDATION);
     let file = RowFile::open(&path, index)?;
     if file.len() != index.validation_rows {
-        return Err(Error::Pretokenized {
+        return Err(Error::pretokenized(
             path,
-            reason: "does not hold the rows that pack.json names".into(),
-        });
+            "does not hold the rows that pack.json names",
+        ));
     }
     (0..most.min(file.len())).map(|i| file.row(i)).collect()
 }
@@ -189,10 +186,10 @@ impl PretokenizedRows {
             .enumerate()
             .all(|(i, file)| file.len() == each.min(rows - i * each));
         if rows == 0 || !in_place || u32::try_from(rows).is_err() {
-            return Err(Error::Pretokenized {
-                path: directory.join(source.to_string()),
-                reason: format!("its files do not hold the {rows} rows that pack.json names"),
-            });
+            return Err(Error::pretokenized(
+                directory.join(source.to_string()),
+                format!("its files do not hold the {rows} rows that pack.json names"),
+            ));
         }
         Ok(files)
     }

@@ -22,7 +22,7 @@ use crate::config::DataConfig;
 use crate::cursor::{Identity, SourceCursor};
 use crate::data::Data;
 use crate::error::{Error, Result};
-use crate::progress::Progress;
+use crate::progress::DocumentProgress;
 use crate::row::Row;
 use crate::stats::Stats;
 use retort_tokenizer::Tokenizer;
@@ -68,13 +68,10 @@ pub fn pack(
     tokenizer: &Arc<Tokenizer>,
     directory: &Path,
     rows_a_file: usize,
-    progress: &dyn Fn(Progress),
+    progress: &dyn Fn(DocumentProgress),
 ) -> Result<PackReport> {
     if rows_a_file == 0 {
-        return Err(Error::Config {
-            field: "rows_a_file",
-            reason: "is 0; give at least 1".into(),
-        });
+        return Err(Error::config("rows_a_file", "is 0; give at least 1"));
     }
     let unfinished = unfinished(directory)?;
     std::fs::create_dir_all(directory).map_err(Error::io(directory))?;
@@ -82,15 +79,14 @@ pub fn pack(
     let identity = data.identity().clone();
     let mut state = unfinished.unwrap_or_else(|| PackState::start(identity.clone(), rows_a_file));
     if state.identity != identity || state.rows_a_file != rows_a_file {
-        return Err(Error::Pretokenized {
-            path: directory.to_owned(),
-            reason: "holds an unfinished pack of other data or settings; remove it, or name \
-                     another directory"
-                .into(),
-        });
+        return Err(Error::pretokenized(
+            directory,
+            "holds an unfinished pack of other data or settings; remove it, or name \
+             another directory",
+        ));
     }
     state.save(directory)?;
-    let form = Form::new(tokenizer.vocab_size(), config.seq_len);
+    let form = RowSchema::new(tokenizer.vocab_size(), config.seq_len);
     let sources = config.sources();
     while let Some(source) = sources.get(state.done.len()) {
         pack_source(&data, directory, &form, &mut state, progress)?;
@@ -140,9 +136,9 @@ pub fn pack(
 fn pack_source(
     data: &Data,
     directory: &Path,
-    form: &Form,
+    form: &RowSchema,
     state: &mut PackState,
-    progress: &dyn Fn(Progress),
+    progress: &dyn Fn(DocumentProgress),
 ) -> Result<()> {
     let source = state.done.len();
     let files = directory.join(source.to_string());
@@ -178,10 +174,7 @@ fn pack_source(
 
 /// What `directory` holds of an earlier, unfinished pack; an error if it holds anything else.
 fn unfinished(directory: &Path) -> Result<Option<PackState>> {
-    let bad = |reason: String| Error::Pretokenized {
-        path: directory.to_owned(),
-        reason,
-    };
+    let bad = |reason: String| Error::pretokenized(directory, reason);
     if Index::is_in(directory) {
         return Err(bad(
             "holds packed data already; name another directory".into()
@@ -218,7 +211,7 @@ impl PackState {
 }
 
 /// The columns of a row file.
-struct Form {
+struct RowSchema {
     schema: Arc<Schema>,
     /// Ids in 16 bits.
     short: bool,
@@ -226,7 +219,7 @@ struct Form {
     width: usize,
 }
 
-impl Form {
+impl RowSchema {
     fn new(vocab_size: usize, seq_len: usize) -> Self {
         let short = vocab_size <= usize::from(u16::MAX) + 1;
         let kind = if short {

@@ -9,5 +9,6 @@ mod parquet;
 mod reader;
 mod segment_rows;
 
+pub use parquet::check_parquet_footer;
 pub(crate) use reader::Reader;
 pub(crate) use segment_rows::SegmentRows;

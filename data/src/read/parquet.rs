@@ -5,6 +5,7 @@
 //! <https://parquet.apache.org/docs/file-format/>, read by the `parquet` crate.
 
 use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use arrow::array::AsArray;
@@ -51,7 +52,8 @@ impl Parquet {
             place: "footer".into(),
             cause,
         };
-        check_footer_length(&file, path)?.map_or(Ok(()), |cause| Err(footer(cause)))?;
+        let checked = check_parquet_footer(&file).map_err(Error::io(path))?;
+        checked.map_err(footer)?;
         let metadata =
             catch_panic(|| ArrowReaderMetadata::load(&file, ArrowReaderOptions::default()))
                 .map_err(footer)?;
@@ -113,7 +115,7 @@ impl Parquet {
                 .build()
         })
         .map_err(|cause| damage.error(cause))?;
-        Ok(Box::new(Group {
+        Ok(Box::new(RowGroup {
             batches: Some(batches),
             batch: None,
             next: 0,
@@ -124,24 +126,29 @@ impl Parquet {
     }
 }
 
-/// What to say if the length in the last 8 bytes cannot be a footer's: the reader would allocate
-/// what they ask for.
-fn check_footer_length(file: &File, path: &Path) -> Result<Option<String>> {
-    use std::io::{Read, Seek, SeekFrom};
-    let len = file.metadata().map_err(Error::io(path))?.len();
+/// Whether the length in the last 8 bytes of a parquet file can be its footer's, or what to say: a
+/// reader allocates as many bytes as they ask for.
+///
+/// # Errors
+///
+/// The file cannot be read.
+pub fn check_parquet_footer(mut file: &File) -> std::io::Result<std::result::Result<(), String>> {
+    let len = file.metadata()?.len();
     let mut tail = [0; 8];
     if len >= 8 {
-        let mut file = file;
-        file.seek(SeekFrom::End(-8)).map_err(Error::io(path))?;
-        file.read_exact(&mut tail).map_err(Error::io(path))?;
+        file.seek(SeekFrom::End(-8))?;
+        file.read_exact(&mut tail)?;
     }
     let footer = u64::from(u32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]]));
-    Ok((footer > len || footer > FOOTER_BYTES)
-        .then(|| format!("says that it takes {footer} of the file's {len} bytes")))
+    if footer > len || footer > FOOTER_BYTES {
+        let reason = format!("says that it takes {footer} of the file's {len} bytes");
+        return Ok(Err(reason));
+    }
+    Ok(Ok(()))
 }
 
 /// A row group being read.
-struct Group {
+struct RowGroup {
     batches: Option<ParquetRecordBatchReader>,
     batch: Option<ArrayRef>,
     /// Next row in `batch`.
@@ -153,7 +160,7 @@ struct Group {
     damage: Damage,
 }
 
-impl Iterator for Group {
+impl Iterator for RowGroup {
     type Item = Result<(u64, Option<String>)>;
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -19,18 +19,17 @@ use crate::error::{Error, Result};
 /// [`Error::Source`] for a malformed glob or a source that is not local.
 pub fn resolve(source: &str) -> Result<Vec<PathBuf>> {
     if source.trim().is_empty() {
-        return Err(Error::Source {
-            source_text: "an empty source".into(),
-            reason: "give a parquet file, a glob or a directory".into(),
-        });
+        return Err(Error::source(
+            "an empty source",
+            "give a parquet file, a glob or a directory",
+        ));
     }
     if source.contains("://") {
-        return Err(Error::Source {
-            source_text: source.into(),
-            reason: "not a local path, and the only other sources are hf://OWNER/NAME/CONFIG; \
-                     download what else there is and give the directory"
-                .into(),
-        });
+        return Err(Error::source(
+            source,
+            "not a local path, and the only other sources are hf://OWNER/NAME/CONFIG; \
+             download what else there is and give the directory",
+        ));
     }
     let path = Path::new(source);
     if path.is_file() {
@@ -86,10 +85,8 @@ fn directory(source: &str, path: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn pattern(source: &str) -> Result<Vec<PathBuf>> {
-    let matches = glob::glob(source).map_err(|e| Error::Source {
-        source_text: source.into(),
-        reason: format!("not a valid glob: {e}"),
-    })?;
+    let matches =
+        glob::glob(source).map_err(|e| Error::source(source, format!("not a valid glob: {e}")))?;
     let mut shards = Vec::new();
     for found in matches {
         let shard = found.map_err(|e| {

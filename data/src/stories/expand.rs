@@ -1,9 +1,9 @@
-//! Writes a story by expanding the tables, asking a [`Choose`] at every choice.
+//! Writes a story by expanding the grammar, asking a [`Choose`] at every choice.
 //!
 //! The same walk serves two ends: with a random source it generates; with a searching source
 //! (`measure`) it finds the choices that give a known text.
 
-use super::tables::{OPENING, PLOTS, PRONOUNS, Sentence, TABLES, Table};
+use super::grammar::{GRAMMAR, Sentence, Table};
 
 /// What decides at each choice.
 pub(super) trait Choose {
@@ -27,15 +27,11 @@ pub(super) fn expand(choose: &mut dyn Choose) -> String {
         rows: Vec::new(),
         capital: false,
     };
-    let written = OPENING
-        .iter()
-        .try_for_each(|sentence| story.sentence(sentence))
-        .and_then(|()| {
-            let weights: Vec<u32> = PLOTS.iter().map(|(weight, _)| *weight).collect();
-            let plot = PLOTS[story.choose.choose(&weights)].1;
-            plot.iter()
-                .try_for_each(|sentence| story.sentence(sentence))
-        });
+    let written = story.sentences(&GRAMMAR.opening).and_then(|()| {
+        let weights: Vec<u32> = GRAMMAR.plots.iter().map(|plot| plot.weight).collect();
+        let plot = story.choose.choose(&weights);
+        story.sentences(&GRAMMAR.plots[plot].sentences)
+    });
     // `None` is a search that stopped early: it has no use for the text.
     written.map(|()| story.text).unwrap_or_default()
 }
@@ -56,13 +52,15 @@ struct Draft<'a> {
 }
 
 impl Draft<'_> {
-    fn sentence(&mut self, wordings: Sentence) -> Option<()> {
-        let weights: Vec<u32> = wordings.iter().map(|(weight, _)| *weight).collect();
-        let wording = wordings[self.choose.choose(&weights)].1;
-        if !self.text.is_empty() {
-            self.write(" ")?;
-        }
-        self.template(wording)
+    fn sentences(&mut self, sentences: &'static [Sentence]) -> Option<()> {
+        sentences.iter().try_for_each(|wordings| {
+            let weights: Vec<u32> = wordings.iter().map(|(weight, _)| *weight).collect();
+            let wording = self.choose.choose(&weights);
+            if !self.text.is_empty() {
+                self.write(" ")?;
+            }
+            self.template(&wordings[wording].1)
+        })
     }
 
     /// Expands `template`; `None` once the search stops.
@@ -112,7 +110,7 @@ impl Draft<'_> {
         };
         let chosen = self.find(key);
         let value = if name.is_empty() {
-            Some(chosen.table.rows[chosen.row][0])
+            Some(chosen.table.rows[chosen.row][0].as_str())
         } else {
             column(chosen, name)
         };
@@ -122,10 +120,7 @@ impl Draft<'_> {
     /// Chooses the row that the story will call `key`, from `table` or `table!other`.
     fn bind(&mut self, key: &'static str, from: &str) {
         let (table, not) = from.split_once('!').unwrap_or((from, ""));
-        let table = TABLES
-            .iter()
-            .find(|t| t.name == table)
-            .expect("a table of that name");
+        let table = GRAMMAR.table(table);
         let taken = (!not.is_empty()).then(|| self.find(not).row);
         let weights = vec![1; table.rows.len() - usize::from(taken.is_some())];
         let mut row = self.choose.choose(&weights);
@@ -159,23 +154,11 @@ impl Draft<'_> {
 
 /// A row's value in the column `name`, or the pronoun of that name for the row's kind.
 fn column(chosen: &Chosen, name: &str) -> Option<&'static str> {
-    let get = |name: &str| {
-        let i = chosen
-            .table
-            .columns
-            .iter()
-            .position(|column| *column == name)?;
-        chosen.table.rows[chosen.row].get(i).copied()
-    };
-    if let Some(value) = get(name) {
-        return Some(value);
-    }
-    let kind = get("kind")?;
-    let (_, he, him, his) = PRONOUNS.iter().find(|pronoun| pronoun.0 == kind)?;
-    match name {
-        "he" => Some(he),
-        "him" => Some(him),
-        "his" => Some(his),
-        _ => None,
-    }
+    let value = chosen.table.value(chosen.row, name);
+    value.or_else(|| {
+        let kind = chosen.table.value(chosen.row, "kind")?;
+        let pronouns = GRAMMAR.table("pronouns");
+        let row = pronouns.rows.iter().position(|row| row[0] == kind)?;
+        pronouns.value(row, name)
+    })
 }

@@ -7,15 +7,15 @@
 //! sequences of choices never give the same text, so −ln p(text) is known exactly: no model's loss
 //! on the stories can be below it on average.
 //!
-//! `tables` holds the grammar, `expand` and `generate` write with it, `measure` finds the probability of a text,
-//! `shards` writes parquet files.
+//! `grammar` holds the sentences and words, `expand` and `generate` write with them, `measure`
+//! finds the probability of a text, `shards` writes parquet files.
 
 mod expand;
 mod generate;
+mod grammar;
 mod measure;
 mod shards;
-mod tables;
 
-pub use generate::{Floor, Story, floor, generate};
+pub use generate::{Story, generate};
 pub use measure::nats;
 pub use shards::write_parquet;

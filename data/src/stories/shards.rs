@@ -32,10 +32,10 @@ pub fn write_parquet(
 ) -> Result<Vec<PathBuf>> {
     let dir = dir.as_ref();
     if shards == 0 || stories.len() < shards {
-        return Err(Error::Config {
-            field: "stories",
-            reason: format!("{} stories cannot fill {shards} shards", stories.len()),
-        });
+        return Err(Error::config(
+            "stories",
+            format!("{} stories cannot fill {shards} shards", stories.len()),
+        ));
     }
     std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
     let mut paths = Vec::with_capacity(shards);

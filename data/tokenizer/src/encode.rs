@@ -4,8 +4,6 @@
 //! ordinary text: only the caller puts end-of-text ids between documents. Truncation and padding
 //! that a `tokenizer.json` may carry are switched off. Ids do not depend on the number of threads.
 
-use rayon::prelude::*;
-
 use crate::catch_panic::catch_panic_as_error;
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
@@ -59,19 +57,6 @@ impl Tokenizer {
             .map_err(Error::Encoding)?;
         ids.extend_from_slice(encoding.get_ids());
         Ok(())
-    }
-
-    /// [`encode`](Self::encode) for each of `texts`, in their order, on all threads of the current
-    /// rayon pool.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Encoding`] as for one text.
-    pub fn encode_batch<T: AsRef<str> + Sync>(&self, texts: &[T]) -> Result<Vec<Vec<u32>>> {
-        texts
-            .par_iter()
-            .map(|text| self.encode(text.as_ref()))
-            .collect()
     }
 
     /// The text of `ids`; special tokens are left out, bytes that are not UTF-8 become U+FFFD.

@@ -44,7 +44,7 @@ mod train;
 pub use bpe::{BpeOptions, ByteLevelBpe};
 pub use byte_alphabet::byte_alphabet;
 pub use catch_panic::{catch_panic, catch_panic_as_error};
-pub use convert::{convert, convert_sentencepiece, convert_tiktoken};
+pub use convert::convert;
 pub use cut::{ByteLevelVocabulary, NewIds, renumber};
 pub use error::{Error, Result};
 pub use merge_pair::merge_pair;

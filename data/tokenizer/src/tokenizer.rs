@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::bpe::ByteLevelBpe;
@@ -78,15 +78,7 @@ impl Tokenizer {
         let eot = inner
             .token_to_id(&eot_token)
             .ok_or_else(|| wrong(format!("no id for the end-of-text token {eot_token:?}")))?;
-        let config = config.unwrap_or_else(|| {
-            json!({
-                "tokenizer_class": "PreTrainedTokenizerFast",
-                "bos_token": null,
-                "eos_token": eot_token,
-                "unk_token": null,
-                "clean_up_tokenization_spaces": false,
-            })
-        });
+        let config = config.unwrap_or_else(|| tokenizer_json::config(None, &eot_token, None));
         Ok(Self {
             inner: Arc::new(inner),
             fast: fast.map(Arc::new),

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokenizers::Tokenizer;
 use tokenizers::models::ModelWrapper;
 
@@ -59,6 +59,26 @@ pub(crate) fn config_beside(file: &Path) -> Result<Option<Value>> {
     serde_json::from_slice(&read(&path)?)
         .map(Some)
         .map_err(|e| Error::invalid(&path, format!("not valid JSON: {e}")))
+}
+
+/// A `tokenizer_config.json` that names the tokens at the beginning and the end of a text, and the
+/// one for what is unknown.
+pub(crate) fn config(bos: Option<&str>, eos: &str, unknown: Option<&str>) -> Value {
+    json!({
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": bos,
+        "eos_token": eos,
+        "unk_token": unknown,
+        "clean_up_tokenization_spaces": false,
+    })
+}
+
+/// An entry of `added_tokens`.
+pub(crate) fn added_token(id: usize, content: &str, special: bool) -> Value {
+    json!({
+        "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+        "normalized": false, "special": special,
+    })
 }
 
 /// Parses a `tokenizer.json`.

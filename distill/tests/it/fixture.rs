@@ -2,10 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use retort_data::{Shards, SourceOptions, stories};
 use retort_distill::{Distillation, TeacherConfig};
 use retort_format::GgmlType;
 use retort_tokenizer::Tokenizer;
@@ -34,12 +32,9 @@ const TEXT: &str = r#"
 
 pub fn tokenizer(dir: &Path, vocabulary: usize) -> std::path::PathBuf {
     let corpus = dir.join("corpus");
-    stories::write_parquet(&corpus, &stories::generate(1, 300), 1).unwrap();
-    let shards = Shards::resolve(corpus.to_str().unwrap(), &SourceOptions::default()).unwrap();
+    retort_test_kit::write_corpus(&corpus, 300, 1);
     let out = dir.join(format!("tokenizer-{vocabulary}"));
-    fs::create_dir_all(&out).unwrap();
-    let tokenizer = retort_data::train_tokenizer(&Arc::new(shards), vocabulary, &|_| {}).unwrap();
-    tokenizer.save(&out).unwrap();
+    retort_test_kit::write_tokenizer(&out, &corpus, vocabulary);
     out
 }
 

@@ -177,21 +177,14 @@ fn fake_quantized_weights_are_the_engines_bit_for_bit() {
             .with_fake_quantization(Some(quantization))
             .unwrap();
         let values = |model: &retort_model::Decoder| {
-            let mut all = Vec::new();
-            let precision = retort_format::Precision::F32;
-            model
-                .for_each_tensor(precision, |spec, bytes| {
-                    let numbers = bytes.chunks_exact(4);
-                    let numbers = numbers.map(|b| f32::from_le_bytes(b.try_into().unwrap()));
-                    all.push((
-                        spec.name.clone(),
-                        spec.shape.clone(),
-                        numbers.collect::<Vec<_>>(),
-                    ));
-                    Ok::<_, ()>(())
-                })
-                .unwrap();
-            all
+            let specs = retort_format::tensors(model.config()).into_iter();
+            let each = specs.map(|spec| {
+                let bytes = model.tensor(&spec, retort_format::Precision::F32);
+                let (numbers, _) = bytes.as_chunks::<4>();
+                let numbers: Vec<f32> = numbers.iter().map(|b| f32::from_le_bytes(*b)).collect();
+                (spec.name, spec.shape, numbers)
+            });
+            each.collect::<Vec<_>>()
         };
         for ((name, shape, latent), (_, _, used)) in values(&latent).iter().zip(values(&used)) {
             let table = name.contains("embed") || name.contains("lm_head");

@@ -131,6 +131,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// An [`Error::Challenge`] about the results at `model`.
+    pub(crate) fn challenge(model: &str, reason: impl Into<String>) -> Self {
+        Self::Challenge {
+            model: model.to_owned(),
+            reason: reason.into(),
+        }
+    }
+
     /// Makes [`Error::Io`] of a system's error; `action` is as in "read it".
     pub(crate) fn io<'p>(
         path: &'p Path,

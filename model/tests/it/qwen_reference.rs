@@ -145,16 +145,14 @@ fn reference(
 }
 
 fn tensors_of(model: &Decoder) -> HashMap<String, (Vec<usize>, Vec<f64>)> {
-    let mut tensors = HashMap::new();
-    model
-        .for_each_tensor(Precision::F32, |spec, bytes| {
-            let (values, _) = bytes.as_chunks::<4>();
-            let values = values.iter().map(|b| f32::from_le_bytes(*b).into());
-            tensors.insert(spec.name.clone(), (spec.shape.clone(), values.collect()));
-            Ok::<_, ()>(())
-        })
-        .unwrap();
-    tensors
+    let values = |spec: TensorSpec| {
+        let bytes = model.tensor(&spec, Precision::F32);
+        let (values, _) = bytes.as_chunks::<4>();
+        let values = values.iter().map(|b| f32::from_le_bytes(*b).into());
+        (spec.name, (spec.shape, values.collect()))
+    };
+    let specs = retort_format::tensors(model.config());
+    specs.into_iter().map(values).collect()
 }
 
 /// The largest difference of logits over `t` positions, and the largest logit.

@@ -103,13 +103,8 @@ impl Diloco {
         let delta: Vec<f32> = self.start.iter().zip(&local).map(|(s, l)| s - l).collect();
         let mean = mean(&self.group, delta, self.config.int8);
         nesterov(&self.config, &mut self.start, &mut self.momentum, &mean);
-        let mut rest = &self.start[..];
         let mut all = FlatTensors::new();
-        for tensor in &self.tensors {
-            let (these, others) = rest.split_at(tensor.elements);
-            all.insert(tensor.id, these.to_vec());
-            rest = others;
-        }
+        flat_parameters::split(&self.tensors, &self.start, &mut all);
         flat_parameters::with_weights(model, all)
     }
 
@@ -120,9 +115,7 @@ impl Diloco {
 }
 
 fn flatten(tensors: &[TrainedParameter], model: &impl Module) -> Vec<f32> {
-    let mut weights = flat_parameters::weights(model, |_| true);
-    let each = tensors.iter().filter_map(|t| weights.remove(&t.id));
-    each.collect::<Vec<_>>().concat()
+    flat_parameters::concat(tensors, &mut flat_parameters::weights(model, |_| true))
 }
 
 /// The mean of all ranks' `values`, the same bits on all.

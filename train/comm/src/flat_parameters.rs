@@ -59,6 +59,28 @@ impl ModuleVisitor for List {
     }
 }
 
+/// The numbers of `parameters`, moved out of `numbers` and concatenated; one that is not there is left out.
+pub fn concat<'a>(
+    parameters: impl IntoIterator<Item = &'a TrainedParameter>,
+    numbers: &mut FlatTensors,
+) -> Vec<f32> {
+    let each = parameters.into_iter().filter_map(|p| numbers.remove(&p.id));
+    each.collect::<Vec<_>>().concat()
+}
+
+/// Cuts `flat`, as [`concat`] makes it of all `parameters`, and puts their numbers into `numbers`.
+pub fn split<'a>(
+    parameters: impl IntoIterator<Item = &'a TrainedParameter>,
+    mut flat: &[f32],
+    numbers: &mut FlatTensors,
+) {
+    for parameter in parameters {
+        let (these, rest) = flat.split_at(parameter.elements);
+        numbers.insert(parameter.id, these.to_vec());
+        flat = rest;
+    }
+}
+
 fn numbers<const D: usize>(x: Tensor<D>) -> Vec<f32> {
     let data = x.into_data().convert::<f32>();
     data.try_into_vec().expect("numbers just converted")

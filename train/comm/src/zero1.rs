@@ -17,7 +17,7 @@ use burn::optim::{GradientsAccumulator, GradientsParams};
 
 use crate::buckets::Buckets;
 use crate::error::{Error, Result};
-use crate::flat_parameters::{self as flat, FlatTensors};
+use crate::flat_parameters::{self as flat, FlatTensors, TrainedParameter};
 use crate::optimizer_shards;
 use crate::process_group::{Pending, ProcessGroup};
 
@@ -96,7 +96,7 @@ impl Zero1 {
             let parts = self.buckets.by_owner(bucket, |id| updated.contains(&id));
             let mine: HashSet<ParamId> = self.ids(&parts[self.group.rank()]).collect();
             let mut weights = flat::weights(&model, |id| mine.contains(&id));
-            let flat = self.flatten(&parts[self.group.rank()], &mut weights);
+            let flat = flat::concat(self.parameters(&parts[self.group.rank()]), &mut weights);
             let sizes = parts
                 .iter()
                 .map(|part| 4 * self.buckets.elements(part))
@@ -113,29 +113,21 @@ impl Zero1 {
             next = (bucket < self.buckets.buckets.len()).then(|| start(bucket));
             for (rank, (part, bytes)) in parts.iter().zip(pending.wait()).enumerate() {
                 if rank != self.group.rank() {
-                    self.unflatten(part, &bytemuck::pod_collect_to_vec(&bytes), &mut all);
+                    let weights: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
+                    flat::split(self.parameters(part), &weights, &mut all);
                 }
             }
         }
         flat::with_weights(model, all)
     }
 
+    /// The parameters with the indices `part`.
+    fn parameters(&self, part: &[usize]) -> impl Iterator<Item = &TrainedParameter> {
+        part.iter().map(|&i| &self.buckets.tensors[i])
+    }
+
     fn ids(&self, part: &[usize]) -> impl Iterator<Item = ParamId> {
-        part.iter().map(|&i| self.buckets.tensors[i].id)
-    }
-
-    /// The numbers of the tensors `part`, concatenated.
-    fn flatten(&self, part: &[usize], numbers: &mut FlatTensors) -> Vec<f32> {
-        let each = self.ids(part).filter_map(|id| numbers.remove(&id));
-        each.collect::<Vec<_>>().concat()
-    }
-
-    fn unflatten(&self, part: &[usize], mut flat: &[f32], numbers: &mut FlatTensors) {
-        for &i in part {
-            let (these, rest) = flat.split_at(self.buckets.tensors[i].elements);
-            numbers.insert(self.buckets.tensors[i].id, these.to_vec());
-            flat = rest;
-        }
+        self.parameters(part).map(|parameter| parameter.id)
     }
 }
 
@@ -181,7 +173,7 @@ impl<M: Module> Reduction<'_, M> {
         let mut parts = of.buckets.by_owner(bucket, |id| numbers.contains_key(&id));
         let flat = parts
             .iter()
-            .map(|part| of.flatten(part, &mut numbers))
+            .map(|part| flat::concat(of.parameters(part), &mut numbers))
             .collect();
         let mine = parts.swap_remove(of.group.rank());
         self.started[bucket] = Some((mine, of.group.reduce_scatter(flat)));
@@ -222,7 +214,7 @@ impl<M: Module> Reduction<'_, M> {
         }
         let mut sums = FlatTensors::new();
         for (part, sum) in self.started.into_iter().flatten() {
-            of.unflatten(&part, &sum.wait(), &mut sums);
+            flat::split(of.parameters(&part), &sum.wait(), &mut sums);
         }
         Ok((flat::gradients(self.model, sums), updated))
     }

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
-use super::save::{Contents, Retention, save};
+use super::save::{CheckpointContents, Retention, save};
 use crate::error::{Error, Result};
 
 /// See the module. Dropping it waits for the checkpoint that is being written.
@@ -24,7 +24,7 @@ impl BackgroundWriter {
     pub fn start(
         &mut self,
         run: &Path,
-        contents: Contents,
+        contents: CheckpointContents,
         keep: Retention,
     ) -> Result<Option<PathBuf>> {
         let before = self.finish()?;

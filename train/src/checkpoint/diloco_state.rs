@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::state::Digest;
+use super::digest::Digest;
 use crate::error::{Error, Result};
 use crate::loss_spike::SpikeDetector;
 

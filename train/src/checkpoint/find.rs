@@ -42,6 +42,15 @@ pub fn latest(run: &Path) -> Result<Option<PathBuf>> {
     Ok(list(run)?.pop().map(|(_, path)| path))
 }
 
+/// The directory of the model at `path`: a run directory's newest complete checkpoint, else `path`
+/// itself.
+///
+/// # Errors
+/// As [`list`].
+pub fn model_directory(path: &Path) -> Result<PathBuf> {
+    Ok(latest(path)?.unwrap_or(path.to_owned()))
+}
+
 /// The complete checkpoint of a run directory with the lowest validation loss, and that loss;
 /// the later of equals.
 ///

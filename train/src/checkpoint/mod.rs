@@ -3,7 +3,7 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `state.json` | [`State`]; written last, it marks the checkpoint as complete |
+//! | `state.json` | [`TrainerState`]; written last, it marks the checkpoint as complete |
 //! | `optimizer.bpk` | the optimizer's moments of all parameters, whichever rank owns them |
 //! | `latent.safetensors` | with `[quantize]`, the weights before rounding |
 //! | `projections.safetensors` | matrices that an objective trains beside the model |
@@ -13,6 +13,7 @@
 //! A checkpoint is written aside, synced and renamed ([`BackgroundWriter`] does it while training goes on).
 
 mod background;
+mod digest;
 mod diloco_state;
 mod find;
 mod save;
@@ -20,6 +21,6 @@ mod state;
 
 pub use background::BackgroundWriter;
 pub use diloco_state::DilocoState;
-pub use find::{EMA, best, latest, list, path};
-pub use save::{Contents, Retention};
-pub use state::{State, load_optimizer, load_state};
+pub use find::{EMA, best, latest, list, model_directory, path};
+pub use save::{CheckpointContents, Retention};
+pub use state::{TrainerState, load_optimizer, load_state};

@@ -10,14 +10,15 @@ use retort_format::ModelConfig;
 use retort_model::{Decoder, LoraConfig};
 use retort_tokenizer::Tokenizer;
 
+use super::digest::Digest;
 use super::diloco_state::DilocoState;
 use super::find::{EMA, best, latest, list, path};
-use super::state::{Digest, State};
+use super::state::TrainerState;
 use crate::error::{Error, Result};
 
 /// Everything that a checkpoint holds. Tensors are shared with the trainer, not copied; an
 /// update of a shared tensor makes a new one.
-pub struct Contents {
+pub struct CheckpointContents {
     pub config: ModelConfig,
     /// Without autodiff.
     pub model: Decoder,
@@ -29,7 +30,7 @@ pub struct Contents {
     pub optimizer: ModuleOptimizer,
     /// With `[train.diloco]`.
     pub diloco: Option<DilocoState>,
-    pub state: State,
+    pub state: TrainerState,
 }
 
 /// Which checkpoints are kept when a new one is complete.
@@ -45,7 +46,7 @@ pub struct Retention {
 ///
 /// # Errors
 /// [`Error::Checkpoint`]: a file cannot be written. What was there before is as it was.
-pub fn save(run: &Path, contents: &Contents, keep: Retention) -> Result<PathBuf> {
+pub fn save(run: &Path, contents: &CheckpointContents, keep: Retention) -> Result<PathBuf> {
     let parent = run.join("checkpoints");
     let step = contents.state.step;
     let path = path(run, step);
@@ -71,7 +72,7 @@ pub fn save(run: &Path, contents: &Contents, keep: Retention) -> Result<PathBuf>
     Ok(path)
 }
 
-fn write(aside: &Path, contents: &Contents) -> Result<()> {
+fn write(aside: &Path, contents: &CheckpointContents) -> Result<()> {
     write_model(aside, &contents.model, contents)?;
     retort_model::save_projections(aside, &contents.model)?;
     if let Some(ema) = &contents.ema {
@@ -87,7 +88,7 @@ fn write(aside: &Path, contents: &Contents) -> Result<()> {
     let diloco = contents.diloco.as_ref().map(|state| state.write(aside));
     let diloco = diloco.transpose()?;
     retort_files::sync_all(aside).map_err(Error::io(aside))?;
-    let state = State {
+    let state = TrainerState {
         diloco,
         optimizer: Some(Digest::of(&optimizer)?),
         ..contents.state.clone()
@@ -97,7 +98,7 @@ fn write(aside: &Path, contents: &Contents) -> Result<()> {
     retort_files::write(&path, &state).map_err(Error::io(&path))
 }
 
-fn write_model(directory: &Path, model: &Decoder, contents: &Contents) -> Result<()> {
+fn write_model(directory: &Path, model: &Decoder, contents: &CheckpointContents) -> Result<()> {
     retort_model::save(directory, &contents.config, model)?;
     retort_model::save_latent(directory, model)?;
     if let Some((lora, base)) = &contents.adapters {

@@ -1,13 +1,13 @@
 //! `state.json` and the optimizer's state of a checkpoint.
 
 use std::fs;
-use std::io::Read;
 use std::path::Path;
 
 use burn::optim::ModuleOptimizer;
 use retort_data::Cursor;
 use serde::{Deserialize, Serialize};
 
+use super::digest::Digest;
 use super::diloco_state::DilocoFiles;
 use crate::error::{Error, Result};
 use crate::loss_spike::SpikeDetector;
@@ -15,7 +15,7 @@ use crate::loss_spike::SpikeDetector;
 /// The trainer's state beside the weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct State {
+pub struct TrainerState {
     /// Steps done.
     pub step: u64,
     /// Tokens trained on.
@@ -38,54 +38,11 @@ pub struct State {
     pub cursor: Cursor,
 }
 
-/// Size and checksum of a file as written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Digest {
-    /// Its size.
-    pub bytes: u64,
-    /// Its checksum (Castagnoli's polynomial).
-    pub crc32c: u32,
-}
-
-impl Digest {
-    pub(super) fn of(path: &Path) -> Result<Self> {
-        let mut file = fs::File::open(path).map_err(Error::io(path))?;
-        let (mut digest, mut part) = (
-            Self {
-                bytes: 0,
-                crc32c: 0,
-            },
-            vec![0; 1 << 20],
-        );
-        loop {
-            let n = file.read(&mut part).map_err(Error::io(path))?;
-            if n == 0 {
-                return Ok(digest);
-            }
-            digest.bytes += n as u64;
-            digest.crc32c = crc32c::crc32c_append(digest.crc32c, &part[..n]);
-        }
-    }
-
-    /// Whether the file at `path` is as it was written. A damaged one may still load, with moments missing or wrong.
-    pub(super) fn check(&self, path: &Path) -> Result<()> {
-        if Self::of(path)? == *self {
-            return Ok(());
-        }
-        Err(Error::invalid(
-            path,
-            "is damaged (it is not the file that state.json speaks of): remove this checkpoint's directory to \
-             go on from the one before",
-        ))
-    }
-}
-
 /// Reads the `state.json` of `checkpoint`.
 ///
 /// # Errors
 /// It cannot be read, or has an unknown key.
-pub fn load_state(checkpoint: &Path) -> Result<State> {
+pub fn load_state(checkpoint: &Path) -> Result<TrainerState> {
     let path = checkpoint.join("state.json");
     let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
     serde_json::from_str(&text).map_err(|e| Error::invalid(&path, e))
@@ -97,7 +54,7 @@ pub fn load_state(checkpoint: &Path) -> Result<State> {
 /// The file is not the one that `state`, `checkpoint`'s, speaks of, or cannot be read.
 pub fn load_optimizer(
     checkpoint: &Path,
-    state: &State,
+    state: &TrainerState,
     optimizer: ModuleOptimizer,
 ) -> Result<ModuleOptimizer> {
     let path = checkpoint.join("optimizer.bpk");

@@ -12,7 +12,7 @@ use retort_comm::{Diloco, Error, ProcessGroup, Zero1, flat_parameters, optimizer
 use retort_model::Decoder;
 
 use super::{DilocoRun, LocalSteps, Strategy};
-use crate::checkpoint::{DilocoState, State};
+use crate::checkpoint::{DilocoState, TrainerState};
 use crate::error::Result;
 use crate::loss_spike::SpikeDetector;
 use crate::optimizer::optimizer;
@@ -29,7 +29,7 @@ impl Strategy {
         group: &Arc<ProcessGroup>,
         (config, groups): (&TrainConfig, &[ParamGroup]),
         checkpoint: Option<&Path>,
-        state: &mut State,
+        state: &mut TrainerState,
         model: Decoder,
         optimizer: ModuleOptimizer,
     ) -> Result<(Self, Decoder, ModuleOptimizer)> {

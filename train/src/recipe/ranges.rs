@@ -10,47 +10,32 @@ type Wrong = (&'static str, &'static str);
 impl TrainConfig {
     /// Whether every number of `[train]` is in its range.
     pub(super) fn check(&self) -> Result<(), Wrong> {
-        let counts = [
-            (self.steps == 0, "steps", "must be at least 1"),
-            (
-                self.batch_size == 0 || self.batch_size > 1 << 20,
-                "batch_size",
-                "must be between 1 and 1048576",
-            ),
-            (
-                self.accumulate == 0 || self.accumulate > 1 << 20,
-                "accumulate",
-                "must be between 1 and 1048576",
-            ),
-            (
-                self.warmup_steps > self.steps,
-                "warmup_steps",
-                "must not be more than train.steps",
-            ),
-            (
-                self.keep_checkpoints == 0,
-                "keep_checkpoints",
-                "must be at least 1",
-            ),
-            (self.max_skipped == 0, "max_skipped", "must be at least 1"),
-            (
-                self.precision == Precision::F16,
-                "precision",
-                "must be float32 or bfloat16: gradients fall below what float16 can hold",
-            ),
-            (
-                self.spike_factor != 0.0
-                    && !(self.spike_factor.is_finite() && self.spike_factor > 1.0),
-                "spike_factor",
-                "must be above 1, or 0 for no limit",
-            ),
-            (
-                !(self.sample_temperature.is_finite() && self.sample_temperature >= 0.0),
-                "sample_temperature",
-                "must be 0 or more",
-            ),
-        ];
-        first_wrong(&counts)?;
+        let batch = "must be between 1 and 1048576";
+        let skipping = self.spike_factor.is_finite() && self.spike_factor > 1.0;
+        let precision = "must be float32 or bfloat16: gradients fall below what float16 can hold";
+        must(self.steps > 0, "steps", "must be at least 1")?;
+        must(
+            (1..=1 << 20).contains(&self.batch_size),
+            "batch_size",
+            batch,
+        )?;
+        must(
+            (1..=1 << 20).contains(&self.accumulate),
+            "accumulate",
+            batch,
+        )?;
+        let warm_up = self.warmup_steps <= self.steps;
+        must(warm_up, "warmup_steps", "must not be more than train.steps")?;
+        must(
+            self.keep_checkpoints > 0,
+            "keep_checkpoints",
+            "must be at least 1",
+        )?;
+        must(self.max_skipped > 0, "max_skipped", "must be at least 1")?;
+        must(self.precision != Precision::F16, "precision", precision)?;
+        let spikes = "must be above 1, or 0 for no limit";
+        must(self.spike_factor == 0.0 || skipping, "spike_factor", spikes)?;
+        not_negative("sample_temperature", self.sample_temperature)?;
         self.check_diloco()?;
         self.check_optimizer()
     }
@@ -59,84 +44,58 @@ impl TrainConfig {
         let Some(d) = &self.diloco else {
             return Ok(());
         };
-        first_wrong(&[
-            (d.every == 0, "diloco", "every must be at least 1"),
-            (
-                !(d.lr.is_finite() && d.lr > 0.0),
-                "diloco",
-                "lr must be above 0",
-            ),
-            (
-                !(0.0..1.0).contains(&d.momentum),
-                "diloco",
-                "momentum must be in [0, 1)",
-            ),
-            (
-                self.ema_decay > 0.0,
-                "ema_decay",
-                "must be 0 beside [train.diloco], whose outer steps average already",
-            ),
-        ])
+        must(d.every > 0, "diloco", "every must be at least 1")?;
+        must(is_positive(d.lr), "diloco", "lr must be above 0")?;
+        let momentum = (0.0..1.0).contains(&d.momentum);
+        must(momentum, "diloco", "momentum must be in [0, 1)")?;
+        let averaged = "must be 0 beside [train.diloco], whose outer steps average already";
+        must(self.ema_decay <= 0.0, "ema_decay", averaged)
     }
 
     fn check_optimizer(&self) -> Result<(), Wrong> {
-        let below_one = |v: f64| (0.0..1.0).contains(&v);
-        let not_negative = |v: f64| v.is_finite() && v >= 0.0;
-        first_wrong(&[
-            (
-                !(self.lr.is_finite() && self.lr > 0.0),
-                "lr",
-                "must be above 0",
-            ),
-            (
-                !(0.0..=1.0).contains(&self.min_lr_ratio),
-                "min_lr_ratio",
-                "must be between 0 and 1",
-            ),
-            (
-                !(0.0..=1.0).contains(&self.decay_fraction),
-                "decay_fraction",
-                "must be between 0 and 1",
-            ),
-            (
-                !not_negative(self.weight_decay),
-                "weight_decay",
-                "must be 0 or more",
-            ),
-            (!below_one(self.beta1), "beta1", "must be in [0, 1)"),
-            (!below_one(self.beta2), "beta2", "must be in [0, 1)"),
-            (!below_one(self.momentum), "momentum", "must be in [0, 1)"),
-            (!below_one(self.ema_decay), "ema_decay", "must be in [0, 1)"),
-            (
-                !(self.epsilon > 0.0 && self.epsilon < 1.0),
-                "epsilon",
-                "must be between 0 and 1",
-            ),
-            (
-                !not_negative(self.grad_clip),
-                "grad_clip",
-                "must be 0 (no clipping) or more",
-            ),
-            (
-                self.groups.iter().any(|g| !not_negative(g.lr_scale)),
-                "groups",
-                "lr_scale must be 0 or more",
-            ),
-            (
-                self.groups
-                    .iter()
-                    .filter_map(|g| g.weight_decay)
-                    .any(|decay| !not_negative(decay)),
-                "groups",
-                "weight_decay must be 0 or more",
-            ),
-        ])
+        must(is_positive(self.lr), "lr", "must be above 0")?;
+        for (key, share) in [
+            ("min_lr_ratio", self.min_lr_ratio),
+            ("decay_fraction", self.decay_fraction),
+        ] {
+            must((0.0..=1.0).contains(&share), key, "must be between 0 and 1")?;
+        }
+        not_negative("weight_decay", self.weight_decay)?;
+        for (key, decay) in [
+            ("beta1", self.beta1),
+            ("beta2", self.beta2),
+            ("momentum", self.momentum),
+            ("ema_decay", self.ema_decay),
+        ] {
+            must((0.0..1.0).contains(&decay), key, "must be in [0, 1)")?;
+        }
+        let epsilon = self.epsilon > 0.0 && self.epsilon < 1.0;
+        must(epsilon, "epsilon", "must be between 0 and 1")?;
+        let clip = "must be 0 (no clipping) or more";
+        must(is_not_negative(self.grad_clip), "grad_clip", clip)?;
+        for group in &self.groups {
+            let lr_scale = is_not_negative(group.lr_scale);
+            must(lr_scale, "groups", "lr_scale must be 0 or more")?;
+            let decay = group.weight_decay.is_none_or(is_not_negative);
+            must(decay, "groups", "weight_decay must be 0 or more")?;
+        }
+        Ok(())
     }
 }
 
-fn first_wrong(checks: &[(bool, &'static str, &'static str)]) -> Result<(), Wrong> {
-    match checks.iter().find(|(wrong, ..)| *wrong) {
-        Some(&(_, key, reason)) => Err((key, reason)),
-        None => Ok(()),
-    }
+/// An error about `key`, unless it `holds`.
+fn must(holds: bool, key: &'static str, reason: &'static str) -> Result<(), Wrong> {
+    if holds { Ok(()) } else { Err((key, reason)) }
+}
+
+fn not_negative(key: &'static str, value: f64) -> Result<(), Wrong> {
+    must(is_not_negative(value), key, "must be 0 or more")
+}
+
+fn is_not_negative(value: f64) -> bool {
+    value.is_finite() && value >= 0.0
+}
+
+fn is_positive(value: f64) -> bool {
+    value.is_finite() && value > 0.0
 }

@@ -14,12 +14,12 @@ use burn::tensor::Device;
 use retort_comm::ProcessGroup;
 use retort_comm::consistency::ConsistencyCheck;
 use retort_comm::flat_parameters::checksum;
-use retort_data::{Data, Progress};
+use retort_data::{Data, DocumentProgress};
 use retort_format::ModelConfig;
 use retort_model::Decoder;
 use retort_tokenizer::Tokenizer;
 
-use crate::checkpoint::{self, EMA, State};
+use crate::checkpoint::{self, EMA, TrainerState};
 use crate::distributed::StepShare;
 use crate::error::{Error, Result};
 use crate::eval_hook::Evaluator;
@@ -58,7 +58,7 @@ pub struct Prepared {
     pub(crate) ema: Option<Decoder>,
     pub(crate) param_groups: Vec<ParamGroup>,
     pub(crate) optimizer: ModuleOptimizer,
-    pub(crate) state: State,
+    pub(crate) state: TrainerState,
 }
 
 impl Prepared {
@@ -80,7 +80,7 @@ pub fn prepare(
     run: &Path,
     device: &Device,
     resume: bool,
-    progress: &dyn Fn(Progress),
+    progress: &dyn Fn(DocumentProgress),
 ) -> Result<Prepared> {
     prepare_distributed(
         ProcessGroup::single(),
@@ -102,7 +102,7 @@ pub fn prepare_distributed(
     run: &Path,
     device: &Device,
     resume: bool,
-    progress: &dyn Fn(Progress),
+    progress: &dyn Fn(DocumentProgress),
 ) -> Result<Prepared> {
     let started = group.is_main() && run.join("recipe.toml").exists();
     if started && !resume {
@@ -153,7 +153,7 @@ pub fn prepare_distributed(
         (None, _) => Some(model.valid()),
         (Some(checkpoint), _) => Some(load_ema(&recipe, &checkpoint.join(EMA), &device)?),
     };
-    let state = state.unwrap_or_else(|| State {
+    let state = state.unwrap_or_else(|| TrainerState {
         step: 0,
         tokens: 0,
         seconds: 0.0,
@@ -189,7 +189,10 @@ pub fn prepare_distributed(
 }
 
 /// The state that rank 0 read from a checkpoint, on all ranks.
-fn broadcast_state(group: &ProcessGroup, state: Option<State>) -> Result<Option<State>> {
+fn broadcast_state(
+    group: &ProcessGroup,
+    state: Option<TrainerState>,
+) -> Result<Option<TrainerState>> {
     if group.size() == 1 {
         return Ok(state);
     }
@@ -205,7 +208,7 @@ fn check_consistency(
     group: &ProcessGroup,
     recipe: &Recipe,
     data: &Data,
-    state: &State,
+    state: &TrainerState,
     model: &Decoder,
 ) -> Result<()> {
     let start = serde_json::to_string(&data.start()).expect("a cursor serializes");

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use retort_data::{Loader, Rank};
 
-use crate::checkpoint::{self, Contents};
+use crate::checkpoint::{self, CheckpointContents};
 use crate::distributed::{StepShare, Strategy};
 use crate::error::Result;
 use crate::evaluate::target_bytes;
@@ -75,14 +75,14 @@ impl Running {
     }
 
     /// What a checkpoint of now holds, on rank 0; all ranks must call it.
-    pub(super) fn contents(&self) -> Result<Contents> {
+    pub(super) fn contents(&self) -> Result<CheckpointContents> {
         let p = &self.prepared;
         let adapters = p.recipe.adapters();
         let optimizer = (&p.recipe.train, &p.param_groups[..]);
         let (optimizer, diloco) =
             self.strategy
                 .gather(&p.group, optimizer, &p.optimizer, &p.state.loss_spike)?;
-        Ok(Contents {
+        Ok(CheckpointContents {
             config: p.config.clone(),
             model: p.model.valid(),
             ema: p.ema.clone(),

@@ -4,7 +4,7 @@ use std::fs;
 
 use retort_train::CrossEntropy;
 
-use super::{go, recipe, try_go, weights};
+use super::{go, recipe, try_go, validation_losses, weights};
 
 #[test]
 fn keep_best_keeps_the_checkpoint_with_the_lowest_validation_loss() {
@@ -19,10 +19,10 @@ fn keep_best_keeps_the_checkpoint_with_the_lowest_validation_loss() {
         "train.keep_checkpoints=1",
     ];
     go(recipe(&changes), &run, false, u64::MAX);
-    let evaluations = retort_train::read_validation(&run).unwrap();
+    let evaluations = validation_losses(&run);
     let best = evaluations
         .iter()
-        .min_by(|a, b| a.2.total_cmp(&b.2))
+        .min_by(|a, b| a.1.total_cmp(&b.1))
         .unwrap();
     assert_ne!(best.0, 12, "the loss was to rise");
     let kept: Vec<u64> = retort_train::list(&run)
@@ -33,7 +33,7 @@ fn keep_best_keeps_the_checkpoint_with_the_lowest_validation_loss() {
     assert_eq!(kept, [best.0, 12]);
     let (path, loss) = retort_train::best(&run).unwrap().unwrap();
     assert!(path.ends_with(format!("step-{}", best.0)));
-    assert!((loss - best.2).abs() < 1e-9);
+    assert!((loss - best.1).abs() < 1e-9);
 
     let run = dir.path().join("newest");
     let changes = [&changes[..], &["train.keep_best=false"]].concat();

@@ -8,10 +8,9 @@ mod runs;
 
 use std::fs;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
 
-use retort_data::{Shards, SourceOptions, train_tokenizer};
 use retort_train::{CrossEntropy, Event, NoTeacher, Objective, Outcome, Recipe, prepare, train};
 
 /// A corpus and a tokenizer, made once for all tests of this file.
@@ -19,13 +18,9 @@ fn fixture() -> &'static Path {
     static DIR: OnceLock<tempfile::TempDir> = OnceLock::new();
     DIR.get_or_init(|| {
         let dir = tempfile::tempdir().unwrap();
-        let stories = retort_data::stories::generate(1, 400);
         let corpus = dir.path().join("corpus");
-        retort_data::stories::write_parquet(&corpus, &stories, 2).unwrap();
-        let shards = Shards::resolve(corpus.to_str().unwrap(), &SourceOptions::default());
-        let tokenizer = train_tokenizer(&Arc::new(shards.unwrap()), 300, &|_| {}).unwrap();
-        fs::create_dir_all(dir.path().join("tokenizer")).unwrap();
-        tokenizer.save(dir.path().join("tokenizer")).unwrap();
+        retort_test_kit::write_corpus(&corpus, 400, 2);
+        retort_test_kit::write_tokenizer(&dir.path().join("tokenizer"), &corpus, 300);
         dir
     })
     .path()
@@ -101,6 +96,16 @@ fn losses(run: &Path) -> Vec<String> {
             )
         })
         .collect()
+}
+
+/// The evaluations in `metrics.jsonl`: steps, and validation losses in nats.
+fn validation_losses(run: &Path) -> Vec<(u64, f64)> {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let line = |line: &str| {
+        let v: serde_json::Value = serde_json::from_str(line).unwrap();
+        Some((v["step"].as_u64()?, v["validation_loss"].as_f64()?))
+    };
+    text.lines().filter_map(line).collect()
 }
 
 fn weights(checkpoint: &Path) -> Vec<u8> {

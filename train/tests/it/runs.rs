@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use retort_train::{CrossEntropy, Event, NoTeacher, Recipe, prepare, train};
 
-use super::{fixture, go, losses, recipe, weights};
+use super::{fixture, go, losses, recipe, validation_losses, weights};
 
 #[test]
 fn run_learns_and_leaves_a_complete_checkpoint() {
@@ -18,8 +18,8 @@ fn run_learns_and_leaves_a_complete_checkpoint() {
         false,
         u64::MAX,
     );
-    let all = retort_train::read_validation(&run).unwrap();
-    let (first, last) = (all[0].2, all[all.len() - 1].2);
+    let all = validation_losses(&run);
+    let (first, last) = (all[0].1, all[all.len() - 1].1);
     assert!(last < first - 0.3, "{first} -> {last}");
     assert_eq!(outcome.step, 150);
     for file in [

@@ -9,9 +9,8 @@ use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer_json;
 
-pub use sentencepiece::convert_sentencepiece;
-pub use tiktoken::convert_tiktoken;
-
+/// Bytes of the largest file that is converted; published ones take up to 5 MB.
+const LARGEST_FILE: usize = 64 << 20;
 /// File names that a directory is searched for, in this order.
 const NAMES: [&str; 3] = ["tokenizer.json", "qwen.tiktoken", "tokenizer.model"];
 
@@ -22,7 +21,8 @@ const NAMES: [&str; 3] = ["tokenizer.json", "qwen.tiktoken", "tokenizer.model"];
 ///
 /// # Errors
 ///
-/// Those of [`Tokenizer::from_file`], [`convert_tiktoken`] and [`convert_sentencepiece`].
+/// Those of [`Tokenizer::from_file`]; [`Error::Invalid`] for a list of ranks or a SentencePiece
+/// model that is damaged (with the line or the piece), or of a kind that is not converted.
 pub fn convert(path: impl AsRef<Path>) -> Result<Tokenizer> {
     let path = path.as_ref();
     if path.is_dir() {
@@ -45,6 +45,11 @@ pub fn convert(path: impl AsRef<Path>) -> Result<Tokenizer> {
         return Tokenizer::from_file(path, None);
     }
     let bytes = tokenizer_json::read(path)?;
+    if bytes.len() > LARGEST_FILE {
+        let limit = LARGEST_FILE >> 20;
+        let reason = format!("larger than {limit} MiB, so neither ranks nor a SentencePiece model");
+        return Err(Error::invalid(path, reason));
+    }
     if tiktoken::looks_like_it(&bytes) {
         tiktoken::from_bytes(path, &bytes)
     } else {

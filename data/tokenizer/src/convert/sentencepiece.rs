@@ -18,49 +18,29 @@ use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer_json;
 
-/// Bytes of the largest file; published ones take up to 5 MB.
-const LARGEST_FILE: usize = 64 << 20;
 /// Bytes of the longest piece.
 const LONGEST: usize = 512;
 
-/// Reads a SentencePiece model of BPE type without a normalization table.
+/// A SentencePiece model of BPE type without a normalization table.
 ///
 /// The document ends with the model's end-of-sentence piece (`</s>`).
 ///
 /// # Errors
 ///
-/// [`Error::Io`](crate::Error::Io) if the file cannot be read; [`Error::Invalid`](crate::Error::Invalid)
-/// if it is not a SentencePiece model, is of another type (unigram, word, character), normalizes
-/// text in a way that is not carried over, or its pieces contradict each other.
-pub fn convert_sentencepiece(path: impl AsRef<Path>) -> Result<Tokenizer> {
-    let path = path.as_ref();
-    from_bytes(path, &tokenizer_json::read(path)?)
-}
-
+/// It is not a SentencePiece model, is of another type (unigram, word, character), normalizes text
+/// in a way that is not carried over, or its pieces contradict each other.
 pub(super) fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Tokenizer> {
     let fail = |reason: String| Error::invalid(path, reason);
-    if bytes.len() > LARGEST_FILE {
-        let limit = LARGEST_FILE >> 20;
-        return Err(fail(format!(
-            "larger than {limit} MiB, so not a SentencePiece model"
-        )));
-    }
     let model = SentencePieceModel::from_slice(bytes)
         .map_err(|e| fail(format!("not a SentencePiece model: {e}")))?;
-    let parts = Parts::new(&model).map_err(fail)?;
+    let parts = ModelParts::new(&model).map_err(fail)?;
     let json = parts.tokenizer_json();
-    let config = json!({
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": parts.begin,
-        "eos_token": parts.end,
-        "unk_token": parts.unknown,
-        "clean_up_tokenization_spaces": false,
-    });
+    let config = tokenizer_json::config(parts.begin, parts.end, Some(parts.unknown));
     Tokenizer::from_values(path, &json, config, parts.end)
 }
 
 /// What is taken from a model.
-struct Parts<'m> {
+struct ModelParts<'m> {
     /// The pieces in the order of their ids.
     pieces: Vec<(&'m str, Type)>,
     merges: Vec<(&'m str, &'m str)>,
@@ -71,7 +51,7 @@ struct Parts<'m> {
     byte_fallback: bool,
 }
 
-impl<'m> Parts<'m> {
+impl<'m> ModelParts<'m> {
     fn new(model: &'m SentencePieceModel) -> std::result::Result<Self, String> {
         let trainer = model
             .trainer()
@@ -161,10 +141,7 @@ impl<'m> Parts<'m> {
             .enumerate()
             .filter(|(_, (_, kind))| special.contains(kind))
             .map(|(id, (piece, kind))| {
-                json!({
-                    "id": id, "content": piece, "single_word": false, "lstrip": false,
-                    "rstrip": false, "normalized": false, "special": *kind != Type::UserDefined,
-                })
+                tokenizer_json::added_token(id, piece, *kind != Type::UserDefined)
             })
             .collect();
         let mut normalizers = Vec::new();

@@ -19,8 +19,6 @@ use crate::split::SplitRule;
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer_json;
 
-/// Bytes of the largest file; published ones take up to 4 MB.
-const LARGEST_FILE: usize = 32 << 20;
 /// Bytes of the longest token; Qwen's takes 128.
 const LONGEST: usize = 256;
 const END_OF_TEXT: &str = "<|endoftext|>";
@@ -36,21 +34,6 @@ const FOREIGN: [(usize, &str); 5] = [
     (199_998, "o200k_base"),
 ];
 
-/// Reads a list of base64 ranks with Qwen v1's special tokens, split expression and NFC.
-///
-/// The special tokens take the ids after the last rank: `<|endoftext|>`, which ends a document,
-/// `<|im_start|>`, `<|im_end|>`, `<|extra_0|>` to `<|extra_204|>`.
-///
-/// # Errors
-///
-/// [`Error::Io`](crate::Error::Io) if the file cannot be read; [`Error::Invalid`](crate::Error::Invalid)
-/// with the line if a line is not base64 and a number, a rank or a token comes twice, a rank is
-/// left out, or a token cannot be merged from tokens of lower rank.
-pub fn convert_tiktoken(path: impl AsRef<Path>) -> Result<Tokenizer> {
-    let path = path.as_ref();
-    from_bytes(path, &tokenizer_json::read(path)?)
-}
-
 /// Whether the first line is base64 and a number.
 pub(super) fn looks_like_it(bytes: &[u8]) -> bool {
     let line = bytes.iter().take(4 * LONGEST).take_while(|&&b| b != b'\n');
@@ -58,6 +41,15 @@ pub(super) fn looks_like_it(bytes: &[u8]) -> bool {
     std::str::from_utf8(&line).is_ok_and(|line| parse(line).is_ok())
 }
 
+/// A list of base64 ranks with Qwen v1's special tokens, split expression and NFC.
+///
+/// The special tokens take the ids after the last rank: `<|endoftext|>`, which ends a document,
+/// `<|im_start|>`, `<|im_end|>`, `<|extra_0|>` to `<|extra_204|>`.
+///
+/// # Errors
+///
+/// With the line, if a line is not base64 and a number, a rank or a token comes twice, a rank is
+/// left out, or a token cannot be merged from tokens of lower rank.
 pub(super) fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Tokenizer> {
     let fail = |reason: String| Error::invalid(path, reason);
     let tokens = tokens(bytes).map_err(fail)?;
@@ -89,12 +81,7 @@ pub(super) fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Tokenizer> {
         .into_iter()
         .chain((0..EXTRA).map(|number| format!("<|extra_{number}|>")))
         .zip(tokens.len()..)
-        .map(|(content, id)| {
-            json!({
-                "id": id, "content": content, "single_word": false, "lstrip": false,
-                "rstrip": false, "normalized": false, "special": true,
-            })
-        })
+        .map(|(content, id)| tokenizer_json::added_token(id, &content, true))
         .collect();
     let byte_level = json!({
         "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false,
@@ -117,13 +104,7 @@ pub(super) fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Tokenizer> {
             "ignore_merges": false, "vocab": vocab, "merges": merges,
         },
     });
-    let config = json!({
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": null,
-        "eos_token": END_OF_TEXT,
-        "unk_token": null,
-        "clean_up_tokenization_spaces": false,
-    });
+    let config = tokenizer_json::config(None, END_OF_TEXT, None);
     Tokenizer::from_values(path, &json, config, END_OF_TEXT)
 }
 
@@ -154,12 +135,6 @@ fn parse(line: &str) -> std::result::Result<(Vec<u8>, usize), String> {
 
 /// The tokens in the order of their ranks.
 fn tokens(file: &[u8]) -> std::result::Result<Vec<RankedToken>, String> {
-    if file.len() > LARGEST_FILE {
-        return Err(format!(
-            "larger than {} MiB, so not a list of ranks",
-            LARGEST_FILE >> 20
-        ));
-    }
     let file = std::str::from_utf8(file).map_err(|e| {
         let line = file[..e.valid_up_to()].split(|&b| b == b'\n').count();
         format!("line {line}: not text")

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::forms::{forms, open, rng, text, trained};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use retort_tokenizer::{Tokenizer, convert, convert_sentencepiece, convert_tiktoken};
+use retort_tokenizer::{Tokenizer, convert};
 use serde_json::Value;
 
 /// The bytes of each token of a byte-level vocabulary, by id.
@@ -49,7 +49,7 @@ fn ranks_become_the_merges_that_they_came_from() {
     let base = trained(1200);
     let tokens = token_bytes(&base);
     let path = written(dir.path(), "qwen.tiktoken", tiktoken(&tokens));
-    let converted = convert_tiktoken(&path).unwrap();
+    let converted = convert(&path).unwrap();
     assert_eq!(converted.has_fast_encoder(), Ok(()));
     let saved = converted.save(dir.path().join("out")).unwrap();
     let json: Value = serde_json::from_slice(&std::fs::read(&saved).unwrap()).unwrap();
@@ -73,7 +73,7 @@ fn special_tokens_follow_the_last_rank() {
     let dir = tempfile::tempdir().unwrap();
     let tokens = token_bytes(&trained(300));
     let path = written(dir.path(), "qwen.tiktoken", tiktoken(&tokens));
-    let converted = convert_tiktoken(&path).unwrap();
+    let converted = convert(&path).unwrap();
     let last = tokens.len() as u32;
     assert_eq!(
         (converted.eot(), converted.eot_token()),
@@ -141,7 +141,7 @@ fn damaged_ranks_are_refused_with_their_line() {
     ];
     for (contents, expected) in cases {
         let path = written(dir.path(), "qwen.tiktoken", contents);
-        let message = convert_tiktoken(&path).unwrap_err().to_string();
+        let message = convert(&path).unwrap_err().to_string();
         assert!(message.contains("qwen.tiktoken: "), "{message}");
         assert!(message.contains(expected), "{message} for {expected}");
         assert!(!message.contains('\n'), "{message}");
@@ -149,7 +149,7 @@ fn damaged_ranks_are_refused_with_their_line() {
     let mut not_text = whole.into_bytes();
     not_text.extend_from_slice(b"\xff\xfe 299\n");
     let path = written(dir.path(), "qwen.tiktoken", not_text);
-    let message = convert_tiktoken(&path).unwrap_err().to_string();
+    let message = convert(&path).unwrap_err().to_string();
     assert!(message.contains("not text"), "{message}");
 }
 
@@ -160,7 +160,7 @@ fn ranks_of_other_models_are_refused() {
     let mut tokens: Vec<Vec<u8>> = (0..=255).map(|byte| vec![byte]).collect();
     tokens.extend((0..50_000u32).map(|n| vec![(n >> 8) as u8, n as u8]));
     let path = written(dir.path(), "gpt2.tiktoken", tiktoken(&tokens));
-    let message = convert_tiktoken(&path).unwrap_err().to_string();
+    let message = convert(&path).unwrap_err().to_string();
     assert!(message.contains("GPT-2"), "{message}");
 }
 
@@ -252,7 +252,7 @@ fn sentencepiece_merges_by_score_and_spells_the_rest_in_bytes() {
         "tokenizer.model",
         sentencepiece(&PIECES, BPE, &LLAMA),
     );
-    let converted = convert_sentencepiece(&path).unwrap();
+    let converted = convert(&path).unwrap();
     let piece = |id: u32| converted.token(id).unwrap();
     let pieces = |text: &str| -> Vec<String> {
         converted
@@ -318,7 +318,7 @@ fn other_sentencepiece_models_are_refused_with_a_reason() {
     ];
     for (contents, expected) in cases {
         let path = written(dir.path(), "tokenizer.model", contents);
-        let message = convert_sentencepiece(&path).unwrap_err().to_string();
+        let message = convert(&path).unwrap_err().to_string();
         assert!(message.contains("tokenizer.model: "), "{message}");
         assert!(message.contains(expected), "{message} for {expected}");
     }

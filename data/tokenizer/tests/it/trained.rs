@@ -113,10 +113,9 @@ proptest! {
     fn any_unicode_comes_back(texts in prop::collection::vec("\\PC{0,40}|[\\s\\S]{0,20}", 1..8)) {
         use std::sync::LazyLock;
         static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(tokenizer);
-        let all = TOKENIZER.encode_batch(&texts).unwrap();
-        for (text, ids) in texts.iter().zip(&all) {
-            prop_assert_eq!(&TOKENIZER.encode(text).unwrap(), ids);
-            prop_assert_eq!(&TOKENIZER.decode(ids).unwrap(), text);
+        for text in &texts {
+            let ids = TOKENIZER.encode(text).unwrap();
+            prop_assert_eq!(&TOKENIZER.decode(&ids).unwrap(), text);
         }
     }
 }

@@ -110,51 +110,23 @@ pub fn score(
     baseline: &ModelResults,
     bounds: &BTreeMap<String, Bounds>,
 ) -> Result<ArmReport> {
-    let wrong = |model: &ModelResults, reason: String| Error::Challenge {
-        model: model.path.clone(),
-        reason,
-    };
     for one in [model, baseline] {
-        let speed = speed(one)?;
-        let (prompt, generated, reps) = PROTOCOL;
-        let found = (
-            speed.prompt_tokens,
-            speed.generated_tokens,
-            speed.tpot_seconds_values.len(),
-        );
-        if found != PROTOCOL {
-            let path = &one.path;
-            return Err(wrong(
-                one,
-                format!(
-                    "its speed was measured with {} prompt tokens, {} generated and {} repetitions; the contest \
-                 asks for `retort-edge bench {path} --prompt {prompt} --gen {generated} --reps {reps} --json`",
-                    found.0, found.1, found.2
-                ),
-            ));
-        }
+        check_protocol(one)?;
     }
-    if let Some(unknown) = bounds
-        .keys()
-        .find(|name| TASKS.iter().all(|task| task.0 != **name))
-    {
-        return Err(wrong(
-            model,
-            format!("bounds for {unknown}, which is none of the contest's tasks"),
-        ));
+    let is_task = |name: &str| TASKS.iter().any(|(task, _)| *task == name);
+    if let Some(unknown) = bounds.keys().find(|name| !is_task(name)) {
+        let reason = format!("bounds for {unknown}, which is none of the contest's tasks");
+        return Err(Error::challenge(&model.path, reason));
     }
     let (mut accuracies, mut baseline_accuracies, mut used) =
         (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let mut placed = 0.0;
     for (task, chance) in TASKS {
+        let path = &model.path;
         let Some(accuracy) = model.accuracies.get(task) else {
-            let path = &model.path;
-            return Err(wrong(
-                model,
-                format!(
-                    "{task} is not among the figures: `retort eval {path} --tasks {task} --json …`"
-                ),
-            ));
+            let remedy = format!("`retort eval {path} --tasks {task} --json …`");
+            let reason = format!("{task} is not among the figures: {remedy}");
+            return Err(Error::challenge(path, reason));
         };
         let of_baseline = baseline.accuracies.get(task).map(|a| a.value);
         baseline_accuracies.extend(of_baseline.map(|value| (task, value)));
@@ -162,26 +134,19 @@ pub fn score(
             (Some(given), _) => *given,
             (None, Some(high)) => Bounds { low: chance, high },
             (None, None) => {
-                return Err(wrong(
-                    baseline,
-                    format!(
-                        "{task} is not among its figures: evaluate it, or give the task's bounds"
-                    ),
-                ));
+                let remedy = "evaluate it, or give the task's bounds";
+                let reason = format!("{task} is not among its figures: {remedy}");
+                return Err(Error::challenge(&baseline.path, reason));
             }
         };
-        if between.high <= between.low {
-            return Err(wrong(
-                model,
-                format!(
-                    "{task}: its bounds, {} to {}, leave no room: give others",
-                    between.low, between.high
-                ),
-            ));
+        let Bounds { low, high } = between;
+        if high <= low {
+            let reason = format!("{task}: its bounds, {low} to {high}, leave no room: give others");
+            return Err(Error::challenge(path, reason));
         }
         accuracies.insert(task, accuracy.value);
         used.insert(task, between);
-        placed += ((accuracy.value - between.low) / (between.high - between.low)).clamp(0.0, 1.0);
+        placed += ((accuracy.value - low) / (high - low)).clamp(0.0, 1.0);
     }
     let (ours, theirs) = (speed(model)?, speed(baseline)?);
     let rss = required(ours.peak_rss_bytes, model, "peak_rss_bytes")?;
@@ -225,4 +190,21 @@ pub fn score(
         terms,
         weights: WEIGHTS,
     })
+}
+
+/// Whether the speed of `model` was measured with [`PROTOCOL`].
+fn check_protocol(model: &ModelResults) -> Result<()> {
+    let speed = speed(model)?;
+    let reps = speed.tpot_seconds_values.len();
+    let found = (speed.prompt_tokens, speed.generated_tokens, reps);
+    if found == PROTOCOL {
+        return Ok(());
+    }
+    let (path, (prompt, generated, reps)) = (&model.path, PROTOCOL);
+    let reason = format!(
+        "its speed was measured with {} prompt tokens, {} generated and {} repetitions; the contest \
+         asks for `retort-edge bench {path} --prompt {prompt} --gen {generated} --reps {reps} --json`",
+        found.0, found.1, found.2
+    );
+    Err(Error::challenge(path, reason))
 }

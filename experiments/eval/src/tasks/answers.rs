@@ -46,12 +46,7 @@ pub(super) fn right(
     row: &Value,
 ) -> Result<Vec<usize>, Wrong> {
     let field = "multiple_choice.target";
-    let Some(target) = &form.target else {
-        return Err((
-            field,
-            "is needed for examples; labels are not enough".into(),
-        ));
-    };
+    let target = form.target.as_deref().unwrap_or_default();
     let target = at(field, t.value(target, row))?;
     if !matches!(target.kind(), ValueKind::Seq | ValueKind::Iterable) {
         return Ok(vec![at(field, position(&target, choices))?]);

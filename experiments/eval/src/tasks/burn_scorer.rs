@@ -49,7 +49,7 @@ impl<'m> BurnScorer<'m> {
 }
 
 /// Requests with the same input.
-struct Group {
+struct SameInput {
     input: Vec<u32>,
     requests: Vec<usize>,
 }
@@ -69,7 +69,7 @@ impl Scorer for BurnScorer<'_> {
         done: &mut dyn FnMut(usize),
     ) -> Result<Vec<Likelihood>> {
         let rows = self.model.config().vocab_size;
-        let mut groups: Vec<Group> = Vec::new();
+        let mut groups: Vec<SameInput> = Vec::new();
         let mut known: HashMap<Vec<u32>, usize> = HashMap::new();
         for (index, request) in requests.iter().enumerate() {
             let all = request.context.iter().chain(&request.continuation);
@@ -81,7 +81,7 @@ impl Scorer for BurnScorer<'_> {
             }
             let input: Vec<u32> = request.input().collect();
             let group = *known.entry(input).or_insert_with_key(|input| {
-                groups.push(Group {
+                groups.push(SameInput {
                     input: input.clone(),
                     requests: Vec::new(),
                 });

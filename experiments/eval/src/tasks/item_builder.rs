@@ -69,9 +69,12 @@ impl<'t> ItemBuilder<'t> {
     /// The prompts of `row` after `before`, which is description and examples, and the target.
     fn prompts(&self, before: &str, row: &Value) -> Result<(Vec<Prompt>, Target), Wrong> {
         let (t, delimiter) = (self.templates, &self.task.target_delimiter);
+        let ask = |context: &str, continuation: String| Prompt {
+            context: format!("{before}{context}"),
+            continuation,
+        };
         if let Some(form) = &self.task.multiple_choice {
             let prompt = at("multiple_choice.prompt", t.text(&form.prompt, row))?;
-            let prompt = format!("{before}{prompt}");
             let choices = at("multiple_choice.choices", t.texts(&form.choices, row))?;
             let target = match &form.labels {
                 Some(labels) => answers::labels(t, labels, &choices, row)?,
@@ -83,41 +86,29 @@ impl<'t> ItemBuilder<'t> {
                         .collect(),
                 },
             };
-            let ask = |choice| Prompt {
-                context: prompt.clone(),
-                continuation: format!("{delimiter}{choice}"),
-            };
-            return Ok((choices.iter().map(ask).collect(), target));
+            let choices = choices.iter();
+            let prompts = choices.map(|choice| ask(&prompt, format!("{delimiter}{choice}")));
+            return Ok((prompts.collect(), target));
         }
         if let Some(form) = &self.task.cloze {
             let (contexts, end, right) = answers::cloze(t, form, row)?;
-            let lengths = vec![[1, 1]; contexts.len()];
-            let ask = |context| Prompt {
-                context: format!("{before}{context}"),
-                continuation: format!("{delimiter}{end}"),
+            let target = Target::Choice {
+                right: vec![right],
+                lengths: vec![[1, 1]; contexts.len()],
             };
-            let right = vec![right];
-            return Ok((
-                contexts.iter().map(ask).collect(),
-                Target::Choice { right, lengths },
-            ));
+            let contexts = contexts.iter();
+            let prompts = contexts.map(|context| ask(context, format!("{delimiter}{end}")));
+            return Ok((prompts.collect(), target));
         }
         if let Some(form) = &self.task.continuation {
             let prompt = at("continuation.prompt", t.text(&form.prompt, row))?;
             let continuation = at("continuation.continuation", t.text(&form.continuation, row))?;
-            let prompt = Prompt {
-                context: format!("{before}{prompt}"),
-                continuation,
-            };
-            return Ok((vec![prompt], Target::Greedy));
+            return Ok((vec![ask(&prompt, continuation)], Target::Greedy));
         }
         if let Some(form) = &self.task.generation {
             let prompt = at("generation.prompt", t.text(&form.prompt, row))?;
-            let prompt = Prompt {
-                context: format!("{before}{prompt}"),
-                continuation: String::new(),
-            };
-            return Ok((vec![prompt], Target::Texts(answers::texts(t, form, row)?)));
+            let target = Target::Texts(answers::texts(t, form, row)?);
+            return Ok((vec![ask(&prompt, String::new())], target));
         }
         let Some(form) = &self.task.rolling else {
             return Err(("the form", "the task asks nothing".into()));
@@ -138,34 +129,32 @@ impl<'t> ItemBuilder<'t> {
         Ok((vec![prompt], target))
     }
 
-    /// A row with its answer.
+    /// A row with its answer: the prompt that asks for the right one.
     fn example(&self, row: &Value) -> Result<String, Wrong> {
-        let (t, task) = (self.templates, self.task);
-        let (delimiter, end) = (&task.target_delimiter, &task.few_shot_delimiter);
-        if let Some(form) = &task.multiple_choice {
-            let prompt = at("multiple_choice.prompt", t.text(&form.prompt, row))?;
-            let choices = at("multiple_choice.choices", t.texts(&form.choices, row))?;
-            let right = answers::right(t, form, &choices, row)?;
-            return Ok(format!("{prompt}{delimiter}{}{end}", choices[right[0]]));
-        }
-        if let Some(form) = &task.cloze {
-            let (contexts, answer, right) = answers::cloze(t, form, row)?;
-            return Ok(format!("{}{delimiter}{answer}{end}", contexts[right]));
-        }
-        if let Some(form) = &task.generation {
-            let prompt = at("generation.prompt", t.text(&form.prompt, row))?;
-            let targets = answers::texts(t, form, row)?;
-            let Some(target) = targets.first() else {
-                return Err(("few_shot", "examples need generation.target".into()));
-            };
-            return Ok(format!("{prompt}{delimiter}{target}{end}"));
-        }
-        let Some(form) = &task.continuation else {
-            return Err(("few_shot", "a text by itself has no examples".into()));
+        let (prompts, target) = self.prompts("", row)?;
+        let right = match &target {
+            Target::Choice { right, .. } => right[0],
+            Target::Greedy | Target::Texts(_) => 0,
+            Target::Labels(_) => {
+                let reason = "is needed for examples; labels are not enough";
+                return Err(("multiple_choice.target", reason.into()));
+            }
+            Target::Rolling { .. } => {
+                return Err(("few_shot", "a text by itself has no examples".into()));
+            }
         };
-        let prompt = at("continuation.prompt", t.text(&form.prompt, row))?;
-        let said = at("continuation.continuation", t.text(&form.continuation, row))?;
-        Ok(format!("{prompt}{said}{end}"))
+        let Prompt {
+            context,
+            continuation,
+        } = &prompts[right];
+        let (delimiter, end) = (&self.task.target_delimiter, &self.task.few_shot_delimiter);
+        let Target::Texts(texts) = &target else {
+            return Ok(format!("{context}{continuation}{end}"));
+        };
+        match texts.first() {
+            Some(text) => Ok(format!("{context}{delimiter}{text}{end}")),
+            None => Err(("few_shot", "examples need generation.target".into())),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use regex::Regex;
 use super::item::Item;
 use super::item_builder::ItemBuilder;
 use super::rows::{self, OnRow};
-use super::task::{FewShot, Join, Source, Task};
+use super::task::{Join, Source, Task};
 use super::template::{Row, Templates, context};
 use crate::error::{Error, Result};
 
@@ -48,18 +48,30 @@ impl LoadedTask {
     /// and the task has none.
     pub fn new(task: Task, options: &LoadOptions) -> Result<Self> {
         let templates = Templates::new();
+        let reader = TaskReader {
+            task: &task,
+            templates: &templates,
+            dirs: &options.dirs,
+        };
         let default = task.few_shot.as_ref().map_or(0, |few| few.shots);
         let shots = options.shots.unwrap_or(default);
-        let examples = match (&task.few_shot, shots) {
-            (_, 0) => Vec::new(),
-            (None, _) => return Err(no_examples(&task)),
-            (Some(few), _) => self::examples(&task, few, &templates, &options.dirs)?,
-        };
+        let mut examples = Vec::new();
+        match (&task.few_shot, shots) {
+            (_, 0) => {}
+            (None, _) => {
+                let reason = "the task names no examples; add [few_shot] or ask for 0";
+                return Err(reader.wrong("few_shot", reason.into()));
+            }
+            (Some(few), _) => reader.each_row(&few.source, &mut |row| {
+                examples.push(row);
+                Ok(ControlFlow::Continue(()))
+            })?,
+        }
         let same = task.few_shot.as_ref().and_then(|few| few.same.clone());
         let builder = ItemBuilder::new(&task, &templates);
         let mut items = Vec::new();
         let limit = options.limit.unwrap_or(usize::MAX);
-        each_row(&task, &task.source, &templates, &options.dirs, &mut |row| {
+        reader.each_row(&task.source, &mut |row| {
             if items.len() >= limit {
                 return Ok(ControlFlow::Break(()));
             }
@@ -79,27 +91,11 @@ impl LoadedTask {
     }
 }
 
-fn no_examples(task: &Task) -> Error {
-    Error::Task {
-        task: task.name.clone(),
-        field: "few_shot".into(),
-        reason: "the task names no examples; add [few_shot] or ask for 0".into(),
-    }
-}
-
-/// All examples of the task.
-fn examples(
-    task: &Task,
-    few: &FewShot,
-    templates: &Templates,
-    dirs: &[PathBuf],
-) -> Result<Vec<Row>> {
-    let mut examples = Vec::new();
-    each_row(task, &few.source, templates, dirs, &mut |row| {
-        examples.push(row);
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(examples)
+/// Reads the rows of a task's files.
+struct TaskReader<'t> {
+    task: &'t Task,
+    templates: &'t Templates,
+    dirs: &'t [PathBuf],
 }
 
 /// The rows to join, by the JSON of the column that both have in common.
@@ -108,103 +104,129 @@ struct JoinedRows<'t> {
     by_key: HashMap<String, Row>,
 }
 
-fn joined_rows<'t>(
-    task: &Task,
-    join: &'t Join,
-    templates: &Templates,
-    dirs: &[PathBuf],
-) -> Result<JoinedRows<'t>> {
-    let mut by_key = HashMap::new();
-    let read = each_row(task, &join.source, templates, dirs, &mut |row| {
-        if let Some(key) = row.get(&join.on) {
-            by_key.entry(key.to_string()).or_insert(row);
+impl TaskReader<'_> {
+    fn wrong(&self, field: &str, reason: String) -> Error {
+        Error::Task {
+            task: self.task.name.clone(),
+            field: field.to_owned(),
+            reason,
         }
-        Ok(ControlFlow::Continue(()))
-    });
-    match read {
-        Err(Error::NoData { .. }) if join.optional => {}
-        read => read?,
     }
-    Ok(JoinedRows { join, by_key })
-}
 
-/// Adds to `row` the columns of its joined row that it does not have; an error with its field.
-fn add_joined(row: &mut Row, joined: &JoinedRows<'_>) -> Result<(), (String, String)> {
-    let join = joined.join;
-    let key = row.get(&join.on).map(serde_json::Value::to_string);
-    let Some(other) = key.as_ref().and_then(|key| joined.by_key.get(key)) else {
-        if join.optional {
-            return Ok(());
-        }
-        let key = key.unwrap_or("a row without that column".into());
-        let reason = format!("no row to join has the {} of {key}", join.on);
-        return Err(("source.join".into(), reason));
-    };
-    for (name, value) in other {
-        row.entry(name.clone()).or_insert_with(|| value.clone());
-    }
-    Ok(())
-}
-
-/// Hands `on_row` the rows of the first source whose files exist, with the columns it adds.
-fn each_row(
-    task: &Task,
-    sources: &[Source],
-    templates: &Templates,
-    dirs: &[PathBuf],
-    on_row: &mut OnRow<'_>,
-) -> Result<()> {
-    let (source, files) = find_files(task, sources, dirs)?;
-    let wrong = |field: &str, reason: String| Error::Task {
-        task: task.name.clone(),
-        field: field.to_owned(),
-        reason,
-    };
-    let starts = source.row_starts.as_deref().map(Regex::new).transpose();
-    let starts = starts.map_err(|e| wrong("source.row_starts", e.to_string()))?;
-    let join = source.join.as_ref();
-    let join = join.map(|join| joined_rows(task, join, templates, dirs));
-    let join = join.transpose()?;
-    let mut index = 0;
-    for path in files {
-        let Some(format) = rows::format(&path, source) else {
-            let reason = format!("name the format of {}", path.display());
-            return Err(wrong("source.format", reason));
-        };
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        let mut on_file_row = |mut row: Row| {
-            if let Some(column) = &source.file_column {
-                row.insert(column.clone(), stem.as_ref().into());
+    /// Hands `on_row` the rows of the first source whose files exist, with the columns it adds.
+    fn each_row(&self, sources: &[Source], on_row: &mut OnRow<'_>) -> Result<()> {
+        let (source, files) = self.find_files(sources)?;
+        let starts = source.row_starts.as_deref().map(Regex::new).transpose();
+        let starts = starts.map_err(|e| self.wrong("source.row_starts", e.to_string()))?;
+        let join = source.join.as_ref().map(|join| self.joined_rows(join));
+        let join = join.transpose()?;
+        let mut index = 0;
+        for path in files {
+            let Some(format) = rows::format(&path, source) else {
+                let reason = format!("name the format of {}", path.display());
+                return Err(self.wrong("source.format", reason));
+            };
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+            let mut on_file_row = |mut row: Row| {
+                if let Some(column) = &source.file_column {
+                    row.insert(column.clone(), stem.as_ref().into());
+                }
+                let joined = join.as_ref().map_or(Ok(()), |join| join.add_to(&mut row));
+                let added = joined.and_then(|()| add_columns(source, self.templates, &row));
+                let row = added.map_err(|(field, reason)| Error::Item {
+                    task: self.task.name.clone(),
+                    index,
+                    field,
+                    reason,
+                })?;
+                index += 1;
+                match row {
+                    Some(row) => on_row(row),
+                    None => Ok(ControlFlow::Continue(())),
+                }
+            };
+            let (key, starts) = (source.rows.as_deref(), starts.as_ref());
+            if rows::read(&path, format, key, starts, &mut on_file_row)?.is_break() {
+                break;
             }
-            let joined = join
-                .as_ref()
-                .map_or(Ok(()), |join| add_joined(&mut row, join));
-            let added = joined.and_then(|()| add_columns(source, templates, &row));
-            let row = added.map_err(|(field, reason)| Error::Item {
-                task: task.name.clone(),
-                index,
-                field,
-                reason,
+        }
+        Ok(())
+    }
+
+    fn joined_rows<'j>(&self, join: &'j Join) -> Result<JoinedRows<'j>> {
+        let mut by_key = HashMap::new();
+        let read = self.each_row(&join.source, &mut |row| {
+            if let Some(key) = row.get(&join.on) {
+                by_key.entry(key.to_string()).or_insert(row);
+            }
+            Ok(ControlFlow::Continue(()))
+        });
+        match read {
+            Err(Error::NoData { .. }) if join.optional => {}
+            read => read?,
+        }
+        Ok(JoinedRows { join, by_key })
+    }
+
+    /// The first source whose files exist, and these in the order of their names.
+    fn find_files<'s>(&self, sources: &'s [Source]) -> Result<(&'s Source, Vec<PathBuf>)> {
+        for source in sources {
+            for pattern in &source.files {
+                for dir in self.dirs {
+                    let files = self.matching_files(dir, pattern)?;
+                    if !files.is_empty() {
+                        return Ok((source, files));
+                    }
+                }
+            }
+        }
+        let patterns = sources.iter().flat_map(|source| &source.files);
+        let patterns: Vec<&str> = patterns.map(String::as_str).collect();
+        let dirs: Vec<String> = self.dirs.iter().map(|d| d.display().to_string()).collect();
+        Err(Error::NoData {
+            task: self.task.name.clone(),
+            dirs: dirs.join(", "),
+            patterns: patterns.join(", "),
+        })
+    }
+
+    fn matching_files(&self, dir: &Path, pattern: &str) -> Result<Vec<PathBuf>> {
+        let inside = glob::Pattern::escape(&dir.to_string_lossy());
+        let found = glob::glob(&format!("{inside}/{pattern}"))
+            .map_err(|e| self.wrong("source.files", format!("{pattern}: {e}")))?;
+        let mut files = Vec::new();
+        for path in found {
+            let path = path.map_err(|e| {
+                let place = e.path().to_path_buf();
+                Error::io(&place, "look into it")(e.into())
             })?;
-            index += 1;
-            match row {
-                Some(row) => on_row(row),
-                None => Ok(ControlFlow::Continue(())),
+            if path.is_file() {
+                files.push(path);
             }
-        };
-        if rows::read(
-            &path,
-            format,
-            source.rows.as_deref(),
-            starts.as_ref(),
-            &mut on_file_row,
-        )?
-        .is_break()
-        {
-            break;
         }
+        files.sort();
+        Ok(files)
     }
-    Ok(())
+}
+
+impl JoinedRows<'_> {
+    /// Adds to `row` the columns of its joined row that it does not have; an error with its field.
+    fn add_to(&self, row: &mut Row) -> Result<(), (String, String)> {
+        let join = self.join;
+        let key = row.get(&join.on).map(serde_json::Value::to_string);
+        let Some(other) = key.as_ref().and_then(|key| self.by_key.get(key)) else {
+            if join.optional {
+                return Ok(());
+            }
+            let key = key.unwrap_or("a row without that column".into());
+            let reason = format!("no row to join has the {} of {key}", join.on);
+            return Err(("source.join".into(), reason));
+        };
+        for (name, value) in other {
+            row.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        Ok(())
+    }
 }
 
 /// `row` with the columns that `source` adds; `None` if `keep` drops it; an error with its field.
@@ -231,54 +253,4 @@ fn add_columns(
         wide.insert(name.clone(), value);
     }
     Ok(Some(wide))
-}
-
-/// The first source whose files exist, and these in the order of their names.
-fn find_files<'t>(
-    task: &Task,
-    sources: &'t [Source],
-    dirs: &[PathBuf],
-) -> Result<(&'t Source, Vec<PathBuf>)> {
-    for source in sources {
-        for pattern in &source.files {
-            for dir in dirs {
-                let files = matching_files(task, dir, pattern)?;
-                if !files.is_empty() {
-                    return Ok((source, files));
-                }
-            }
-        }
-    }
-    let patterns: Vec<&str> = sources
-        .iter()
-        .flat_map(|source| &source.files)
-        .map(String::as_str)
-        .collect();
-    let dirs: Vec<String> = dirs.iter().map(|d| d.display().to_string()).collect();
-    Err(Error::NoData {
-        task: task.name.clone(),
-        dirs: dirs.join(", "),
-        patterns: patterns.join(", "),
-    })
-}
-
-fn matching_files(task: &Task, dir: &Path, pattern: &str) -> Result<Vec<PathBuf>> {
-    let inside = glob::Pattern::escape(&dir.to_string_lossy());
-    let found = glob::glob(&format!("{inside}/{pattern}")).map_err(|e| Error::Task {
-        task: task.name.clone(),
-        field: "source.files".into(),
-        reason: format!("{pattern}: {e}"),
-    })?;
-    let mut files = Vec::new();
-    for path in found {
-        let path = path.map_err(|e| {
-            let place = e.path().to_path_buf();
-            Error::io(&place, "look into it")(e.into())
-        })?;
-        if path.is_file() {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
 }

@@ -9,8 +9,8 @@ use hyper::header::HeaderValue;
 use super::ServerOptions;
 use super::error::{ApiError, Result};
 use crate::scheduler::Scheduler;
-use retort_engine::constrain::{Constraint, Form, Forms};
 use retort_engine::Model;
+use retort_engine::constrain::{Constraint, Form, Forms};
 use retort_engine::template::Template;
 use retort_format::Error;
 

@@ -43,8 +43,8 @@ use crate::scheduler::Limits;
 use app::App;
 use chat::ChatCompletion;
 use completions::TextCompletion;
-use retort_engine::decoder::PAGE;
 use retort_engine::Model;
+use retort_engine::decoder::PAGE;
 use retort_engine::speculate::Speculation;
 use retort_files::memory::available_bytes;
 

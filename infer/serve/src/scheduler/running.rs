@@ -6,9 +6,9 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::Event;
 use super::prefix_cache::{NodePath, PrefixCache};
+use retort_engine::Model;
 use retort_engine::decode::{Decoding, End};
 use retort_engine::decoder::{Engine, PAGE, Sequence};
-use retort_engine::Model;
 use retort_engine::logprobs::Logprob;
 
 /// A running request.

@@ -9,9 +9,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::prefix_cache::{NodePath, PrefixCache};
 use super::running::{Finish, Running};
 use super::{Event, Limits, Metrics, Refused, Request, Task, Usage, Waiting};
+use retort_engine::Model;
 use retort_engine::decode::Decoding;
 use retort_engine::decoder::{Batch, PAGE};
-use retort_engine::Model;
 use retort_engine::speculate::Speculation;
 
 pub(super) struct Worker<'w> {

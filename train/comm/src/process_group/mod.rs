@@ -13,7 +13,7 @@
 //! bits on any network. Every rank must ask for the same operations in the same order.
 
 mod collectives;
-#[cfg_attr(not(feature = "mpi"), path = "no_mpi.rs")]
+#[cfg(feature = "mpi")]
 mod mpi;
 pub mod threads;
 mod transport;
@@ -51,9 +51,9 @@ struct Thread {
 }
 
 /// The result of an operation under way.
-pub struct Pending<T>(State<T>);
+pub struct Pending<T>(PendingState<T>);
 
-enum State<T> {
+enum PendingState<T> {
     Done(T),
     Waiting(Receiver<T>),
 }
@@ -65,9 +65,9 @@ impl<T> Pending<T> {
     /// If the thread of the ranks has.
     pub fn wait(self) -> T {
         match self.0 {
-            State::Done(value) => value,
+            PendingState::Done(value) => value,
             // The thread ends early only by a panic, which its hook has reported.
-            State::Waiting(receiver) => receiver
+            PendingState::Waiting(receiver) => receiver
                 .recv()
                 .expect("the thread of the ranks has ended; see above"),
         }
@@ -93,7 +93,7 @@ impl ProcessGroup {
     pub fn init() -> Result<Arc<Self>> {
         match started_together() {
             None | Some(Some(1)) => Ok(Self::single()),
-            Some(_) => Self::over(mpi::Mpi::init, true),
+            Some(_) => Self::over(init_mpi, true),
         }
     }
 
@@ -160,14 +160,14 @@ impl ProcessGroup {
         job: impl FnOnce(&mut dyn Transport) -> T + Send + 'static,
     ) -> Pending<T> {
         let Some(thread) = &self.thread else {
-            return Pending(State::Done(job(&mut SingleProcess)));
+            return Pending(PendingState::Done(job(&mut SingleProcess)));
         };
         let (answer, receiver) = channel();
         // Nobody listens once the trainer has failed; then the job is ended anyway.
         let job: Job = Box::new(move |transport| drop(answer.send(job(transport))));
         // If the thread is gone, so is `answer`: waiting reports it.
         drop(thread.jobs.send(job));
-        Pending(State::Waiting(receiver))
+        Pending(PendingState::Waiting(receiver))
     }
 
     /// Every rank's bytes, in the ranks' order.
@@ -255,6 +255,20 @@ impl Drop for ProcessGroup {
             drop(handle.join());
         }
     }
+}
+
+/// The transport between the processes that were started together.
+#[cfg(feature = "mpi")]
+fn init_mpi() -> Result<mpi::Mpi> {
+    mpi::Mpi::init()
+}
+
+/// The error of a build without MPI.
+#[cfg(not(feature = "mpi"))]
+fn init_mpi() -> Result<SingleProcess> {
+    Err(Error::Ranks(
+        "mpirun started several processes, and this build has no MPI: build retort with --features mpi".into(),
+    ))
 }
 
 /// How many processes Open MPI, MPICH's Hydra or Slurm's PMI started together: `None` if this one was started by

@@ -1,7 +1,6 @@
 //! Rows of parquet.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -9,7 +8,7 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::SerializedFileReader;
 use parquet::record::Field;
 use parquet::record::reader::RowIter;
-use retort_data::catch_panic;
+use retort_data::{catch_panic, check_parquet_footer};
 use serde_json::Value;
 
 use super::row_sink::{OnRow, wrong};
@@ -19,7 +18,8 @@ use crate::error::{Error, Result};
 pub(super) fn read(path: &Path, on_row: &mut OnRow<'_>) -> Result<ControlFlow<()>> {
     let footer = |e: String| wrong(path, "footer".into(), e);
     let file = File::open(path).map_err(Error::io(path, "open it"))?;
-    check_footer(path, &file)?;
+    let checked = check_parquet_footer(&file).map_err(Error::io(path, "read it"))?;
+    checked.map_err(footer)?;
     let mut rows = catch_panic(|| {
         let reader = SerializedFileReader::new(file)?;
         Ok::<_, ParquetError>(RowIter::from_file_into(Box::new(reader)))
@@ -37,23 +37,6 @@ pub(super) fn read(path: &Path, on_row: &mut OnRow<'_>) -> Result<ControlFlow<()
         }
     }
     Ok(ControlFlow::Continue(()))
-}
-
-/// The length that the last 8 bytes give the footer is allocated: it must be the file's.
-fn check_footer(path: &Path, mut file: &File) -> Result<()> {
-    let failed = || Error::io(path, "read it");
-    let length = file.seek(SeekFrom::End(0)).map_err(failed())?;
-    let mut tail = [0; 8];
-    if length >= 8 {
-        file.seek(SeekFrom::End(-8)).map_err(failed())?;
-        file.read_exact(&mut tail).map_err(failed())?;
-    }
-    let footer = u64::from(u32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]]));
-    if length < 12 || footer > length - 8 || &tail[4..] != b"PAR1" {
-        let reason = format!("{length} bytes that are no whole parquet file");
-        return Err(wrong(path, "footer".into(), reason));
-    }
-    Ok(())
 }
 
 /// A parquet value as JSON; what has no place in a prompt, such as a date, is null.

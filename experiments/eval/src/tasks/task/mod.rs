@@ -9,4 +9,4 @@ mod sources;
 pub use builtin::TASKS;
 pub use file::Task;
 pub use forms::{Cloze, Generation, MultipleChoice};
-pub use sources::{FewShot, Format, Join, Source};
+pub use sources::{Format, Join, Source};
