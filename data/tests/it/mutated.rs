@@ -9,8 +9,8 @@ use serde_json::json;
 
 /// Thousands of mutated files: documents or an error, never a panic, never much memory.
 #[test]
-fn ten_thousand_mutated_shards_are_errors_or_documents() {
-    if !alone("mutated::ten_thousand_mutated_shards_are_errors_or_documents") {
+fn mutated_shards_are_errors_or_documents() {
+    if !alone("mutated::mutated_shards_are_errors_or_documents") {
         return;
     }
     const LIMIT: usize = 96 << 20;
@@ -27,7 +27,7 @@ fn ten_thousand_mutated_shards_are_errors_or_documents() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let mut failures = 0;
     ALLOCATED.reset_peak_usage();
-    for (name, n) in [(one, 6000), (two, 2000), (three, 2000)] {
+    for (name, n) in [(one, 1500), (two, 500), (three, 500)] {
         let path = dir.path().join(name);
         let whole = std::fs::read(&path).unwrap();
         for i in 0..n {
@@ -50,7 +50,7 @@ fn ten_thousand_mutated_shards_are_errors_or_documents() {
             }
         }
     }
-    assert!(failures > 3000, "{failures}");
+    assert!(failures > 750, "{failures}");
     let peak = ALLOCATED.peak_usage();
     assert!(peak < LIMIT, "{peak} bytes");
 }

@@ -32,24 +32,24 @@ fn every_form_has_the_fast_encoder() {
     assert_eq!(open(&BASE).has_fast_encoder(), Ok(()), "as trained");
 }
 
-/// Each character beside letters, digits, spaces, punctuation and line ends.
+/// Each character of the planes where scripts lie, and some of each row elsewhere, beside letters,
+/// digits, spaces, punctuation and line ends. Whole planes elsewhere are of one class.
 #[test]
 fn every_character_is_split_as_the_expressions_do() {
     let all: Vec<char> = ('\0'..=char::MAX).collect();
     for (name, tokenizer) in FORMS.iter() {
         all.par_chunks(256).for_each(|characters| {
             let mut text = String::new();
-            // Planes where scripts lie, and three characters of each row elsewhere, at length.
             for (i, &c) in characters.iter().enumerate() {
                 let scripts = c < '\u{3400}'
                     || ('\u{a000}'..'\u{ac00}').contains(&c)
                     || ('\u{d000}'..'\u{13000}').contains(&c)
                         && !('\u{e000}'..'\u{f900}').contains(&c);
-                if scripts || i < 3 {
+                if scripts || i == 1 || i == 255 {
                     text.extend(
                         ["a", "b ", "1", "2'", " .", "\n"].map(|part| format!("{part}{c}")),
                     );
-                } else {
+                } else if i % 32 == 0 {
                     text.extend(["a", "1"].map(|part| format!("{part}{c}")));
                 }
             }

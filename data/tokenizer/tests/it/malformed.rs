@@ -10,7 +10,7 @@ use retort_tokenizer::{Tokenizer, convert};
 use serde_json::{Value, json};
 
 /// For each of the four forms.
-const MUTATIONS: u64 = 80;
+const MUTATIONS: u64 = 200;
 const TEXT: &str = "The kite's 12 <tool> e\u{301}\u{a0}\n\n <|endoftext|>中文\0";
 
 /// One change to the bytes of a file.

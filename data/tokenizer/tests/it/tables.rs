@@ -160,8 +160,10 @@ fn tables_and_tokenizer_json_give_the_same_ids_on_generated_texts() {
 fn tables_split_characters_as_the_expressions_do() {
     let all: Vec<char> = ('\0'..=char::MAX).collect();
     for characters in all.chunks(256) {
+        // Fewer beyond the planes where scripts lie.
+        let some = if characters[0] < '\u{13000}' { 64 } else { 3 };
         let part = |c: &char| format!("a{c}1{c}23 {c}.{c}");
-        let text: String = characters.iter().take(64).map(part).collect();
+        let text: String = characters.iter().take(some).map(part).collect();
         for ways in WAYS.iter() {
             ways.check(&text);
         }
