@@ -13,6 +13,6 @@ mod shards;
 mod support;
 
 /// Counts what is allocated; the tests that read its peak run in processes of their own
-/// ([`support::alone`]).
+/// ([`alone`](retort_test_kit::alone)).
 #[global_allocator]
 static ALLOCATED: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;

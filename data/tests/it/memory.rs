@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use crate::ALLOCATED;
-use crate::support::{alone, config, open, text_shard, tokenizer};
+use crate::support::{config, open, text_shard, tokenizer};
 use retort_data::Rank;
+use retort_test_kit::alone;
 use serde_json::json;
 
 /// A shard is read in bounded memory, whatever its size and the size of its row groups.

@@ -1,7 +1,8 @@
 //! Shards that were tampered with.
 
 use crate::ALLOCATED;
-use crate::support::{alone, json_shard, shards, text_shard};
+use crate::support::{json_shard, shards, text_shard};
+use retort_test_kit::alone;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use retort_data::documents;

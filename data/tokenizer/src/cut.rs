@@ -19,7 +19,6 @@ use serde_json::{Map, Value};
 use crate::byte_alphabet::byte_alphabet;
 use crate::error::{Error, Result};
 use crate::merge_pair::merge_pair;
-use crate::tokenizer_json;
 
 /// The vocabulary and merges of a byte-level BPE `tokenizer.json`.
 pub struct ByteLevelVocabulary {
@@ -37,13 +36,13 @@ pub struct ByteLevelVocabulary {
 pub type NewIds = BTreeMap<u32, u32>;
 
 impl ByteLevelVocabulary {
-    /// Reads `path`.
+    /// The vocabulary of a `tokenizer.json` with contents `json`; `path` is for messages.
     ///
     /// # Errors
     ///
     /// [`Error::Invalid`] says why it cannot be cut.
-    pub fn read(path: &Path) -> Result<Self> {
-        let json: Value = serde_json::from_slice(&tokenizer_json::read(path)?)
+    pub fn from_json(json: &[u8], path: &Path) -> Result<Self> {
+        let json: Value = serde_json::from_slice(json)
             .map_err(|e| Error::invalid(path, format!("not valid JSON: {e}")))?;
         let cannot = |why: &str| {
             let reason = format!("{why}: only the vocabulary of a byte-level BPE can be cut");
@@ -305,10 +304,7 @@ mod tests {
     }
 
     fn read(json: &Value) -> Result<ByteLevelVocabulary> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("tokenizer.json");
-        std::fs::write(&path, json.to_string()).unwrap();
-        ByteLevelVocabulary::read(&path)
+        ByteLevelVocabulary::from_json(json.to_string().as_bytes(), Path::new("tokenizer.json"))
     }
 
     #[test]

@@ -39,7 +39,8 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads `path`, a `tokenizer.json` or a directory that holds one.
+    /// Reads `path`, a `tokenizer.json` or a directory that holds one. A directory that holds a
+    /// `qwen.tiktoken` alone, as Qwen-7B's does, is [converted](crate::convert()), and says so.
     ///
     /// The end-of-text token is `eot` if given, else the `eos_token` of a `tokenizer_config.json`
     /// beside the file, else the first of the usual names that the vocabulary has
@@ -56,6 +57,20 @@ impl Tokenizer {
         } else {
             path.to_owned()
         };
+        let ranks = file.with_file_name("qwen.tiktoken");
+        if path.is_dir() && !file.exists() && ranks.is_file() {
+            tracing::warn!("{}: converted to a tokenizer.json", ranks.display());
+            let converted = crate::convert(&ranks)?;
+            return match eot {
+                Some(eot) => Self::from_parts(
+                    &ranks,
+                    converted.json.to_vec(),
+                    Some(converted.config),
+                    Some(eot),
+                ),
+                None => Ok(converted),
+            };
+        }
         let json = tokenizer_json::read(&file)?;
         let config = tokenizer_json::config_beside(&file)?;
         Self::from_parts(&file, json, config, eot)
@@ -95,6 +110,16 @@ impl Tokenizer {
     pub(crate) fn from_values(path: &Path, json: &Value, config: Value, eot: &str) -> Result<Self> {
         let json = serde_json::to_vec(json).map_err(|e| Error::invalid(path, e.to_string()))?;
         Self::from_parts(path, json, Some(config), Some(eot))
+    }
+
+    /// The contents of `tokenizer.json`, as read or made.
+    pub fn json(&self) -> &[u8] {
+        &self.json
+    }
+
+    /// The contents of `tokenizer_config.json`, as read or made.
+    pub fn config(&self) -> &Value {
+        &self.config
     }
 
     /// The id that ends a document.

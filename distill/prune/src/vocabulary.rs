@@ -43,8 +43,8 @@ impl KeptVocabulary {
         progress: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<Self> {
         let path = parent.join("tokenizer.json");
-        let bytes = ByteLevelVocabulary::read(&path)?;
         let tokenizer = Tokenizer::from_file(parent, None)?;
+        let bytes = ByteLevelVocabulary::from_json(tokenizer.json(), &path)?;
         let all = bytes.all();
         if let Some(id) = all.iter().find(|&&id| id as usize >= rows) {
             let reason = format!("has id {id}, but the model has {rows} rows");

@@ -42,6 +42,10 @@ impl Student<'_> {
         self.write_weights(directory, progress)?;
         write_config(directory, self.config, self.parent.precision())?;
         copy_companions(self.parent_directory, directory)?;
+        let is_there = |name: &str| self.parent_directory.join(name).exists();
+        if is_there("qwen.tiktoken") && !is_there("tokenizer.json") {
+            Tokenizer::from_file(self.parent_directory, None)?.save(directory)?;
+        }
         if let Some(vocabulary) = self.vocabulary {
             vocabulary.write(self.parent_directory, directory)?;
             self.check_tokenizer(vocabulary, directory)?;

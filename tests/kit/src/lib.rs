@@ -1,6 +1,6 @@
 //! Tiny models, text and random numbers for the tests of all crates. Everything is generated; nothing is a file.
 //!
-//! [`Random`] needs no other crate. Everything else is behind features, so that a crate's tests build no more than they
+//! [`Random`] and [`alone`] need no other crate. Everything else is behind features, so that a crate's tests build no more than they
 //! use.
 //!
 //! ```
@@ -10,6 +10,7 @@
 //! assert!(random.f32s(100).iter().all(|x| (-1.0..1.0).contains(x)));
 //! ```
 
+mod alone;
 #[cfg(feature = "checkpoint")]
 mod checkpoint;
 #[cfg(feature = "corpus")]
@@ -26,6 +27,7 @@ mod random;
 #[cfg(feature = "engine")]
 pub mod reference;
 
+pub use alone::alone;
 #[cfg(feature = "checkpoint")]
 pub use checkpoint::{CONTEXT, write_checkpoint};
 #[cfg(feature = "corpus")]

@@ -24,6 +24,13 @@ const LONGEST: usize = 256;
 const END_OF_TEXT: &str = "<|endoftext|>";
 /// `<|extra_0|>` to `<|extra_204|>`.
 const EXTRA: usize = 205;
+/// The prompt of Qwen-7B-Chat, which its publisher has in code (`make_context` of
+/// `qwen_generation_utils.py`), as a template.
+const CHATML: &str = "{% for message in messages %}\
+    {% if loop.first and message['role'] != 'system' %}\
+    {{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}{% endif %}\
+    {{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}{% endfor %}\
+    {% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 /// Lists of ranks that are not Qwen's, by their length: their split expression and special tokens
 /// are others.
 const FOREIGN: [(usize, &str); 5] = [
@@ -104,8 +111,23 @@ pub(super) fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Tokenizer> {
             "ignore_merges": false, "vocab": vocab, "merges": merges,
         },
     });
-    let config = tokenizer_json::config(None, END_OF_TEXT, None);
+    let mut config = tokenizer_json::config(None, END_OF_TEXT, None);
+    if chat_format(path)?.is_some_and(|format| format == "chatml") {
+        config["chat_template"] = CHATML.into();
+    }
     Tokenizer::from_values(path, &json, config, END_OF_TEXT)
+}
+
+/// The `chat_format` of the `generation_config.json` beside the list: `chatml` with Qwen-7B-Chat,
+/// `raw` with Qwen-7B.
+fn chat_format(path: &Path) -> Result<Option<String>> {
+    let file = path.with_file_name("generation_config.json");
+    if !file.is_file() {
+        return Ok(None);
+    }
+    let config: Value = serde_json::from_slice(&tokenizer_json::read(&file)?)
+        .map_err(|e| Error::invalid(&file, format!("not valid JSON: {e}")))?;
+    Ok(config["chat_format"].as_str().map(str::to_owned))
 }
 
 /// A token and the line that it stands in, from 1.

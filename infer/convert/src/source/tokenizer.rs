@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use retort_tokenizer::{SplitRule, merge_pair};
+use retort_tokenizer::{SplitRule, Tokenizer, merge_pair};
 use serde_json::Value;
 
 use retort_engine::tokenizer::{TokenType, Vocabulary, pre};
@@ -24,17 +24,20 @@ impl HfTokenizer {
     /// Reads the tokenizer of `dir` for a model of `vocab_size` embeddings.
     pub(super) fn read(dir: &Path, vocab_size: usize) -> Result<Self> {
         let path = dir.join("tokenizer.json");
-        if !path.exists() && dir.join("qwen.tiktoken").exists() {
-            let problem =
-                "missing; make it with `retort tokenizer convert qwen.tiktoken --out DIR`";
-            return Err(Error::tokenizer(&path, problem));
-        }
-        let json = read_json(&path)?;
+        let mut sides = Sides::read(dir)?;
+        let json = if path.exists() {
+            read_json(&path)?
+        } else {
+            // Qwen's first models are published without.
+            let tokenizer = Tokenizer::from_file(dir, None)
+                .map_err(|error| Error::tokenizer(dir, error.to_string()))?;
+            sides.tokenizer = tokenizer.config().clone();
+            parse_json(&path, tokenizer.json())?
+        };
         let refuse = |problem: String| Error::tokenizer(&path, problem);
         let split = check_pipeline(&json).map_err(refuse)?;
         let (tokens, types) = read_tokens(&json, vocab_size).map_err(refuse)?;
         let merges = read_merges(&json["model"]["merges"]).map_err(refuse)?;
-        let sides = Sides::read(dir)?;
         let id_of = |content: &str| {
             let found = tokens.iter().position(|token| token == content);
             found.map(|id| id as u32)
@@ -235,6 +238,9 @@ impl Sides {
 }
 
 fn read_json(path: &Path) -> Result<Value> {
-    let text = std::fs::read(path).map_err(Error::io(path))?;
-    serde_json::from_slice(&text).map_err(|error| Error::format(path, format!("JSON: {error}")))
+    parse_json(path, &std::fs::read(path).map_err(Error::io(path))?)
+}
+
+fn parse_json(path: &Path, text: &[u8]) -> Result<Value> {
+    serde_json::from_slice(text).map_err(|error| Error::format(path, format!("JSON: {error}")))
 }

@@ -355,12 +355,55 @@ fn llama3_scaling_of_a_qwen_is_refused() {
     assert!(place.refused().contains("llama3"));
 }
 
+/// A `qwen.tiktoken` with the 256 bytes alone.
+fn byte_ranks() -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digit = |bits: u8| char::from(ALPHABET[usize::from(bits)]);
+    let line = |byte: u8| format!("{}{}== {byte}\n", digit(byte >> 2), digit((byte & 3) << 4));
+    (0..=255).map(line).collect()
+}
+
+/// Qwen-7B-Chat's directory has no `tokenizer.json`, and its prompt is in its publisher's code.
 #[test]
-fn a_directory_with_only_a_tiktoken_vocabulary_says_what_to_do() {
-    let place = ExportFixture::new(&Shape::qwen());
+fn qwen_as_published_exports_with_the_tokenizer_of_its_ranks() {
+    const TOKENS: usize = 256 + 3 + 205;
+    let shape = Shape::qwen();
+    let place = ExportFixture::new(&shape);
+    let mut tensors = hf::hf_tensors(&shape);
+    for name in ["transformer.wte.weight", "lm_head.weight"] {
+        let rows = (
+            vec![TOKENS, shape.hidden],
+            vec![0.01; TOKENS * shape.hidden],
+        );
+        assert!(tensors.insert(name.into(), rows).is_some(), "{name}");
+    }
+    hf::write_safetensors(&place.file("model.safetensors"), &tensors, F32);
+    place.change("config.json", &json!({"vocab_size": TOKENS}));
+    let _ = std::fs::remove_file(place.file("tokenizer_config.json"));
     std::fs::remove_file(place.file("tokenizer.json")).unwrap();
-    std::fs::write(place.file("qwen.tiktoken"), "").unwrap();
-    assert!(place.refused().contains("retort tokenizer convert"));
+    std::fs::write(place.file("qwen.tiktoken"), byte_ranks()).unwrap();
+    hf::write_json(
+        &place.file("generation_config.json"),
+        &json!({"chat_format": "chatml", "eos_token_id": 256}),
+    );
+    place.export(F32).unwrap();
+    let model = Model::open(&place.out()).unwrap();
+    assert_eq!(model.tokenizer.vocab_size(), TOKENS);
+    assert_eq!(model.prompt("ab<|im_end|>").unwrap(), [97, 98, 258]);
+    let template = Template::from_gguf(model.engine.gguf(), &model.tokenizer).unwrap();
+    let message = |role: &str, content: &str| json!({"role": role, "content": content});
+    let messages = [
+        message("user", "Hello"),
+        message("assistant", "Hi."),
+        message("user", "Who?"),
+    ];
+    let prompt = template.render(&messages, true);
+    assert_eq!(
+        prompt.unwrap(),
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n\
+         <|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\nHi.<|im_end|>\n\
+         <|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\n"
+    );
 }
 
 #[test]

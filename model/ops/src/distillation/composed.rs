@@ -30,6 +30,8 @@ pub(super) fn composed(
     };
     let mut sums: Option<Tensor<1>> = None;
     let mut carried: Option<Tensor<1>> = None;
+    // Summed here, or each chunk's would stay until the backward pass.
+    let mut head_gradient: Option<Tensor<2>> = None;
     let v = head.dims()[if tied { 0 } else { 1 }];
     let chunk = chunk(n, v, loss_weights.chunk);
     for first in (0..n).step_by(chunk) {
@@ -50,14 +52,17 @@ pub(super) fn composed(
         );
         if tracked {
             let grads = terms.clone().narrow(0, 0, 1).backward();
-            let carry = |x: Tensor<2>, leaf: &Tensor<2>| {
-                let gradient = leaf.grad(&grads).expect("the logits depend on it");
-                (x * Tensor::from_inner(gradient)).sum()
-            };
-            let more = carry(hidden.clone().slice([rows]), &x) + carry(head.clone(), &w);
-            add(&mut carried, more);
+            let gradient = |x: &Tensor<2>| x.grad(&grads).expect("the logits depend on it");
+            add(
+                &mut carried,
+                carry(hidden.clone().slice([rows]), gradient(&x)),
+            );
+            add(&mut head_gradient, gradient(&w));
         }
         add(&mut sums, terms.detach());
+    }
+    if let Some(gradient) = head_gradient {
+        add(&mut carried, carry(head, gradient));
     }
     let sums = sums.unwrap_or_else(|| Tensor::zeros([6], &hidden.device()));
     match carried {
@@ -71,7 +76,12 @@ pub(super) fn composed(
     }
 }
 
-fn add(sum: &mut Option<Tensor<1>>, x: Tensor<1>) {
+/// A number whose gradient in `x` is `gradient`, which is on the device without autodiff.
+fn carry(x: Tensor<2>, gradient: Tensor<2>) -> Tensor<1> {
+    (x * Tensor::from_inner(gradient)).sum()
+}
+
+fn add<const D: usize>(sum: &mut Option<Tensor<D>>, x: Tensor<D>) {
     *sum = Some(match sum.take() {
         Some(sum) => sum + x,
         None => x,
