@@ -46,12 +46,13 @@ row_formats! { Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q4_K Q5_K Q6_K }
 ///
 /// If `w` does not hold `y.len()` such rows, or `x` has no block or a part of one.
 pub(crate) fn row_bytes<F: RowFormat>(w: &[u8], x: &Int8Row, y: &[f32]) -> usize {
-    let blocks = x.q.len() / F::SIZE;
+    let scales = F::SIZE / BLOCK;
+    let blocks = x.scales.len() / scales;
     let bytes = blocks * F::BYTES;
     assert!(
         blocks > 0
+            && x.scales.len() == blocks * scales
             && x.q.len() == blocks * F::SIZE
-            && x.scales.len() == x.q.len() / BLOCK
             && x.starts.len() == x.scales.len()
             && w.len() == y.len() * bytes,
         "gemv sizes"

@@ -114,7 +114,7 @@ impl Kernels {
 
     /// Sixteen rows at a time, unpacked first unless `panels` takes them as they lie, times eight tokens at a time.
     fn many_tokens(&self, task: &RowTask, panels: Option<ManyRows16>) -> Result<()> {
-        let RowTask { w, x, output, .. } = task;
+        let RowTask { w, x, output, .. } = *task;
         let (ty, cols, tokens) = (w.ty(), w.cols(), x.n_tokens());
         let mut panel = Panel::default();
         let mut out = [[0f32; ROWS]; TOKENS];
@@ -163,7 +163,7 @@ impl Kernels {
     /// A strip of rows passes over all tokens, four at a time.
     fn float_rows(&self, task: &RowTask) {
         const STRIP: usize = 16;
-        let RowTask { w, x, output, .. } = task;
+        let RowTask { w, x, output, .. } = *task;
         let tokens = x.n_tokens();
         let whole = tokens - tokens % FLOAT_TOKENS;
         for strip in task.rows.clone().step_by(STRIP) {
@@ -194,7 +194,7 @@ impl Kernels {
 
 /// The task's rows times each token in turn.
 fn few_tokens(gemv: Gemv, task: &RowTask) {
-    let RowTask { w, x, output, .. } = task;
+    let RowTask { w, x, output, .. } = *task;
     // a strip of rows stays in the first-level cache while the tokens pass over it
     let strip = if x.n_tokens() == 1 {
         task.rows.len().max(1)

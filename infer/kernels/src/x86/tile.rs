@@ -78,11 +78,11 @@ macro_rules! eight_rows {
                 };
                 for t in 0..PART {
                     let (block, token) = (g * G / BLOCK, first + t);
-                    let scales = _mm256_mul_ps(d, _mm256_set1_ps(x.d[block][token]));
+                    let (scale, s) = (x.d[block][token], x.scaled_sum(block, token));
+                    let scales = _mm256_mul_ps(d, _mm256_set1_ps(scale));
                     acc[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[t]), scales, acc[t]);
                     if p.has_min {
-                        let s = _mm256_set1_ps(x.scaled_sum(block, token));
-                        acc[t] = _mm256_fmadd_ps(m, s, acc[t]);
+                        acc[t] = _mm256_fmadd_ps(m, _mm256_set1_ps(s), acc[t]);
                     }
                 }
             }
