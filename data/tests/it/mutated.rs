@@ -2,10 +2,10 @@
 
 use crate::ALLOCATED;
 use crate::support::{json_shard, shards, text_shard};
-use retort_test_kit::alone;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use retort_data::documents;
+use retort_test_kit::alone;
 use serde_json::json;
 
 /// Thousands of mutated files: documents or an error, never a panic, never much memory.

@@ -69,6 +69,32 @@ fn ranks_become_the_merges_that_they_came_from() {
 }
 
 #[test]
+fn a_directory_with_ranks_alone_is_a_tokenizers_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let tokens = token_bytes(&trained(300));
+    let path = written(dir.path(), "qwen.tiktoken", tiktoken(&tokens));
+    // What Qwen publishes beside it names no token.
+    written(
+        dir.path(),
+        "tokenizer_config.json",
+        r#"{"tokenizer_class": "QWenTokenizer"}"#,
+    );
+    let base = Tokenizer::from_file(dir.path(), None).unwrap();
+    assert_eq!(base.fingerprint(), convert(&path).unwrap().fingerprint());
+    assert_eq!(base.eot_token(), "<|endoftext|>");
+    assert!(base.config()["chat_template"].is_null());
+    let other = Tokenizer::from_file(dir.path(), Some("<|im_end|>")).unwrap();
+    assert_eq!(other.eot(), base.eot() + 2);
+    written(
+        dir.path(),
+        "generation_config.json",
+        r#"{"chat_format": "chatml"}"#,
+    );
+    let chat = Tokenizer::from_file(dir.path(), None).unwrap();
+    assert!(chat.config()["chat_template"].is_string());
+}
+
+#[test]
 fn special_tokens_follow_the_last_rank() {
     let dir = tempfile::tempdir().unwrap();
     let tokens = token_bytes(&trained(300));

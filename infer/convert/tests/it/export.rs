@@ -8,6 +8,7 @@ use retort_convert::pack::pack;
 use retort_engine::Model;
 use retort_engine::decoder::Config;
 use retort_engine::sampling::Sampling;
+use retort_engine::template::{Input, Template};
 use retort_engine::tokenizer::Vocabulary;
 use retort_format::GgmlType::*;
 use retort_format::gguf::Gguf;
@@ -397,7 +398,12 @@ fn qwen_as_published_exports_with_the_tokenizer_of_its_ranks() {
         message("assistant", "Hi."),
         message("user", "Who?"),
     ];
-    let prompt = template.render(&messages, true);
+    let prompt = template.render(&Input {
+        messages: &messages,
+        tools: None,
+        add_generation_prompt: true,
+        more: None,
+    });
     assert_eq!(
         prompt.unwrap(),
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n\
