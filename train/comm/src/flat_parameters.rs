@@ -68,7 +68,7 @@ pub fn concat<'a>(
     each.collect::<Vec<_>>().concat()
 }
 
-/// Cuts `flat`, as [`concat`] makes it of all `parameters`, and puts their numbers into `numbers`.
+/// Cuts `flat`, as [`concat`](fn@concat) makes it of all `parameters`, and puts their numbers into `numbers`.
 pub fn split<'a>(
     parameters: impl IntoIterator<Item = &'a TrainedParameter>,
     mut flat: &[f32],

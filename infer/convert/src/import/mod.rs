@@ -2,7 +2,7 @@
 //! safetensors, tokenizer.json and tokenizer_config.json.
 //!
 //! In: a file of one of the engine's [architectures](retort_format::Architecture) in any
-//! [`GgmlType`]; out: a directory that `transformers` loads without missing or unexpected keys.
+//! [`GgmlType`](retort_format::GgmlType); out: a directory that `transformers` loads without missing or unexpected keys.
 //! F32, F16 and BF16 tensors keep their bytes, the others become the F32 that their format stands
 //! for, unless a type is asked for. The rows of q and k that a `llama` file has interleaved go
 //! back to halves. Tensors stream through a few megabytes of memory. The directory appears under
