@@ -19,6 +19,10 @@ const MAX_BYTES: usize = 64 << 10;
 /// Arrays and objects of a schema inside each other.
 const MAX_DEPTH: usize = 32;
 
+/// White space between two parts of JSON: a space, or a line's end and the next line's indent. JSON allows any amount,
+/// and a small model goes on with it until its answer is cut.
+const WHITE_SPACE: &str = r"\x20|\x20?\x0D?\x0A[\x20\x09]{0,16}";
+
 /// What an answer must look like.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Form {
@@ -93,13 +97,13 @@ impl Forms {
     /// One line, if the form is too large, cannot be read, or goes past a limit.
     pub fn compile(&self, form: &Form) -> Result<Constraint, String> {
         let grammar = match form {
-            Form::JsonObject => TopLevelGrammar::from_json_schema(json!({"type": "object"})),
+            Form::JsonObject => json_grammar(json!({"type": "object"})),
             Form::JsonSchema(schema) => {
                 check_size("the schema", schema.to_string().len())?;
                 if depth(schema, MAX_DEPTH).is_none() {
                     return Err(format!("the schema is nested deeper than {MAX_DEPTH}"));
                 }
-                TopLevelGrammar::from_json_schema(schema.clone())
+                json_grammar(schema.clone())
             }
             Form::Lark(text) => {
                 check_size("the grammar", text.len())?;
@@ -170,6 +174,27 @@ impl std::fmt::Debug for Forms {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Forms")
     }
+}
+
+/// The grammar of `schema` with [`WHITE_SPACE`], unless the schema itself says how much there may be.
+fn json_grammar(mut schema: Value) -> TopLevelGrammar {
+    const OPTIONS: &str = "x-guidance";
+    if schema == Value::Bool(true) {
+        schema = json!({});
+    }
+    if let Some(schema) = schema.as_object_mut() {
+        let options = schema.entry(OPTIONS).or_insert_with(|| json!({}));
+        if let Some(options) = options.as_object_mut() {
+            let flexible = options.get("whitespace_flexible") != Some(&Value::Bool(false));
+            let given = options
+                .get("whitespace_pattern")
+                .is_some_and(|p| !p.is_null());
+            if flexible && !given {
+                options.insert("whitespace_pattern".into(), WHITE_SPACE.into());
+            }
+        }
+    }
+    TopLevelGrammar::from_json_schema(schema)
 }
 
 fn check_size(what: &str, bytes: usize) -> Result<(), String> {

@@ -90,9 +90,12 @@ pub fn vocabulary() -> Vocabulary {
         eos: Some(tokens.len() as u32 - 1),
         bos: None,
         eot: None,
+        eom: None,
+        more_ends: Vec::new(),
         pad: None,
         add_bos: false,
         split: SplitRule::Gpt2,
+        nfc: false,
         tokens,
         types,
         merges,
@@ -179,17 +182,22 @@ pub fn tensors(shape: &Shape) -> Vec<(String, Vec<u64>, Vec<f32>)> {
 
 /// Writes the whole model to `path`.
 pub fn write_gguf(path: &Path, shape: &Shape) {
-    write(path, shape, |_| true, |_| {});
+    write(path, shape, |_| true, &[], |_| {});
+}
+
+/// Writes the model to `path` with more vectors: name, length.
+pub fn write_gguf_with(path: &Path, shape: &Shape, more: &[(&str, usize)]) {
+    write(path, shape, |_| true, more, |_| {});
 }
 
 /// Writes the model to `path`, leaving out tensors that `keep` refuses.
 pub fn write_gguf_where(path: &Path, shape: &Shape, keep: impl Fn(&str) -> bool) {
-    write(path, shape, keep, |_| {});
+    write(path, shape, keep, &[], |_| {});
 }
 
 /// Writes the model to `path` with metadata that `change` adds or replaces.
 pub fn write_gguf_changed(path: &Path, shape: &Shape, change: impl Fn(&mut Writer)) {
-    write(path, shape, |_| true, change);
+    write(path, shape, |_| true, &[], change);
 }
 
 /// Encoded weights of a format that is read and not written: arbitrary integers under scales that
@@ -230,16 +238,27 @@ fn encode(ty: GgmlType, name: &str, values: &[f32], cols: usize) -> Vec<u8> {
     random_blocks(ty, name, values.len())
 }
 
-fn write(path: &Path, shape: &Shape, keep: impl Fn(&str) -> bool, change: impl Fn(&mut Writer)) {
+fn write(
+    path: &Path,
+    shape: &Shape,
+    keep: impl Fn(&str) -> bool,
+    more: &[(&str, usize)],
+    change: impl Fn(&mut Writer),
+) {
     let mut writer = Writer::new(path);
     write_metadata(&mut writer, shape);
     let mut tables = Metadata::new(path);
     vocabulary().write(&mut tables);
     writer.set_all(&tables).unwrap();
     change(&mut writer);
+    let more = more.iter().map(|&(name, size)| {
+        let values = weights(name, size, 0.5);
+        (name.to_owned(), vec![size as u64], values)
+    });
     let tensors: Vec<_> = tensors(shape)
         .into_iter()
         .filter(|(name, ..)| keep(name))
+        .chain(more)
         .collect();
     let ty = |dims: &[u64]| {
         if dims.len() == 2 {

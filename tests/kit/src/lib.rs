@@ -35,7 +35,7 @@ pub use corpus::{write_corpus, write_tokenizer};
 #[cfg(feature = "engine")]
 pub use gguf::{
     Shape, random_blocks, tensors, text, vocabulary, weights, write_gguf, write_gguf_changed,
-    write_gguf_where,
+    write_gguf_where, write_gguf_with,
 };
 #[cfg(feature = "engine")]
 pub use program::program;

@@ -72,22 +72,20 @@ pub(super) fn config_json(
     json
 }
 
-/// generation_config.json: the tokens that begin and end a text; an answer also ends with the end of a turn, where the
-/// file has one.
+/// generation_config.json: the tokens that begin and end a text, and all that end an answer, the end of a text first.
 pub(super) fn generation_json(vocabulary: &Vocabulary) -> Value {
     let mut json = json!({"_from_model_config": true});
     let ids = [
         ("bos_token_id", vocabulary.bos),
-        ("eos_token_id", vocabulary.eos),
         ("pad_token_id", vocabulary.pad),
     ];
     for (name, id) in ids.into_iter().filter_map(|(name, id)| Some((name, id?))) {
         json[name] = id.into();
     }
-    if let (Some(eos), Some(eot)) = (vocabulary.eos, vocabulary.eot)
-        && eos != eot
-    {
-        json["eos_token_id"] = json!([eos, eot]);
+    match vocabulary.end_ids().as_slice() {
+        [] => {}
+        [eos] => json["eos_token_id"] = (*eos).into(),
+        ends => json["eos_token_id"] = json!(ends),
     }
     json
 }

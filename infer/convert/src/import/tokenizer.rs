@@ -46,13 +46,12 @@ pub(super) fn files(
         token["id"] = (*id).into();
         token
     };
-    let options = pre::options(vocabulary.split);
     let tokenizer = json!({
         "version": "1.0",
         "truncation": null,
         "padding": null,
         "added_tokens": added.iter().map(with_id).collect::<Vec<_>>(),
-        "normalizer": options.nfc.then(|| json!({"type": "NFC"})),
+        "normalizer": vocabulary.nfc.then(|| json!({"type": "NFC"})),
         "pre_tokenizer": vocabulary.split.to_json(),
         "post_processor": post_processor(vocabulary),
         "decoder": byte_level(true),
@@ -64,7 +63,7 @@ pub(super) fn files(
             "end_of_word_suffix": null,
             "fuse_unk": false,
             "byte_fallback": false,
-            "ignore_merges": options.ignore_merges,
+            "ignore_merges": pre::ignores_merges(vocabulary.split),
             "vocab": vocab,
             "merges": merges,
         }

@@ -2,8 +2,8 @@
 //!
 //! In: `tokenizer.json` (byte-level BPE), and where present `tokenizer_config.json`,
 //! `generation_config.json`, `config.json` for the special ids and the chat template; out: a
-//! [`Vocabulary`] padded to the rows of the embedding table. Qwen's NFC normalizer has no word in
-//! GGUF and goes with the name of its pre-tokenizer; any other normalizer is refused.
+//! [`Vocabulary`] padded to the rows of the embedding table. Of normalizers, NFC and none are
+//! taken; any other is refused.
 
 use std::path::Path;
 
@@ -35,7 +35,8 @@ impl HfTokenizer {
             parse_json(&path, tokenizer.json())?
         };
         let refuse = |problem: String| Error::tokenizer(&path, problem);
-        let split = check_pipeline(&json).map_err(refuse)?;
+        let (split, nfc) = check_pipeline(&json).map_err(refuse)?;
+        check_added_tokens(&json).map_err(refuse)?;
         let (tokens, types) = read_tokens(&json, vocab_size).map_err(refuse)?;
         let merges = read_merges(&json["model"]["merges"]).map_err(refuse)?;
         let id_of = |content: &str| {
@@ -51,17 +52,25 @@ impl HfTokenizer {
                 .or(sides.tokenizer["add_bos_token"].as_bool())
                 .unwrap_or(false)
         });
-        let vocabulary = Vocabulary {
+        let ends = sides.ends();
+        let ends: Vec<u32> = (ends.into_iter())
+            .filter(|&id| (id as usize) < tokens.len())
+            .collect();
+        let mut vocabulary = Vocabulary {
             tokens,
             types,
             merges,
             split,
+            nfc,
             bos,
-            eos,
+            eos: eos.or(ends.first().copied()),
             eot: None,
+            eom: None,
+            more_ends: Vec::new(),
             pad,
             add_bos,
         };
+        vocabulary.set_end_ids(&ends);
         vocabulary.validate().map_err(refuse)?;
         Ok(Self {
             vocabulary,
@@ -70,8 +79,9 @@ impl HfTokenizer {
     }
 }
 
-/// The pre-tokenization rule, if the whole pipeline is one that GGUF can name.
-fn check_pipeline(json: &Value) -> std::result::Result<SplitRule, String> {
+/// The pre-tokenization rule and whether text is brought into NFC before, if the whole pipeline is
+/// one that GGUF can name.
+fn check_pipeline(json: &Value) -> std::result::Result<(SplitRule, bool), String> {
     let model = &json["model"];
     if model["type"] != "BPE" {
         return Err(format!(
@@ -97,7 +107,7 @@ fn check_pipeline(json: &Value) -> std::result::Result<SplitRule, String> {
     }
     let split = SplitRule::from_json(&json["pre_tokenizer"])
         .map_err(|problem| format!("pre_tokenizer: {problem}"))?;
-    if model["ignore_merges"].as_bool().unwrap_or(false) != pre::options(split).ignore_merges {
+    if model["ignore_merges"].as_bool().unwrap_or(false) != pre::ignores_merges(split) {
         return Err(format!(
             "model.ignore_merges does not fit the {} pre-tokenizer",
             pre::name(split)
@@ -108,10 +118,47 @@ fn check_pipeline(json: &Value) -> std::result::Result<SplitRule, String> {
         return Err(format!("decoder {decoder} is not supported; ByteLevel is"));
     }
     match json["normalizer"]["type"].as_str() {
-        None => Ok(split),
-        Some("NFC") if pre::options(split).nfc => Ok(split),
+        None => Ok((split, false)),
+        Some("NFC") => Ok((split, true)),
         Some(other) => Err(format!("normalizer {other} is not supported")),
     }
+}
+
+/// Refuses added tokens that a text would have elsewhere than in the engine, which finds all of them in the text as it
+/// is given, the leftmost first and of these the longest. `tokenizers` finds those that are `normalized` after the others.
+fn check_added_tokens(json: &Value) -> std::result::Result<(), String> {
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    for token in json["added_tokens"].as_array().into_iter().flatten() {
+        let text = token["content"].as_str().unwrap_or_default();
+        let flag = |name: &str| token[name].as_bool().unwrap_or(false);
+        let strips = ["lstrip", "rstrip", "single_word"]
+            .into_iter()
+            .find(|name| flag(name));
+        if let Some(name) = strips.filter(|_| !flag("special")) {
+            return Err(format!(
+                "added token {text:?} has {name}: true, which has no place in a GGUF file"
+            ));
+        }
+        let list = if flag("normalized") {
+            &mut second
+        } else {
+            &mut first
+        };
+        list.extend((!text.is_empty()).then_some(text));
+    }
+    let hides = |late: &str, early: &str| {
+        let mut starts = early.char_indices().skip(1);
+        late != early && late.contains(early)
+            || starts.any(|(end, _)| late.ends_with(&early[..end]))
+    };
+    for late in second {
+        if let Some(early) = first.iter().find(|early| hides(late, early)) {
+            return Err(format!(
+                "added tokens {early:?} and {late:?} overlap and differ in normalized, which has no place in a GGUF file"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Texts and kinds by id, rows that no token uses filled in as llama.cpp's converter does.
@@ -216,6 +263,21 @@ impl Sides {
                     u32::try_from(first.as_u64()?).ok()
                 })
         })
+    }
+
+    /// The ids that end an answer, as `transformers` finds them: all of generation_config.json's, or of
+    /// config.json's where that file has none.
+    fn ends(&self) -> Vec<u32> {
+        let ids = [&self.generation, &self.config].map(|file| {
+            let ids = &file["eos_token_id"];
+            let all = ids
+                .as_array()
+                .map_or(std::slice::from_ref(ids), Vec::as_slice);
+            let ids = all.iter().filter_map(|id| u32::try_from(id.as_u64()?).ok());
+            ids.collect::<Vec<u32>>()
+        });
+        let found = ids.into_iter().find(|ids| !ids.is_empty());
+        found.unwrap_or_default()
     }
 
     /// The default chat template, from `chat_template.jinja` or tokenizer_config.json.

@@ -15,6 +15,7 @@ use retort_format::gguf::Gguf;
 use retort_format::gguf::panels::Layout;
 use retort_format::{GgmlType, Result};
 use retort_test_kit::{Shape, hf, vocabulary, write_gguf};
+use retort_tokenizer::SplitRule;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -59,6 +60,17 @@ impl ExportFixture {
         let left = std::fs::read_dir(self.out.path()).unwrap().count();
         assert_eq!(left, 0, "something was written: {message}");
         message
+    }
+
+    /// Gives the tokenizer these added tokens, in the place of the last merges' from id `first` on.
+    fn change_added_tokens(&self, first: u32, added: &Value) {
+        let mut model = hf::tokenizer()["model"].clone();
+        let vocabulary = model["vocab"].as_object_mut().unwrap();
+        vocabulary.retain(|_, id| id.as_u64().is_some_and(|id| id < u64::from(first)));
+        let merges = model["merges"].as_array_mut().unwrap();
+        merges.truncate(first as usize - 256);
+        let changes = json!({"added_tokens": added, "model": model});
+        self.change("tokenizer.json", &changes);
     }
 
     /// Replaces fields of a JSON file; null removes one.
@@ -463,6 +475,124 @@ fn damaged_files_are_refused() {
     assert!(place.refused().contains("model.safetensors"));
 }
 
+/// As Llama 3.1's: several ids, of which tokenizer_config.json names one.
+#[test]
+fn every_end_of_an_answer_is_exported() {
+    let token = |id: u32, content: &str| json!({"id": id, "content": content, "special": true, "normalized": false});
+    let added = [
+        token(271, "<|endoftext|>"),
+        token(268, "<|eot|>"),
+        token(269, "<|eom_id|>"),
+        token(270, "<|more|>"),
+    ];
+    let ends = |file: &str, ids: Value, eos: Option<&str>| {
+        let place = ExportFixture::new(&Shape::default());
+        place.change_added_tokens(268, &json!(added));
+        if file != "config.json" {
+            hf::write_json(&place.file(file), &json!({}));
+        }
+        place.change(file, &json!({"eos_token_id": ids}));
+        if let Some(eos) = eos {
+            hf::write_json(
+                &place.file("tokenizer_config.json"),
+                &json!({"eos_token": eos}),
+            );
+        }
+        place.export(F32).unwrap();
+        let gguf = Gguf::open(&place.out()).unwrap();
+        let model = Model::open(&place.out()).unwrap();
+        let found = (0..272).filter(|&id| model.tokenizer.is_end_of_generation(id));
+        (
+            found.collect::<Vec<u32>>(),
+            Vocabulary::from_gguf(&gguf).unwrap(),
+        )
+    };
+    for file in ["generation_config.json", "config.json"] {
+        let (all, table) = ends(file, json!([271, 268, 269, 270]), Some("<|eot|>"));
+        assert_eq!(all, [268, 269, 270, 271], "{file}");
+        assert_eq!(
+            (table.eos, table.eot, table.eom),
+            (Some(268), Some(271), Some(269))
+        );
+        assert_eq!(table.more_ends, [270]);
+        let (all, table) = ends(file, json!([270, 5_000]), None);
+        assert!(all.contains(&270), "{file}: {all:?}");
+        assert_eq!((table.eos, table.eot), (Some(270), None));
+    }
+    // one id that is not the tokenizer's
+    let (all, table) = ends("generation_config.json", json!(270), Some("<|endoftext|>"));
+    assert!(all.contains(&270) && all.contains(&271));
+    assert_eq!((table.eos, table.eot), (Some(271), Some(270)));
+}
+
+/// A file says whether text is normalized where the name of its rule does not.
+#[test]
+fn texts_are_normalized_as_the_tokenizer_says() {
+    const DECOMPOSED: &str = "e\u{301} A\u{30a}";
+    for rule in [SplitRule::Gpt2, SplitRule::DigitsGpt2, SplitRule::Qwen2] {
+        for nfc in [false, true] {
+            let place = ExportFixture::new(&Shape::default());
+            let normalizer = nfc.then(|| json!({"type": "NFC"}));
+            place.change(
+                "tokenizer.json",
+                &json!({"normalizer": normalizer, "pre_tokenizer": rule.to_json()}),
+            );
+            place.export(F32).unwrap();
+            let model = Model::open(&place.out()).unwrap();
+            let ours = model.tokenizer.encode(DECOMPOSED, true).unwrap();
+            let theirs = tokenizers::Tokenizer::from_file(place.file("tokenizer.json")).unwrap();
+            let theirs = theirs.encode(DECOMPOSED, false).unwrap();
+            assert_eq!(ours, theirs.get_ids(), "{rule:?} {nfc}");
+            assert_eq!(
+                model.tokenizer.decode(&ours) == DECOMPOSED,
+                !nfc,
+                "{rule:?}"
+            );
+            let key = model.engine.gguf().get("retort.tokenizer.nfc");
+            assert_eq!(key.is_some(), nfc != (rule == SplitRule::Qwen2));
+        }
+    }
+}
+
+#[test]
+fn overlapping_added_tokens_have_the_ids_of_tokenizers() {
+    let place = ExportFixture::new(&Shape::default());
+    let token = |id: u32, content: &str, special: bool| {
+        json!({
+            "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": special
+        })
+    };
+    let added = json!([
+        token(266, "ab", false),
+        token(267, "bcd", false),
+        token(268, "abx", false),
+        token(269, "<x>", true),
+        token(270, "x>y", false),
+        token(271, "<|endoftext|>", true),
+    ]);
+    place.change_added_tokens(266, &added);
+    place.export(F32).unwrap();
+    let model = Model::open(&place.out()).unwrap();
+    let mut theirs = tokenizers::Tokenizer::from_file(place.file("tokenizer.json")).unwrap();
+    for text in [
+        "abcd",
+        "abxbcd",
+        "aabcd",
+        "<x>y",
+        "<<x>>y",
+        "x>y<x>",
+        "bcdabcd abx",
+    ] {
+        for special in [true, false] {
+            theirs.set_encode_special_tokens(!special);
+            let expected = theirs.encode(text, false).unwrap().get_ids().to_vec();
+            let ours = model.tokenizer.encode(text, special).unwrap();
+            assert_eq!(ours, expected, "{text} {special}");
+        }
+    }
+}
+
 #[test]
 fn tokenizers_that_gguf_cannot_name_are_refused() {
     let refused = |changes: Value| {
@@ -475,6 +605,31 @@ fn tokenizers_that_gguf_cannot_name_are_refused() {
     assert!(refused(json!({"model": {"type": "Unigram"}})).contains("Unigram"));
     let token = json!([{"id": 272, "content": "<far>", "special": true}]);
     assert!(refused(json!({"added_tokens": token})).contains("<far>"));
+    let added = |late: &str, early: &str| {
+        let token = |id: u32, content: &str, normalized: bool| json!({"id": id, "content": content, "normalized": normalized});
+        let place = ExportFixture::new(&Shape::default());
+        let tokens = [token(270, late, true), token(271, early, false)];
+        place.change_added_tokens(270, &json!(tokens));
+        place.export(F32).map_err(|error| error.to_string())
+    };
+    for (late, early) in [("ab", "bcd"), ("abcd", "bc"), ("abx", "ab")] {
+        assert!(
+            added(late, early).unwrap_err().contains("normalized"),
+            "{late} {early}"
+        );
+    }
+    for (late, early) in [
+        ("bcd", "ab"),
+        ("bc", "abcd"),
+        ("ab", "cd"),
+        ("    ", "<|x|>"),
+    ] {
+        added(late, early).unwrap();
+    }
+    for flag in ["lstrip", "rstrip", "single_word"] {
+        let token = json!([{"id": 271, "content": "<tool>", "special": false, flag: true}]);
+        assert!(refused(json!({"added_tokens": token})).contains(flag));
+    }
     let place = ExportFixture::new(&Shape::default());
     std::fs::write(place.file("tokenizer.json"), "{").unwrap();
     assert!(place.refused().contains("tokenizer.json"));

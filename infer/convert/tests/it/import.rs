@@ -330,11 +330,16 @@ const TRICKY: &str = "in 2025, the sea's  \t\n\n  ÄÖ e\u{301} \u{1F999}\u{200D
 
 #[test]
 fn ids_are_the_engines() {
-    for name in ["gpt-2", "smollm", "llama-bpe", "qwen2", "default"] {
+    let names = ["gpt-2", "smollm", "llama-bpe", "qwen2", "default"];
+    for (name, nfc) in names
+        .into_iter()
+        .flat_map(|name| [(name, false), (name, true)])
+    {
         let split = pre::from_name(name).unwrap();
         let place = ImportFixture::changed(&Shape::default(), |writer| {
             let mut table = vocabulary();
             table.split = split;
+            table.nfc = nfc;
             // a filler row, and a token that text reaches without being special
             table.tokens[259] = "[PAD259]".into();
             table.types[259] = TokenType::Unused;
@@ -358,7 +363,7 @@ fn ids_are_the_engines() {
         let again = Vocabulary::from_gguf(&place.export(F32)).unwrap();
         let table = Vocabulary::from_gguf(&place.gguf()).unwrap();
         assert_eq!((again.tokens, again.types), (table.tokens, table.types));
-        assert_eq!(again.split, split);
+        assert_eq!((again.split, again.nfc), (split, nfc));
     }
 }
 
@@ -369,6 +374,8 @@ fn special_tokens_and_template_go_into_the_side_files() {
         table.bos = Some(271);
         table.add_bos = true;
         table.eot = Some(256);
+        table.eom = Some(257);
+        table.more_ends = vec![258, 259];
         let mut tables = Metadata::new(Path::new(""));
         table.write(&mut tables);
         writer.set_all(&tables).unwrap();
@@ -388,7 +395,7 @@ fn special_tokens_and_template_go_into_the_side_files() {
     assert_eq!(side["added_tokens_decoder"]["271"]["special"], true);
     assert_eq!(
         place.json("generation_config.json")["eos_token_id"],
-        json!([271, 256])
+        json!([271, 256, 257, 258, 259])
     );
     assert_eq!(place.json("config.json")["bos_token_id"], 271);
     let ours = tokenizers::Tokenizer::from_file(place.dir().join("tokenizer.json")).unwrap();
@@ -400,6 +407,7 @@ fn special_tokens_and_template_go_into_the_side_files() {
     );
     let table = Vocabulary::from_gguf(&again).unwrap();
     assert_eq!((table.bos, table.add_bos), (Some(271), true));
+    assert_eq!(table.end_ids(), [271, 256, 257, 258, 259]);
 }
 
 #[test]

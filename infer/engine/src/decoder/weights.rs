@@ -3,8 +3,10 @@
 //! Matrices stay where they are, in the mapped file; a [`Weight`] only remembers shape and place, so that a forward
 //! pass looks nothing up. Rows may lie in panels of sixteen ([`retort_format::gguf::panels`]). Norms and biases, a few
 //! kilobytes, are decoded to f32. Tensor names are llama.cpp's. Every tensor that is missing or misshapen is named in one
-//! error.
+//! error, and so is every tensor of the file that the engine does not use, as llama.cpp refuses it: a bias or a scale that
+//! is passed over makes other numbers without a word.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::ops::Range;
 
@@ -112,6 +114,7 @@ impl Weights {
             output_norm: loader.vector(ParamKey::FinalNorm),
             rope_freqs: loader.rope_freqs(config.rope_dim / 2),
         };
+        loader.note_unused();
         if loader.problems.is_empty() {
             Ok(weights)
         } else {
@@ -131,9 +134,10 @@ struct Loader<'g> {
 
 impl Loader<'_> {
     fn layer(&mut self, index: usize) -> Layer {
-        let query_bias = ParamKey::Bias(index, LayerLinear::Q);
+        let qkv = [LayerLinear::Q, LayerLinear::K, LayerLinear::V];
+        let mut biases = qkv.map(|linear| ParamKey::Bias(index, linear)).into_iter();
         let biased = self.model.model_type.qkv_bias()
-            || self.gguf.has_tensor(&query_bias.gguf_tensor(&self.model));
+            || biases.any(|key| self.gguf.has_tensor(&key.gguf_tensor(&self.model)));
         let architecture = self.model.model_type;
         let vector = |key| Ok::<_, Infallible>(self.vector(key));
         let Ok(vectors) = LayerVectors::read(architecture, index, biased, vector);
@@ -232,6 +236,20 @@ impl Loader<'_> {
             self.note(problem);
         }
         Some(divisors)
+    }
+
+    /// Notes every tensor of the file that is none of the list.
+    fn note_unused(&mut self) {
+        let names = self.specs.iter().map(|spec| spec.gguf_name(&self.model));
+        let used: HashSet<String> = names.chain([ROPE_DIVISORS.to_owned()]).collect();
+        let unused = self.gguf.tensors().filter(|tensor| {
+            let plain = tensor.name.strip_suffix(&panels_name(""));
+            !used.contains(plain.unwrap_or(tensor.name))
+        });
+        let problems: Vec<String> = unused
+            .map(|tensor| format!("{} has no place in it", tensor.name))
+            .collect();
+        self.problems.extend(problems);
     }
 
     fn check(&mut self, name: &str, wanted: &[u64]) -> bool {

@@ -183,6 +183,101 @@ fn helpers_are_pythons() {
 }
 
 #[test]
+fn tojson_writes_what_pythons_json_dumps_writes() {
+    let of = |arguments: &str, value: Value| {
+        let source = format!("{{{{ messages[0] | tojson{arguments} }}}}");
+        render(&source, &[value]).unwrap()
+    };
+    let value = || json!({"b": 1, "a": [1, {"z": [], "y": {}}], "ü": "ü\u{7f}\u{1f600}\u{1}\"\\/"});
+    assert_eq!(
+        of("", value()),
+        "{\"b\": 1, \"a\": [1, {\"z\": [], \"y\": {}}], \"ü\": \"ü\u{7f}\u{1f600}\\u0001\\\"\\\\/\"}"
+    );
+    let short = json!({"b": 1, "a": [1, {"z": 2, "y": null}]});
+    for (arguments, expected) in [
+        (
+            "(separators=(',', ':'))",
+            r#"{"b":1,"a":[1,{"z":2,"y":null}]}"#,
+        ),
+        (
+            "(sort_keys=true)",
+            r#"{"a": [1, {"y": null, "z": 2}], "b": 1}"#,
+        ),
+        (
+            "(sort_keys=False, indent=None)",
+            r#"{"b": 1, "a": [1, {"z": 2, "y": null}]}"#,
+        ),
+        (
+            "(separators=(',', ':'), sort_keys=true)",
+            r#"{"a":[1,{"y":null,"z":2}],"b":1}"#,
+        ),
+        // in json.dumps' order as transformers has it
+        (
+            "(false, none, [';', '='], true)",
+            r#"{"a"=[1;{"y"=null;"z"=2}];"b"=1}"#,
+        ),
+        (
+            "(indent=1)",
+            "{\n \"b\": 1,\n \"a\": [\n  1,\n  {\n   \"z\": 2,\n   \"y\": null\n  }\n ]\n}",
+        ),
+        (
+            "(indent='\t', separators=(' ,', ' : '))",
+            "{\n\t\"b\" : 1 ,\n\t\"a\" : [\n\t\t1 ,\n\t\t{\n\t\t\t\"z\" : 2 ,\n\t\t\t\"y\" : null\n\t\t}\n\t]\n}",
+        ),
+    ] {
+        assert_eq!(of(arguments, short.clone()), expected, "{arguments}");
+    }
+    assert_eq!(of("(indent=0)", json!([1, []])), "[\n1,\n[]\n]");
+    assert_eq!(
+        of("(ensure_ascii=true)", json!(["ü\u{7f}\u{1f600}a"])),
+        r#"["\u00fc\u007f\ud83d\ude00a"]"#
+    );
+    let numbers = json!([
+        1.0,
+        0.5,
+        1e15,
+        1e16,
+        1.5e300,
+        1e-4,
+        1e-5,
+        -2.5e-7,
+        u64::MAX,
+        i64::MIN,
+        true
+    ]);
+    assert_eq!(
+        of("", numbers),
+        "[1.0, 0.5, 1000000000000000.0, 1e+16, 1.5e+300, 0.0001, 1e-05, -2.5e-07, \
+         18446744073709551615, -9223372036854775808, true]"
+    );
+    let long = crate::tokenizer::long_integer("-12345678901234567890123").unwrap();
+    assert_eq!(
+        of("", json!({"id": long})),
+        r#"{"id": -12345678901234567890123}"#
+    );
+    let keys = "{{ {1: 'a', true: none} | tojson }}";
+    let text = render(keys, &[]).unwrap();
+    assert!(text.contains("\"1\": \"a\""), "{text}");
+}
+
+#[test]
+fn an_argument_that_tojson_has_not_is_an_error_that_names_it() {
+    for (arguments, named) in [
+        ("allow_nan=false", "allow_nan"),
+        ("idnent=2", "idnent"),
+        ("true, ensure_ascii=true", "ensure_ascii"),
+        ("1, 2, 3, 4, 5", "tojson"),
+        ("separators=','", "separators"),
+        ("indent=1.5", "indent"),
+        ("indent=17", "indent"),
+    ] {
+        let source = format!("{{{{ [1] | tojson({arguments}) }}}}");
+        let error = render(&source, &[]).unwrap_err().to_string();
+        assert!(error.contains(named), "{arguments}: {error}");
+    }
+}
+
+#[test]
 fn limits_hold() {
     let failed = |source: &str| render(source, &[]).unwrap_err().to_string();
     let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}";

@@ -2,10 +2,13 @@
 
 use super::gguf_tokenizer::Tokenizer;
 use super::pre;
-use super::vocabulary::{TokenType, Vocabulary};
-use retort_format::gguf::Metadata;
+use super::vocabulary::{EOS_IDS, TokenType, Vocabulary};
+use retort_format::gguf::{Metadata, Value};
 use retort_format::{Error, Result};
 use retort_tokenizer::SplitRule;
+
+/// Where a file of retort's says whether text is normalized, if that is not what the rule's name says.
+const NFC: &str = "retort.tokenizer.nfc";
 
 impl Tokenizer {
     /// The tokenizer inside `gguf`.
@@ -24,30 +27,52 @@ impl Vocabulary {
             return Err(Error::tokenizer(gguf.path(), problem));
         }
         let pre_key = "tokenizer.ggml.pre";
-        let split = match gguf.optional(pre_key, Metadata::str)? {
+        let name = gguf.optional(pre_key, Metadata::str)?;
+        let split = match name {
             None => SplitRule::PunctuationGpt2,
             Some(name) => pre::from_name(name).ok_or_else(|| {
                 let problem = format!("{name} is not supported; {} are", pre::names());
                 Error::metadata(gguf.path(), pre_key, problem)
             })?,
         };
+        let nfc = gguf.optional(NFC, Metadata::bool)?;
+        let nfc = nfc.unwrap_or(name.is_some_and(pre::nfc_by_default));
         let tokens = gguf.str_array("tokenizer.ggml.tokens")?.to_vec();
+        let exists = |id: &u32| (*id as usize) < tokens.len();
+        // As llama.cpp reads them: an id that no token has is as if it were not there. Some files have -1 for a padding
+        // token, or the id of one that was never added. Only a text's end must be right.
         let id = |name: &str| {
             let key = format!("tokenizer.ggml.{name}_token_id");
-            gguf.optional(&key, Metadata::u32)
+            match gguf.get(&key).and_then(Value::as_integer) {
+                Some(-1) => Ok(None),
+                _ => gguf.optional(&key, Metadata::u32),
+            }
         };
-        let bos = id("bos")?;
+        let bos = id("bos")?.filter(exists);
+        let more_ends = match gguf.optional(EOS_IDS, Metadata::i32_array)? {
+            None => Vec::new(),
+            Some(ids) => (ids.into_iter())
+                .map(|id| {
+                    u32::try_from(id).map_err(|_| {
+                        Error::metadata(gguf.path(), EOS_IDS, format!("{id} is no id of a token"))
+                    })
+                })
+                .collect::<Result<_>>()?,
+        };
         let add_bos = gguf.optional("tokenizer.ggml.add_bos_token", Metadata::bool)?;
         let by_default = pre::add_bos_by_default(split) && bos.is_some();
         Ok(Self {
             types: read_types(gguf, tokens.len())?,
-            tokens,
             merges: read_merges(gguf)?,
             split,
+            nfc,
             bos,
             eos: id("eos")?,
-            eot: id("eot")?,
-            pad: id("padding")?,
+            eot: id("eot")?.filter(exists),
+            eom: id("eom")?.filter(exists),
+            more_ends,
+            pad: id("padding")?.filter(exists),
+            tokens,
             add_bos: add_bos.unwrap_or(by_default),
         })
     }
@@ -55,7 +80,11 @@ impl Vocabulary {
     /// Writes the tables as metadata.
     pub fn write(&self, metadata: &mut Metadata) {
         metadata.set("tokenizer.ggml.model", "gpt2");
-        metadata.set("tokenizer.ggml.pre", pre::name(self.split));
+        let pre = pre::name(self.split);
+        metadata.set("tokenizer.ggml.pre", pre);
+        if self.nfc != pre::nfc_by_default(pre) {
+            metadata.set(NFC, self.nfc);
+        }
         metadata.set("tokenizer.ggml.tokens", self.tokens.clone());
         let types: Vec<i32> = self.types.iter().map(|kind| *kind as i32).collect();
         metadata.set("tokenizer.ggml.token_type", types);
@@ -69,6 +98,9 @@ impl Vocabulary {
             if let Some(id) = id {
                 metadata.set(&format!("tokenizer.ggml.{name}_token_id"), id);
             }
+        }
+        if !self.more_ends.is_empty() {
+            metadata.set(EOS_IDS, self.more_ends.clone());
         }
         metadata.set("tokenizer.ggml.add_bos_token", self.add_bos);
     }

@@ -2,18 +2,26 @@
 
 use std::collections::HashMap;
 
+use aho_corasick::{AhoCorasick, MatchKind};
 use retort_tokenizer::{ByteLevelBpe, byte_alphabet};
 
 use super::pre;
 use super::vocabulary::{TokenType, Vocabulary};
 
 /// Control tokens that end an answer in the published chat formats.
-const END_OF_TURN: [&str; 5] = [
+const END_OF_TURN: [&str; 12] = [
     "<|im_end|>",
     "<|eot_id|>",
+    "<|eom_id|>",
     "<|endoftext|>",
     "<|end_of_text|>",
     "<|end|>",
+    "<end_of_turn>",
+    "<end_of_utterance>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "<｜end▁of▁sentence｜>",
 ];
 
 /// A byte-level BPE tokenizer.
@@ -24,6 +32,8 @@ pub struct Tokenizer {
     ends: Vec<usize>,
     /// Tokens matched as whole text, the longest first: text, id, whether it is a control token.
     pub(super) whole: Vec<(String, u32, bool)>,
+    /// Finds them.
+    whole_matcher: AhoCorasick,
     types: Vec<TokenType>,
     end_of_generation: Vec<u32>,
     bos: Option<u32>,
@@ -35,21 +45,21 @@ impl Tokenizer {
     /// Builds the tokenizer; the error names the table at fault.
     pub fn new(vocabulary: Vocabulary) -> Result<Self, String> {
         vocabulary.validate()?;
+        let mut end_of_generation = vocabulary.end_ids();
         let Vocabulary {
             tokens,
             types,
             merges,
             split,
+            nfc,
             bos,
             eos,
-            eot,
             add_bos,
             ..
         } = vocabulary;
         let byte_of: HashMap<char, u8> = byte_alphabet().into_iter().zip(0..=255).collect();
         let (mut bytes, mut ends) = (Vec::new(), Vec::with_capacity(tokens.len()));
         let mut whole = Vec::new();
-        let mut end_of_generation: Vec<u32> = [eos, eot].into_iter().flatten().collect();
         for (id, (text, kind)) in tokens.iter().zip(&types).enumerate() {
             append_bytes(text, *kind, &byte_of, &mut bytes);
             ends.push(bytes.len());
@@ -63,17 +73,22 @@ impl Tokenizer {
             }
         }
         whole.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then(a.1.cmp(&b.1)));
+        let whole_matcher = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostLongest)
+            .build(whole.iter().map(|(text, ..)| text))
+            .map_err(|error| format!("tokenizer.ggml.tokens: {error}"))?;
         let ids = tokens.into_iter().zip(0..).collect();
         let pairs = merges
             .iter()
             .map(|(left, right)| (left.as_str(), right.as_str()));
-        let bpe = ByteLevelBpe::new(pre::options(split), &ids, pairs)
+        let bpe = ByteLevelBpe::new(pre::options(split, nfc), &ids, pairs)
             .map_err(|error| format!("tokenizer.ggml.merges: {error}"))?;
         Ok(Self {
             bpe,
             bytes,
             ends,
             whole,
+            whole_matcher,
             types,
             end_of_generation,
             bos,
@@ -102,31 +117,20 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// Cuts out every token that is matched as whole text, the longest tokens first.
+    /// Cuts out the tokens that are matched as whole text, the leftmost first and of these the longest, as the
+    /// `tokenizers` crate does. Without `parse_special`, a control token hides what it overlaps and stays text.
     pub(super) fn split_whole<'t>(&self, text: &'t str, parse_special: bool) -> Vec<TextPart<'t>> {
-        let mut pieces = vec![TextPart::Text(text)];
-        for (whole, id, control) in &self.whole {
-            if *control && !parse_special {
+        let (mut pieces, mut done) = (Vec::new(), 0);
+        for found in self.whole_matcher.find_iter(text) {
+            let &(_, id, control) = &self.whole[found.pattern().as_usize()];
+            if control && !parse_special {
                 continue;
             }
-            if !text.contains(whole.as_str()) {
-                continue;
-            }
-            let mut next = Vec::with_capacity(pieces.len());
-            for piece in pieces {
-                let TextPart::Text(text) = piece else {
-                    next.push(piece);
-                    continue;
-                };
-                for (index, part) in text.split(whole.as_str()).enumerate() {
-                    if index > 0 {
-                        next.push(TextPart::Token(*id));
-                    }
-                    next.push(TextPart::Text(part));
-                }
-            }
-            pieces = next;
+            pieces.push(TextPart::Text(&text[done..found.start()]));
+            pieces.push(TextPart::Token(id));
+            done = found.end();
         }
+        pieces.push(TextPart::Text(&text[done..]));
         pieces.retain(|piece| !matches!(piece, TextPart::Text("")));
         pieces
     }
@@ -224,6 +228,11 @@ mod tests {
 
     /// Every byte, a few merges, one control and one user-defined token.
     fn tokenizer() -> Tokenizer {
+        with_whole(&[])
+    }
+
+    /// The same with more tokens matched as whole text, from id 262 on.
+    fn with_whole(more: &[(&str, TokenType)]) -> Tokenizer {
         let mut tokens: Vec<String> = byte_alphabet().map(String::from).into();
         let mut types = vec![TokenType::Normal; 256];
         let merges = [("h", "e"), ("l", "l"), ("he", "ll"), ("Ġ", "w")]
@@ -234,14 +243,19 @@ mod tests {
         }
         tokens.extend(["<|end|>".to_owned(), "TOOL".to_owned()]);
         types.extend([TokenType::Control, TokenType::UserDefined]);
+        tokens.extend(more.iter().map(|(text, _)| (*text).to_owned()));
+        types.extend(more.iter().map(|(_, kind)| *kind));
         Tokenizer::new(Vocabulary {
             tokens,
             types,
             merges: merges.to_vec(),
             split: SplitRule::Gpt2,
+            nfc: false,
             bos: None,
             eos: Some(260),
             eot: None,
+            eom: None,
+            more_ends: Vec::new(),
             pad: None,
             add_bos: false,
         })
@@ -298,6 +312,45 @@ mod tests {
     }
 
     #[test]
+    fn overlapping_tokens_are_found_leftmost_first_then_longest() {
+        use TokenType::{Control, UserDefined};
+        let more = [
+            ("ab", UserDefined),
+            ("bcd", UserDefined),
+            ("abx", UserDefined),
+            ("<|a|>", Control),
+            ("|>b", UserDefined),
+        ];
+        let tokenizer = with_whole(&more);
+        let encode = |text: &str, special| tokenizer.encode(text, special).unwrap();
+        let byte = |ids: &[u32]| -> Vec<u8> {
+            ids.iter()
+                .flat_map(|&id| tokenizer.bytes(id))
+                .copied()
+                .collect()
+        };
+        let ids = encode("abcd", true);
+        assert_eq!((ids[0], byte(&ids[1..])), (262, b"cd".to_vec()));
+        assert_eq!(encode("abx", true), [264]);
+        assert_eq!(encode("ababx", true), [262, 264]);
+        assert_eq!(encode("bcdab", true), [263, 262]);
+        // a control token hides what it overlaps, also where it stays text
+        let ids = encode("<|a|>b", true);
+        assert_eq!((ids[0], byte(&ids[1..])), (265, b"b".to_vec()));
+        let ids = encode("<|a|>b", false);
+        assert!(!ids.contains(&265) && !ids.contains(&266), "{ids:?}");
+        assert_eq!(encode("|>b", false), [266]);
+    }
+
+    #[test]
+    fn every_end_of_an_answer_counts() {
+        use TokenType::{Control, Normal};
+        let tokenizer = with_whole(&[("<|eom_id|>", Control), ("<|eot_id|>", Normal)]);
+        assert!(tokenizer.is_end_of_generation(262));
+        assert!(!tokenizer.is_end_of_generation(263), "it is text");
+    }
+
+    #[test]
     fn ids_outside_the_vocabulary_are_empty() {
         assert_eq!(tokenizer().decode(&[256, 99_999, u32::MAX]), "he");
     }
@@ -309,9 +362,12 @@ mod tests {
             types: vec![TokenType::Normal; 2],
             merges: vec![("a".into(), "b".into())],
             split: SplitRule::Gpt2,
+            nfc: false,
             bos: None,
             eos: None,
             eot: None,
+            eom: None,
+            more_ends: Vec::new(),
             pad: None,
             add_bos: false,
         };

@@ -11,7 +11,31 @@ use serde_json::Value;
 use super::gguf_tokenizer::{TextPart, Tokenizer};
 
 /// The mark.
-const MARK: char = '\u{FDD0}';
+pub(crate) const MARK: char = '\u{FDD0}';
+
+/// A whole number that is too long for a type of numbers, as a text that stands for it in what templates are given:
+/// `tojson` writes it as the number that it is.
+///
+/// ```
+/// let text = retort_engine::tokenizer::long_integer("12345678901234567890123").unwrap();
+/// assert!(text.ends_with("12345678901234567890123"));
+/// assert_eq!(retort_engine::tokenizer::long_integer("123"), None);
+/// ```
+pub fn long_integer(number: &str) -> Option<String> {
+    let short = number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok();
+    (is_integer(number) && !short).then(|| format!("{MARK}{number}"))
+}
+
+/// The number that `text` stands for, if [`long_integer`] made it.
+pub(crate) fn as_long_integer(text: &str) -> Option<&str> {
+    text.strip_prefix(MARK).filter(|number| is_integer(number))
+}
+
+/// Whether `text` is a whole number as JSON writes it.
+fn is_integer(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    !digits.is_empty() && !digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit())
+}
 
 /// Keeps text from spelling a tokenizer's control tokens.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +58,7 @@ impl Guard<'_> {
     /// The same for every text inside `value`, names of fields included.
     pub fn value(&self, value: &Value) -> Value {
         match value {
+            Value::String(text) if as_long_integer(text).is_some() => value.clone(),
             Value::String(text) => Value::String(self.text(text)),
             Value::Array(values) => values.iter().map(|value| self.value(value)).collect(),
             Value::Object(fields) => fields

@@ -14,6 +14,7 @@ mod stream;
 mod vocabulary;
 
 pub use gguf_tokenizer::Tokenizer;
-pub use guard::Guard;
+pub use guard::{Guard, long_integer};
+pub(crate) use guard::{MARK, as_long_integer};
 pub use stream::Utf8Stream;
 pub use vocabulary::{TokenType, Vocabulary};

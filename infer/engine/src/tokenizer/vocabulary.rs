@@ -8,6 +8,11 @@ use std::collections::HashSet;
 
 use retort_tokenizer::SplitRule;
 
+/// Where a file of retort's has the ends of an answer that no other key names.
+pub(super) const EOS_IDS: &str = "retort.eos_token_ids";
+/// The end of a message in Llama 3's form.
+const EOM: &str = "<|eom_id|>";
+
 /// What kind of token an id is: the values of `tokenizer.ggml.token_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
@@ -53,12 +58,18 @@ pub struct Vocabulary {
     pub merges: Vec<(String, String)>,
     /// How text is cut into words before merging.
     pub split: SplitRule,
+    /// Whether text is brought into Unicode's normalization form C before it is cut.
+    pub nfc: bool,
     /// The token that begins a text.
     pub bos: Option<u32>,
     /// The token that ends a text.
     pub eos: Option<u32>,
     /// The token that ends a turn of a conversation, where it is not `eos`.
     pub eot: Option<u32>,
+    /// The token that ends a message whose turn goes on, such as a call of a tool.
+    pub eom: Option<u32>,
+    /// Further tokens that end an answer.
+    pub more_ends: Vec<u32>,
     /// The token used for padding.
     pub pad: Option<u32>,
     /// Whether every text begins with `bos`.
@@ -89,6 +100,12 @@ impl Vocabulary {
                 ));
             }
         }
+        if let Some(id) = (self.more_ends.iter()).find(|&&id| id as usize >= self.tokens.len()) {
+            return Err(format!(
+                "{EOS_IDS}: {id} is not below the {} tokens",
+                self.tokens.len()
+            ));
+        }
         if self.add_bos && self.bos.is_none() {
             return Err("tokenizer.ggml.add_bos_token: there is no bos_token_id".into());
         }
@@ -96,13 +113,44 @@ impl Vocabulary {
     }
 
     /// The ids of special tokens by what GGUF calls them.
-    pub(super) fn special_ids(&self) -> [(&'static str, Option<u32>); 4] {
+    pub(super) fn special_ids(&self) -> [(&'static str, Option<u32>); 5] {
         [
             ("bos", self.bos),
             ("eos", self.eos),
             ("eot", self.eot),
+            ("eom", self.eom),
             ("padding", self.pad),
         ]
+    }
+
+    /// The ids that end an answer, each once: `eos` first, then `eot`, `eom` and the others.
+    pub fn end_ids(&self) -> Vec<u32> {
+        let named = [self.eos, self.eot, self.eom].into_iter().flatten();
+        let mut ids = Vec::new();
+        for id in named.chain(self.more_ends.iter().copied()) {
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+        ids
+    }
+
+    /// Makes each of `ids` an end of an answer, under the key that other readers of GGUF know where there is one:
+    /// `<|eom_id|>` as `eom`, the first of the others as `eot`. `eos` must be set.
+    pub fn set_end_ids(&mut self, ids: &[u32]) {
+        (self.eot, self.eom) = (None, None);
+        self.more_ends.clear();
+        for &id in ids {
+            if self.end_ids().contains(&id) {
+                continue;
+            }
+            let is_eom = self.tokens.get(id as usize).is_some_and(|text| text == EOM);
+            let place = if is_eom { &mut self.eom } else { &mut self.eot };
+            match place {
+                Some(_) => self.more_ends.push(id),
+                None => *place = Some(id),
+            }
+        }
     }
 
     fn validate_merges(&self) -> Result<(), String> {
@@ -135,6 +183,34 @@ impl Vocabulary {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ends_of_an_answer_go_under_the_keys_that_there_are() {
+        let mut vocabulary = Vocabulary {
+            tokens: ["a", "<|end|>", EOM, "<x>", "<y>"].map(String::from).into(),
+            types: vec![TokenType::Control; 5],
+            merges: Vec::new(),
+            split: SplitRule::Gpt2,
+            nfc: false,
+            bos: None,
+            eos: Some(1),
+            eot: None,
+            eom: None,
+            more_ends: Vec::new(),
+            pad: None,
+            add_bos: false,
+        };
+        assert_eq!(vocabulary.end_ids(), [1]);
+        for _ in 0..2 {
+            vocabulary.set_end_ids(&[3, 1, 2, 4, 3]);
+            assert_eq!((vocabulary.eot, vocabulary.eom), (Some(3), Some(2)));
+            assert_eq!(vocabulary.more_ends, [4]);
+            assert_eq!(vocabulary.end_ids(), [1, 3, 2, 4]);
+        }
+        vocabulary.validate().unwrap();
+        vocabulary.more_ends.push(5);
+        assert!(vocabulary.validate().unwrap_err().contains(EOS_IDS));
+    }
 
     #[test]
     fn a_merge_is_two_halves_and_a_space() {

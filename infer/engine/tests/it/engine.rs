@@ -10,7 +10,7 @@ use retort_engine::sampling::Sampling;
 use retort_engine::speculate::{DraftModel, Drafter, Lookup};
 use retort_format::GgmlType;
 use retort_format::gguf::Gguf;
-use retort_test_kit::{Shape, reference, write_gguf, write_gguf_where};
+use retort_test_kit::{Shape, reference, write_gguf, write_gguf_where, write_gguf_with};
 
 /// With keys and values in single precision, so that what is compared is the arithmetic.
 fn engine(shape: &Shape) -> Engine {
@@ -486,6 +486,104 @@ fn every_missing_tensor_is_named_in_one_error() {
     for name in missing {
         assert!(message.contains(&format!("{name} is missing")), "{message}");
     }
+}
+
+/// What would be passed over makes other numbers than the file's author had.
+#[test]
+fn a_tensor_that_the_engine_does_not_use_is_an_error_that_names_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("model.gguf");
+    let open = |shape: &Shape, more: &[(&str, usize)]| {
+        write_gguf_with(&path, shape, more);
+        let opened = Engine::new(Gguf::open(&path).unwrap());
+        opened.map(|_| ()).map_err(|error| error.to_string())
+    };
+    let llama = Shape::default();
+    let of = |architecture| Shape {
+        architecture,
+        ..Shape::default()
+    };
+    let tied = Shape {
+        tied: true,
+        ..Shape::default()
+    };
+    for (shape, name, size) in [
+        (&llama, "blk.1.attn_output.bias", 64),
+        (&llama, "blk.0.ffn_gate.bias", 96),
+        (&llama, "blk.0.ffn_up.bias", 96),
+        (&llama, "blk.0.ffn_down.bias", 64),
+        (&llama, "output.bias", 272),
+        (&tied, "output.bias", 272),
+        (&llama, "output_norm.bias", 64),
+        (&llama, "blk.0.attn_norm.bias", 64),
+        (&llama, "blk.0.attn_q_norm.weight", 16),
+        (&llama, "blk.0.attn_q.scale", 1),
+        (&llama, "blk.2.attn_norm.weight", 64),
+        (&llama, "rope_factors_long.weight", 8),
+        (&of("qwen2"), "blk.0.attn_output.bias", 64),
+        (&of("qwen3"), "blk.0.attn_output.bias", 64),
+        (&Shape::qwen(), "blk.0.attn_output.bias", 64),
+        (&Shape::qwen(), "blk.0.attn_q.bias", 64),
+    ] {
+        let message = open(shape, &[(name, size)]).unwrap_err();
+        let said = format!("{name} has no place");
+        assert!(message.contains(&said), "{message}");
+        assert!(!message.contains('\n'));
+    }
+    // biases of q, k and v are used, all three of them
+    let qkv = [
+        ("blk.0.attn_q.bias", 64),
+        ("blk.0.attn_k.bias", 32),
+        ("blk.0.attn_v.bias", 32),
+    ];
+    open(&llama, &qkv).unwrap();
+    for index in 0..3 {
+        let message = open(&llama, &qkv[index..=index]).unwrap_err();
+        for (other, _) in qkv.iter().filter(|(name, _)| *name != qkv[index].0) {
+            assert!(
+                message.contains(&format!("{other} is missing")),
+                "{message}"
+            );
+        }
+    }
+}
+
+/// The keys of llama.cpp's files, and retort's own for what has none.
+#[test]
+fn every_end_of_an_answer_in_a_file_counts() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("model.gguf");
+    let ends = |change: fn(&mut retort_format::gguf::Writer)| {
+        retort_test_kit::write_gguf_changed(&path, &Shape::default(), change);
+        let tokenizer = Model::open(&path).unwrap().tokenizer;
+        let ends = (0..272).filter(|&id| tokenizer.is_end_of_generation(id));
+        ends.collect::<Vec<u32>>()
+    };
+    assert_eq!(ends(|_| {}), [271]);
+    let all = ends(|w| {
+        w.set("tokenizer.ggml.eot_token_id", 256u32).unwrap();
+        w.set("tokenizer.ggml.eom_token_id", 258u32).unwrap();
+        w.set("retort.eos_token_ids", vec![261u32, 260]).unwrap();
+    });
+    assert_eq!(all, [256, 258, 260, 261, 271]);
+    // an id that no token has is as if it were not there
+    let none = ends(|w| {
+        for name in ["padding", "eot", "eom", "bos"] {
+            let key = format!("tokenizer.ggml.{name}_token_id");
+            w.set(&key, u32::MAX).unwrap();
+        }
+    });
+    assert_eq!(none, [271]);
+    let none = ends(|w| w.set("tokenizer.ggml.padding_token_id", -1i32).unwrap());
+    assert_eq!(none, [271]);
+    let refused = |change: fn(&mut retort_format::gguf::Writer)| {
+        retort_test_kit::write_gguf_changed(&path, &Shape::default(), change);
+        Model::open(&path).err().unwrap().to_string()
+    };
+    let message = refused(|w| w.set("tokenizer.ggml.eos_token_id", 272u32).unwrap());
+    assert!(message.contains("eos_token_id"), "{message}");
+    let message = refused(|w| w.set("retort.eos_token_ids", vec![272u32]).unwrap());
+    assert!(message.contains("retort.eos_token_ids"), "{message}");
 }
 
 #[test]

@@ -1,3 +1,4 @@
 //! Tests of the engine through its public items.
 
+mod constrain;
 mod engine;

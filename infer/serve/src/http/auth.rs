@@ -10,10 +10,10 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, ORIGIN};
+use hyper::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue, ORIGIN};
 use hyper::{Method, StatusCode};
 use subtle::ConstantTimeEq;
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use super::app::App;
 use super::error::{ApiError, Result};
@@ -75,7 +75,8 @@ pub(super) fn cors(allowed: &str) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(origin)
         .allow_methods([Method::GET, Method::POST, Method::OPTIONS])
-        .allow_headers([AUTHORIZATION, CONTENT_TYPE])
+        // clients add headers of their own, OpenAI's a dozen
+        .allow_headers(AllowHeaders::mirror_request())
 }
 
 fn header<'r>(request: &'r Request, name: &HeaderName) -> Option<&'r str> {

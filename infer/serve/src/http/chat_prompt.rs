@@ -12,6 +12,7 @@ use super::body::JsonBody;
 use super::error::{ApiError, Result};
 use super::tool_calls;
 use retort_engine::template::Input;
+use retort_engine::tokenizer::long_integer;
 
 /// Turns of a conversation.
 const MAX_MESSAGES: usize = 4096;
@@ -60,7 +61,7 @@ enum Role {
 }
 
 /// A content as one text.
-#[derive(Default, Deserialize, Serialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(from = "ContentParts")]
 struct Content(String);
 
@@ -68,7 +69,7 @@ struct Content(String);
 #[serde(
     untagged,
     expecting = "a string is needed, or an array of parts {\"type\": \"text\", \"text\": …}; \
-                 other types of parts are not supported"
+                 other types of parts, but for refusals, are not supported"
 )]
 enum ContentParts {
     Text(String),
@@ -79,6 +80,7 @@ enum ContentParts {
 #[serde(tag = "type", rename_all = "lowercase")]
 enum Part {
     Text { text: Option<String> },
+    Refusal { refusal: Option<String> },
 }
 
 impl From<ContentParts> for Content {
@@ -86,8 +88,10 @@ impl From<ContentParts> for Content {
         match content {
             ContentParts::Text(text) => Self(text),
             ContentParts::Parts(parts) => {
-                let text = |Part::Text { text }| text.unwrap_or_default();
-                Self(parts.into_iter().map(text).collect())
+                let text = |part| match part {
+                    Part::Text { text: said } | Part::Refusal { refusal: said } => said,
+                };
+                Self(parts.into_iter().filter_map(text).collect())
             }
         }
     }
@@ -151,19 +155,21 @@ impl Conversation {
 
 impl Message {
     /// The message, the `index`-th, as templates take it: content as one text, arguments of tool
-    /// calls as objects.
+    /// calls as objects. What the assistant said may be missing; a refusal stands in its place.
     fn for_template(mut self, index: usize) -> Result<Value> {
-        if self.content.is_none() && self.tool_calls.is_none() {
+        let assistant = matches!(self.role, Role::Assistant);
+        if self.content.is_none() && self.tool_calls.is_none() && !assistant {
             let name = format!("messages[{index}].content");
             return Err(ApiError::field(&name, "this field is required"));
         }
-        self.content.get_or_insert_default();
+        let refusal = self.other.get("refusal").and_then(Value::as_str);
+        let refusal = refusal.filter(|_| assistant).unwrap_or_default();
+        self.content
+            .get_or_insert_with(|| Content(refusal.to_owned()));
         for call in self.tool_calls.iter_mut().flatten() {
             let arguments = call.pointer_mut("/function/arguments");
             if let Some(arguments) = arguments
-                && let Some(object) = arguments
-                    .as_str()
-                    .and_then(|text| serde_json::from_str(text).ok())
+                && let Some(object) = arguments.as_str().and_then(parse_arguments)
             {
                 *arguments = object;
             }
@@ -172,9 +178,37 @@ impl Message {
     }
 }
 
+/// The JSON of a call's arguments. Whole numbers of any length stay what they are.
+fn parse_arguments(json: &str) -> Option<Value> {
+    let (mut out, mut rest) = (String::with_capacity(json.len()), json);
+    let (mut in_string, mut escaped) = (false, false);
+    while let Some(next) = rest.chars().next() {
+        let is_number = |c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.' | 'e' | 'E');
+        if !in_string && (next == '-' || next.is_ascii_digit()) {
+            let end = rest.find(|c: char| !is_number(c)).unwrap_or(rest.len());
+            match long_integer(&rest[..end]) {
+                Some(number) => out += &Value::from(number).to_string(),
+                None => out += &rest[..end],
+            }
+            rest = &rest[end..];
+            continue;
+        }
+        match next {
+            _ if escaped => escaped = false,
+            '"' => in_string = !in_string,
+            '\\' => escaped = in_string,
+            _ => {}
+        }
+        out.push(next);
+        rest = &rest[next.len_utf8()..];
+    }
+    serde_json::from_str(&out).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use retort_engine::template::Template;
 
     /// A message as templates take it.
     fn read(message: Value) -> Result<Value> {
@@ -198,6 +232,47 @@ mod tests {
         );
         let named = json!({"role": "tool", "content": "3", "tool_call_id": "a"});
         assert_eq!(read(named.clone()).unwrap(), named);
+    }
+
+    #[test]
+    fn arguments_of_earlier_calls_keep_long_numbers() {
+        let written = r#"{"id": [12345678901234567890123, -1, 18446744073709551615], "-9": "a \"12345678901234567890123 \\"}"#;
+        let call = json!({"function": {"name": "f", "arguments": written}});
+        let message = read(json!({"role": "assistant", "tool_calls": [call]})).unwrap();
+        let source = "{{ messages[0].tool_calls[0].function.arguments | tojson }}";
+        let text = Template::new(source, "", "").unwrap().render(&Input {
+            messages: &[message],
+            ..Input::default()
+        });
+        assert_eq!(text.unwrap(), written);
+        for bad in [
+            "{",
+            "{\"a\": 00012345678901234567890123}",
+            "12345678901234567890123x",
+        ] {
+            assert_eq!(parse_arguments(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_the_assistant_said_may_be_missing_or_a_refusal() {
+        let content = |mut message: Value| {
+            message["role"] = "assistant".into();
+            read(message).unwrap()["content"].clone()
+        };
+        let part = |kind: &str, text: &str| json!({"type": kind, kind: text});
+        assert_eq!(content(json!({})), "");
+        assert_eq!(content(json!({"content": null})), "");
+        assert_eq!(content(json!({"content": [], "tool_calls": null})), "");
+        assert_eq!(content(json!({"content": null, "refusal": "No."})), "No.");
+        assert_eq!(content(json!({"content": "Yes.", "refusal": null})), "Yes.");
+        assert_eq!(content(json!({"content": [part("refusal", "No.")]})), "No.");
+        let both = [part("text", "Hm. "), part("refusal", "No.")];
+        assert_eq!(content(json!({"content": both})), "Hm. No.");
+        for role in ["user", "system", "tool"] {
+            let error = read(json!({"role": role, "content": null, "refusal": "x"})).unwrap_err();
+            assert_eq!(error.param.as_deref(), Some("messages[0].content"));
+        }
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub(super) struct Delta {
     pub tool_calls_before: usize,
     /// The tokens behind it, if log-probabilities are asked for.
     pub tokens: Vec<Logprob>,
+    /// Characters of the tokens of earlier deltas, each decoded by itself.
+    pub chars_before: usize,
     /// The prompt's tokens from the second on, in the first delta, if they are asked for.
     pub prompt: Vec<Logprob>,
     /// Why the answer ended and what it took, in its last delta.
@@ -141,6 +143,11 @@ impl CompletionStream {
 
     fn take_pending(&mut self) -> Delta {
         let delta = std::mem::take(&mut self.pending);
+        let chars = delta.tokens.iter().map(|token| {
+            let text = self.app.model.tokenizer.decode(&[token.id]);
+            text.chars().count()
+        });
+        self.pending.chars_before = delta.chars_before + chars.sum::<usize>();
         self.pending.tool_calls_before = delta.tool_calls_before + delta.tool_calls.len();
         delta
     }

@@ -38,6 +38,8 @@ struct CompletionRequest {
 pub(super) struct TextCompletion {
     /// Each answer's prompt, if it is to be repeated.
     echoed: Vec<Vec<u32>>,
+    /// Characters of each of these prompts' tokens, each decoded by itself, with log-probabilities.
+    echoed_chars: Vec<usize>,
     logprobs: bool,
 }
 
@@ -70,10 +72,17 @@ impl Endpoint for TextCompletion {
             return Err(ApiError::field("prompt", problem));
         }
         let echoed = prompts.iter().filter(|_| request.echo);
+        let echoed: Vec<Vec<u32>> = echoed
+            .flat_map(|prompt| std::iter::repeat_n(prompt.clone(), n))
+            .collect();
+        let tokenizer = &app.model.tokenizer;
+        let chars = |id: &u32| tokenizer.decode(&[*id]).chars().count();
+        let counted = echoed.iter().filter(|_| logprobs.is_some());
         let completion = Self {
-            echoed: echoed
-                .flat_map(|prompt| std::iter::repeat_n(prompt.clone(), n))
+            echoed_chars: counted
+                .map(|prompt| prompt.iter().map(chars).sum())
                 .collect(),
+            echoed,
             logprobs: logprobs.is_some(),
         };
         let generation = Generation {
@@ -111,6 +120,10 @@ impl TextCompletion {
         let text = tokenizer.decode(prompt) + &delta.text;
         let logprobs = self.logprobs.then(|| {
             let mut lists = LogprobLists::default();
+            if !echo {
+                let prompt = self.echoed_chars.get(index).copied().unwrap_or(0);
+                lists.offset = prompt + delta.chars_before;
+            }
             if let Some(&first) = prompt.first() {
                 // nothing comes before it
                 lists.add(tokenizer, first, Value::Null, Value::Null);

@@ -41,17 +41,20 @@ pub(super) struct ResponseWriter<E> {
     id: String,
     /// Answers to each prompt, whose tokens count once.
     n: usize,
+    /// Whether a stream's last chunk has the usage, and the others say that they have none.
+    include_usage: bool,
     usage: Usage,
 }
 
 impl<E: Endpoint> ResponseWriter<E> {
-    /// For answers in groups of `n` to the same prompt.
-    pub fn new(app: Arc<App>, endpoint: E, n: usize) -> Self {
+    /// For answers in groups of `n` to the same prompt; with `include_usage`, a stream has the usage at its end.
+    pub fn new(app: Arc<App>, endpoint: E, n: usize, include_usage: bool) -> Self {
         Self {
             app,
             endpoint,
             id: format!("{}-{:016x}", E::ID, random::<u64>()),
             n,
+            include_usage,
             usage: Usage::default(),
         }
     }
@@ -87,18 +90,26 @@ impl<E: Endpoint> ResponseWriter<E> {
     /// What comes before the first delta of answer `index` in a stream, if anything.
     pub fn opening(&self, index: usize) -> Option<Value> {
         let choice = self.endpoint.opening(&self.app, index)?;
-        Some(self.object(E::CHUNK, vec![choice]))
+        Some(self.chunk_of(choice))
     }
 
     /// A chunk of answer `index` in a stream.
     pub fn chunk(&self, index: usize, delta: &Delta) -> Value {
-        let choice = self.endpoint.delta(&self.app, index, delta);
-        self.object(E::CHUNK, vec![choice])
+        self.chunk_of(self.endpoint.delta(&self.app, index, delta))
     }
 
-    /// The last chunk of a stream with `include_usage`.
-    pub fn usage(&self) -> Value {
-        self.with_usage(self.object(E::CHUNK, Vec::new()))
+    fn chunk_of(&self, choice: Value) -> Value {
+        let mut chunk = self.object(E::CHUNK, vec![choice]);
+        if self.include_usage {
+            chunk["usage"] = Value::Null;
+        }
+        chunk
+    }
+
+    /// The last chunk of a stream, if it has the usage.
+    pub fn usage(&self) -> Option<Value> {
+        let last = || self.with_usage(self.object(E::CHUNK, Vec::new()));
+        self.include_usage.then(last)
     }
 
     fn with_usage(&self, mut object: Value) -> Value {

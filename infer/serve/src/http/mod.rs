@@ -111,7 +111,7 @@ fn routes(app: Arc<App>) -> Router {
         )
         .route("/v1/embeddings", post(embeddings::create))
         .route("/v1/models", get(status::models))
-        .route("/v1/models/{name}", get(status::model))
+        .route("/v1/models/{*name}", get(status::model))
         .route("/tokenize", post(tokenize::tokenize))
         .route("/detokenize", post(tokenize::detokenize))
         .route("/tokenizer_info", get(tokenize::info))

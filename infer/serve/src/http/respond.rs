@@ -43,9 +43,14 @@ pub(super) async fn complete<E: Endpoint>(
         });
     let mut deltas = select_all(streams);
     let params = &generation.params;
-    let mut writer = ResponseWriter::new(Arc::clone(&app), endpoint, params.n);
+    let mut writer = ResponseWriter::new(
+        Arc::clone(&app),
+        endpoint,
+        params.n,
+        params.stream && params.include_usage,
+    );
     if params.stream {
-        return Ok(sse::response(writer, deltas, count, params.include_usage));
+        return Ok(sse::response(writer, deltas, count));
     }
     let mut answers = vec![Delta::default(); count];
     while let Some((index, delta)) = deltas.next().await {

@@ -26,7 +26,6 @@ pub(super) fn response<E: Endpoint>(
     writer: ResponseWriter<E>,
     deltas: impl Stream<Item = (usize, Result<Delta>)> + Send + Unpin + 'static,
     count: usize,
-    include_usage: bool,
 ) -> Response {
     let openings: Vec<Event> = (0..count)
         .filter_map(|index| writer.opening(index).as_ref().map(event))
@@ -34,7 +33,6 @@ pub(super) fn response<E: Endpoint>(
     let stream = EventStream {
         writer,
         deltas,
-        include_usage,
         failed: None,
     };
     let events = unfold(Some(stream), |stream| async move {
@@ -62,7 +60,6 @@ pub(super) fn response<E: Endpoint>(
 struct EventStream<E, S> {
     writer: ResponseWriter<E>,
     deltas: S,
-    include_usage: bool,
     /// The error of an answer, if one has failed.
     failed: Option<ApiError>,
 }
@@ -73,7 +70,7 @@ impl<E: Endpoint, S> EventStream<E, S> {
         if let Some(error) = &self.failed {
             return vec![event(&error.json())];
         }
-        let usage = self.include_usage.then(|| event(&self.writer.usage()));
+        let usage = self.writer.usage().as_ref().map(event);
         let done = Event::default().data("[DONE]");
         usage.into_iter().chain([done]).collect()
     }

@@ -93,9 +93,12 @@ mod tests {
             types,
             merges: Vec::new(),
             split: SplitRule::Gpt2,
+            nfc: false,
             bos: None,
             eos: Some(26),
             eot: None,
+            eom: None,
+            more_ends: Vec::new(),
             pad: None,
             add_bos: false,
         })

@@ -8,12 +8,15 @@
 //! ```
 //!
 //! In: text as it becomes certain. Out: the text that is no call, and the calls, each when it is
-//! complete. What looks like a call but is none, Qwen3-Coder's XML for instance, stays text to the
-//! letter. Blank space around calls belongs to them.
+//! complete, with its arguments as the model wrote them but for blank space. What looks like a call
+//! but is none, Qwen3-Coder's XML for instance, stays text to the letter. Blank space around calls
+//! belongs to them.
 
 use rand::random;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::stop_sequences::partial_match;
 
@@ -30,28 +33,33 @@ pub(super) struct ToolCall {
     arguments: String,
 }
 
-/// A call as the model writes it.
+/// A call as the model writes it. Its arguments stay text: a number may have more digits than a
+/// type of numbers.
 #[derive(Deserialize)]
 struct WrittenCall {
     name: String,
-    arguments: Option<Value>,
-    parameters: Option<Value>,
+    arguments: Option<Box<RawValue>>,
+    parameters: Option<Box<RawValue>>,
 }
 
 impl ToolCall {
     /// A call written between the tags, if it is one.
     fn parse(text: &str) -> Option<Self> {
         let call: WrittenCall = serde_json::from_str(text).ok()?;
-        let arguments: Map<String, Value> = match call.arguments.or(call.parameters) {
-            None => Map::new(),
+        let arguments = match call.arguments.or(call.parameters) {
+            None => "{}".to_owned(),
             // some write them as a text that holds JSON
-            Some(Value::String(text)) => serde_json::from_str(&text).ok()?,
-            Some(arguments) => serde_json::from_value(arguments).ok()?,
+            Some(text) if text.get().starts_with('"') => serde_json::from_str(text.get()).ok()?,
+            Some(arguments) => arguments.get().to_owned(),
         };
+        let is_object = arguments.trim_start().starts_with('{');
+        if !is_object || serde_json::from_str::<IgnoredAny>(&arguments).is_err() {
+            return None;
+        }
         (!call.name.is_empty()).then(|| Self {
             id: format!("call_{:016x}", random::<u64>()),
             name: call.name,
-            arguments: Value::from(arguments).to_string(),
+            arguments: without_blank_space(&arguments),
         })
     }
 
@@ -63,6 +71,22 @@ impl ToolCall {
             "function": {"name": self.name, "arguments": self.arguments},
         })
     }
+}
+
+/// JSON without the blank space outside its strings.
+fn without_blank_space(json: &str) -> String {
+    let (mut in_string, mut escaped) = (false, false);
+    let keep = |c: &char| {
+        let keep = in_string || !c.is_ascii_whitespace();
+        (in_string, escaped) = match *c {
+            _ if escaped => (in_string, false),
+            '"' => (!in_string, false),
+            '\\' => (in_string, in_string),
+            _ => (in_string, false),
+        };
+        keep
+    };
+    json.chars().filter(keep).collect()
 }
 
 /// Takes calls out of an answer's text.
@@ -191,6 +215,19 @@ mod tests {
     }
 
     #[test]
+    fn arguments_are_what_the_model_wrote() {
+        let written =
+            r#"{"id":12345678901234567890123,"x":1.10,"e":1E5,"s":"a \" b\\","t":[-0.0, {}]}"#;
+        let expected = call("f", &written.replace("0, {", "0,{"));
+        let plain =
+            format!("<tool_call>{{\"name\": \"f\", \"arguments\":\n {written} }}</tool_call>");
+        assert_eq!(taken(&plain), ("".into(), vec![expected.clone()]));
+        let text = Value::from(format!(" {written}\n"));
+        let quoted = format!("<tool_call>{{\"name\": \"f\", \"parameters\": {text}}}</tool_call>");
+        assert_eq!(taken(&quoted), ("".into(), vec![expected]));
+    }
+
+    #[test]
     fn text_that_is_no_tool_call_stays_text() {
         for text in [
             "",
@@ -198,6 +235,8 @@ mod tests {
             "a < b <tool <tool_calls> <<tool_call",
             "<tool_call>\n<function=f>\n<parameter=x>1</parameter>\n</function>\n</tool_call> and on",
             "<tool_call>{\"name\": \"f\", \"arguments\": [1]}</tool_call>",
+            "<tool_call>{\"name\": \"f\", \"arguments\": \"{\"}</tool_call>",
+            "<tool_call>{\"name\": \"f\", \"arguments\": \"3\"}</tool_call>",
             "<tool_call>{\"name\": \"\", \"arguments\": {}}</tool_call>",
             "<tool_call>{\"name\": 1}</tool_call>",
             "<tool_call>{\"name\": \"f\", \"arguments\": {\"x\": ",

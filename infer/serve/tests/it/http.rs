@@ -127,6 +127,114 @@ fn cors_star_allows_every_origin() {
     assert_eq!(allowed.header("access-control-allow-origin"), Some("*"));
 }
 
+/// OpenAI's clients send a dozen headers of their own.
+#[test]
+fn a_preflight_allows_the_headers_it_asks_for() {
+    let asked = "authorization,content-type,x-stainless-arch,x-stainless-os,openai-beta";
+    for origin in ["*", APP.1] {
+        let server = Running::start(|options| options.cors = Some(origin.into()));
+        let preflight = [
+            APP,
+            ("access-control-request-method", "POST"),
+            ("access-control-request-headers", asked),
+        ];
+        let allowed = server.request("OPTIONS", "/v1/chat/completions", &preflight, "");
+        assert_eq!(allowed.status, 204);
+        assert_eq!(allowed.header("access-control-allow-headers"), Some(asked));
+        let other = [
+            ("origin", "https://other.example"),
+            preflight[1],
+            preflight[2],
+        ];
+        let other = server.request("OPTIONS", "/v1/models", &other, "");
+        assert_eq!(other.status == 204, origin == "*");
+    }
+}
+
+#[test]
+fn a_model_whose_name_has_slashes_is_found() {
+    let server = Running::start(|options| options.name = Some("org/team/sea".into()));
+    let get = |path: &str| server.request("GET", path, &[], "");
+    assert_eq!(get("/v1/models").json()["data"][0]["id"], "org/team/sea");
+    for path in ["/v1/models/org/team/sea", "/v1/models/org%2Fteam%2Fsea"] {
+        let found = get(path);
+        assert_eq!(
+            (found.status, &found.json()["id"]),
+            (200, &json!("org/team/sea"))
+        );
+    }
+    for path in [
+        "/v1/models/org/team",
+        "/v1/models/org/team/sea/x",
+        "/v1/models/sea",
+    ] {
+        assert_eq!(get(path).status, 404, "{path}");
+    }
+}
+
+#[test]
+fn chunks_before_the_usage_say_that_they_have_none() {
+    let server = Running::start(|_| {});
+    for path in ["/v1/completions", "/v1/chat/completions"] {
+        let mut body = json!({
+            "prompt": "a", "messages": [{"role": "user", "content": "a"}], "max_tokens": 4,
+            "stream": true, "ignore_eos": true
+        });
+        let ask = |body: &serde_json::Value| {
+            server
+                .request("POST", path, &[], &body.to_string())
+                .events()
+        };
+        let plain = ask(&body);
+        assert!(plain.iter().all(|event| event.get("usage").is_none()));
+        body["stream_options"] = json!({"include_usage": true});
+        let events = ask(&body);
+        let (last, chunks) = events.split_last().unwrap();
+        assert_eq!(last["usage"]["completion_tokens"], 4);
+        assert!(!chunks.is_empty());
+        for chunk in chunks {
+            assert!(
+                chunk.get("usage").is_some_and(|usage| usage.is_null()),
+                "{chunk}"
+            );
+        }
+    }
+}
+
+#[test]
+fn text_offsets_of_a_stream_are_those_of_the_whole() {
+    let server = Running::start(|_| {});
+    for echo in [false, true] {
+        let mut body = json!({
+            "prompt": ["the sea", "x"], "max_tokens": 12, "seed": 5, "logprobs": 1, "echo": echo,
+            "ignore_eos": true, "n": 2
+        });
+        let post = |body: &serde_json::Value| {
+            server.request("POST", "/v1/completions", &[], &body.to_string())
+        };
+        let whole = post(&body).json();
+        body["stream"] = true.into();
+        let events = post(&body).events();
+        for (index, choice) in whole["choices"].as_array().unwrap().iter().enumerate() {
+            let expected = choice["logprobs"]["text_offset"].as_array().unwrap();
+            assert!(
+                expected
+                    .windows(2)
+                    .all(|pair| pair[0].as_u64() <= pair[1].as_u64())
+            );
+            let ours: Vec<_> = (events.iter())
+                .flat_map(|event| event["choices"].as_array().unwrap())
+                .filter(|choice| choice["index"] == index)
+                .filter_map(|choice| choice["logprobs"]["text_offset"].as_array())
+                .flatten()
+                .cloned()
+                .collect();
+            assert!(ours.len() >= 12);
+            assert_eq!(&ours, expected, "echo {echo}");
+        }
+    }
+}
+
 #[test]
 fn an_error_names_the_path_of_a_nested_field() {
     let server = Running::start(|_| {});
