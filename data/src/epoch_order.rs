@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::config::OnDamage;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::permutation::permutation;
 use crate::read::{Reader, SegmentRows};
 use crate::source::{ShardLease, Shards};
@@ -56,6 +56,10 @@ pub(crate) struct ShardWalker {
     /// The epoch's shards.
     order: Vec<u32>,
     open: Option<OpenShard>,
+    /// Whether the epoch has given a row, or was entered behind its start.
+    has_rows: bool,
+    /// What was passed over first in an epoch that has given no row.
+    first_damage: Option<Error>,
 }
 
 /// The shard at the position.
@@ -90,6 +94,8 @@ impl ShardWalker {
             position,
             order,
             open: None,
+            has_rows: !position.starts_epoch(),
+            first_damage: None,
         }
     }
 
@@ -106,7 +112,8 @@ impl ShardWalker {
     }
 
     /// The next row whose text is not null; `None` at the end of the epoch, after which the next
-    /// one begins. What is damaged is counted in `stats` if the recipe says to skip it.
+    /// one begins. What is damaged is counted in `stats` if the recipe says to skip it; an epoch
+    /// with nothing else is an error.
     pub(crate) fn next(&mut self, stats: &mut Stats) -> Result<Option<(Location, String)>> {
         loop {
             let Some(&shard) = self.order.get(self.position.shard) else {
@@ -115,7 +122,14 @@ impl ShardWalker {
                     ..Position::default()
                 };
                 self.order = shard_order(self.shards.len(), self.seed, self.position.epoch);
-                return Ok(None);
+                self.has_rows = false;
+                return match self.first_damage.take() {
+                    Some(first) => Err(Error::NothingRead {
+                        source_name: self.shards.name(0),
+                        first: Box::new(first),
+                    }),
+                    None => Ok(None),
+                };
             };
             if self.open.is_none() {
                 match self.open(shard as usize) {
@@ -146,6 +160,8 @@ impl ShardWalker {
             match rows.next() {
                 Some(Ok((row, text))) => {
                     self.position.row = row + 1;
+                    self.has_rows = true;
+                    self.first_damage = None;
                     if let Some(text) = text {
                         return Ok(Some((
                             Location {
@@ -191,12 +207,15 @@ impl ShardWalker {
         })
     }
 
-    fn damaged(&self, error: crate::Error, stats: &mut Stats) -> Result<()> {
-        if self.on_damage == OnDamage::Skip && error.is_damage() {
-            stats.damaged += 1;
-            return Ok(());
+    fn damaged(&mut self, error: Error, stats: &mut Stats) -> Result<()> {
+        if self.on_damage != OnDamage::Skip || !error.is_damage() {
+            return Err(error);
         }
-        Err(error)
+        stats.damaged += 1;
+        if !self.has_rows {
+            self.first_damage.get_or_insert(error);
+        }
+        Ok(())
     }
 
     fn next_segment(&mut self) {

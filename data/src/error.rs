@@ -79,6 +79,30 @@ pub enum Error {
         /// What the reader said.
         cause: String,
     },
+    /// The `text` column of a shard is compressed in a way that is not read.
+    #[error(
+        "{}: column `text` is compressed with {codec}, which is not read ({read} are): write the file again with \
+         one of these, with pyarrow for instance: pq.write_table(pq.read_table(old), new, compression=\"zstd\")",
+        path.display()
+    )]
+    Codec {
+        /// The shard.
+        path: PathBuf,
+        /// The codec, as parquet names it.
+        codec: String,
+        /// Those that are read.
+        read: &'static str,
+    },
+    /// All that a source holds was passed over as damaged.
+    #[error(
+        "{source_name}: all that was to be read is damaged and was passed over; the first: {first}"
+    )]
+    NothingRead {
+        /// The source's first shard.
+        source_name: String,
+        /// What was wrong first.
+        first: Box<Error>,
+    },
     /// A line of a JSON-lines shard is no document, or what follows cannot be read.
     #[error("{}: line {line}: {reason}; mend the file, or skip what is damaged with data.on_damage = \"skip\"", path.display())]
     JsonLine {

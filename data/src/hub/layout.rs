@@ -8,7 +8,7 @@
 //! 2. parquet as `datasets` pushes it: `CONFIG/SPLIT-00000-of-00002.parquet`, or in `data/` or at
 //!    the root for the configuration `default`;
 //! 3. compressed JSON lines as C4 keeps them: `CONFIG/c4-SPLIT.00000-of-01024.json.gz`, and
-//!    the names of 2 ending in `.json.gz`, `.jsonl.gz` or `.jsonl`.
+//!    the names of 2 ending in `.json.gz`, `.jsonl` or `.ndjson`, the last two also with `.gz`.
 //!
 //! The order is that of the paths' bytes, whatever the order of the hub's answer.
 
@@ -166,7 +166,7 @@ fn shard_path(path: &str) -> Option<ShardPath<'_>> {
         [config] | ["data", config] => config,
         _ => return None,
     };
-    let json = [".json.gz", ".jsonl.gz", ".jsonl"];
+    let json = [".json.gz", ".jsonl.gz", ".jsonl", ".ndjson.gz", ".ndjson"];
     let (layout, split) = if let Some(stem) = file.strip_suffix(".parquet") {
         (Layout::Parquet, first(stem))
     } else {

@@ -16,6 +16,8 @@ use crate::error::{Error, Result};
 
 /// Bytes of one line; a longer one is an error, and is not held in memory.
 const LINE_BYTES: usize = 64 << 20;
+/// U+FEFF, with which Windows begins a file of UTF-8.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// A JSON-lines file.
 pub(crate) struct JsonLines {
@@ -34,7 +36,9 @@ impl JsonLines {
         let name = path.file_name().map(|n| n.to_string_lossy().to_lowercase());
         name.is_some_and(|name| {
             let name = name.strip_suffix(".gz").unwrap_or(&name);
-            name.ends_with(".json") || name.ends_with(".jsonl")
+            [".json", ".jsonl", ".ndjson"]
+                .iter()
+                .any(|end| name.ends_with(end))
         })
     }
 
@@ -102,6 +106,10 @@ impl Iterator for Lines {
                 }
             }
             let long = self.line.len() > LINE_BYTES;
+            // The mark of UTF-8 at a file's start, and at that of each file in a concatenation.
+            if self.line.starts_with(BYTE_ORDER_MARK) {
+                self.line.drain(..BYTE_ORDER_MARK.len());
+            }
             if !long && self.line.trim_ascii().is_empty() {
                 continue;
             }
@@ -115,7 +123,7 @@ impl Iterator for Lines {
                 return Some(Err(self.error(reason)));
             }
             return Some(
-                serde_json::from_slice::<Object>(&self.line)
+                parse(&self.line)
                     .map(|object| (row, object.text))
                     .map_err(|e| self.error(format!("no JSON object with a string `text`: {e}"))),
             );
@@ -131,6 +139,39 @@ impl Lines {
             reason,
         }
     }
+}
+
+/// Reads an object. Python's `json` writes numbers that JSON does not have (`NaN` where pandas has
+/// no value): they count as null.
+fn parse(line: &[u8]) -> serde_json::Result<Object> {
+    serde_json::from_slice(line).or_else(|error| match without_non_numbers(line) {
+        Some(line) => serde_json::from_slice(&line),
+        None => Err(error),
+    })
+}
+
+/// `line` with `null` for each `NaN`, `Infinity` and `-Infinity` outside of strings; `None` if it
+/// has none.
+fn without_non_numbers(line: &[u8]) -> Option<Vec<u8>> {
+    const NAMES: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
+    let (mut out, mut rest) = (Vec::with_capacity(line.len()), line);
+    let (mut in_string, mut found) = (false, false);
+    while let Some(&byte) = rest.first() {
+        let name = NAMES.iter().find(|name| rest.starts_with(name));
+        if let Some(name) = name.filter(|_| !in_string) {
+            found = true;
+            out.extend_from_slice(b"null");
+            rest = &rest[name.len()..];
+            continue;
+        }
+        in_string ^= byte == b'"';
+        // What is escaped ends no string.
+        let n = if in_string && byte == b'\\' { 2 } else { 1 };
+        let (part, after) = rest.split_at(n.min(rest.len()));
+        out.extend_from_slice(part);
+        rest = after;
+    }
+    found.then_some(out)
 }
 
 /// Reads a line into `line`, without its end; one longer than the limit is cut, its rest passed

@@ -16,6 +16,7 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
     ParquetRecordBatchReaderBuilder,
 };
+use parquet::basic::CompressionCodec;
 
 use super::segment_rows::SegmentRows;
 use crate::catch_panic::catch_panic;
@@ -27,6 +28,8 @@ use crate::error::{Error, Result};
 const BATCH_ROWS: u64 = 128;
 /// Bytes of text a batch may come to: 128 documents of 2 MiB.
 const BATCH_BYTES: usize = 256 << 20;
+/// The codecs that `parquet`'s features, in the workspace's `Cargo.toml`, have it read.
+const CODECS: &str = "none, snappy, gzip, lz4 and zstd";
 /// Bytes a footer may take: 100,000 row groups of a few columns.
 const FOOTER_BYTES: u64 = 256 << 20;
 
@@ -43,8 +46,8 @@ impl Parquet {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], [`Error::Parquet`] for a damaged footer, [`Error::NoText`] and
-    /// [`Error::TextType`].
+    /// [`Error::Io`], [`Error::Parquet`] for a damaged footer, [`Error::NoText`],
+    /// [`Error::TextType`] and [`Error::Codec`].
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::io(path))?;
         let footer = |cause| Error::Parquet {
@@ -74,11 +77,36 @@ impl Parquet {
                 columns: columns(schema),
             });
         }
-        Ok(Self {
+        let parquet = Self {
             path: path.to_owned(),
             metadata,
             text,
-        })
+        };
+        parquet.check_codec()?;
+        Ok(parquet)
+    }
+
+    /// Refuses a file that is sound but compressed in a way that this build does not read.
+    fn check_codec(&self) -> Result<()> {
+        let schema = self.metadata.parquet_schema();
+        let of_text = |leaf: &usize| schema.get_column_root_idx(*leaf) == self.text;
+        let leaves: Vec<usize> = (0..schema.num_columns()).filter(of_text).collect();
+        let groups = self.metadata.metadata().row_groups().iter();
+        let chunks = groups.flat_map(|group| {
+            leaves
+                .iter()
+                .filter_map(move |&leaf| group.columns().get(leaf))
+        });
+        let mut codecs = chunks.map(|chunk| chunk.compression_codec());
+        let unread = |codec: &_| matches!(codec, CompressionCodec::LZO | CompressionCodec::BROTLI);
+        match codecs.find(unread) {
+            Some(codec) => Err(Error::Codec {
+                path: self.path.clone(),
+                codec: format!("{codec:?}").to_lowercase(),
+                read: CODECS,
+            }),
+            None => Ok(()),
+        }
     }
 
     /// Row groups in the file.

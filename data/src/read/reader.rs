@@ -16,8 +16,8 @@ pub(crate) enum Reader {
 }
 
 impl Reader {
-    /// Opens `path` by its name: `.parquet`, else JSON lines for `.json`, `.jsonl` and these with
-    /// `.gz`. What names no kind is taken for parquet.
+    /// Opens `path` by its name: JSON lines for `.json`, `.jsonl`, `.ndjson` and these with `.gz`,
+    /// else parquet.
     ///
     /// # Errors
     ///

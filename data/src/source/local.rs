@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 /// Lists the shards that `source` names, in an order that does not depend on the file system.
 ///
 /// A file is taken as it is; a directory gives its parquet and JSON lines (`.parquet`,
-/// `.json.gz`, `.jsonl.gz`, `.jsonl`; `.json` only if there is none of these, since beside shards
-/// such files describe them) sorted by name; anything else is a glob (`**` crosses directories).
+/// `.jsonl` or `.ndjson`, these and `.json` with `.gz`; `.json` only if there is none of these, since
+/// beside shards such files describe them) sorted by name; anything else is a glob (`**` crosses directories).
 ///
 /// # Errors
 ///
@@ -47,7 +47,14 @@ pub fn resolve(source: &str) -> Result<Vec<PathBuf>> {
 }
 
 /// The endings of files that are shards wherever they lie.
-const SHARDS: [&str; 4] = [".parquet", ".json.gz", ".jsonl.gz", ".jsonl"];
+const SHARDS: [&str; 6] = [
+    ".parquet",
+    ".json.gz",
+    ".jsonl.gz",
+    ".jsonl",
+    ".ndjson.gz",
+    ".ndjson",
+];
 
 fn directory(source: &str, path: &Path) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(path).map_err(Error::io(path))?;
@@ -171,10 +178,23 @@ mod tests {
         };
         std::fs::write(dir.path().join("b.json"), b"x").unwrap();
         assert_eq!(names(), ["b.json"]);
-        for name in ["d.jsonl", "a.json.gz", "c.jsonl.gz"] {
+        for name in [
+            "d.jsonl",
+            "a.json.gz",
+            "c.jsonl.gz",
+            "f.ndjson",
+            "e.ndjson.gz",
+        ] {
             std::fs::write(dir.path().join(name), b"x").unwrap();
         }
-        assert_eq!(names(), ["a.json.gz", "c.jsonl.gz", "d.jsonl"]);
+        let expected = [
+            "a.json.gz",
+            "c.jsonl.gz",
+            "d.jsonl",
+            "e.ndjson.gz",
+            "f.ndjson",
+        ];
+        assert_eq!(names(), expected);
         let file = dir.path().join("b.json");
         assert_eq!(resolve(file.to_str().unwrap()).unwrap(), [file]);
     }

@@ -1,17 +1,20 @@
 //! Shards as they come: every layout of C4's columns, and files that are not what they should be.
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::support::{
-    config, json_shard, open, parquet, shards, story_shards, text_shard, tokenizer,
+    compressed_text_shard, config, json_shard, open, parquet, shards, story_shards, text_shard,
+    tokenizer,
 };
 use arrow::array::{
     ArrayRef, BinaryArray, Int64Array, LargeStringArray, NullArray, StringArray, StringViewArray,
     TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray,
     TimestampSecondArray,
 };
-use retort_data::{Error, Rank, documents, inspect};
+use parquet::basic::Compression;
+use retort_data::{Error, Rank, documents, inspect, pack};
 use serde_json::json;
 
 fn texts(path: &Path) -> Result<Vec<String>, Error> {
@@ -147,6 +150,119 @@ fn json_lines_are_read_in_gzip_and_plain() {
     assert!(
         error.contains("bad.jsonl: line 2") && error.contains("on_damage"),
         "{error}"
+    );
+}
+
+/// As `datasets` and pyarrow read them.
+#[test]
+fn json_lines_with_a_byte_order_mark_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let mark = "\u{feff}";
+    // The second mark is that of a file that was appended to the first.
+    let lines = format!("{mark}{{\"text\": \"one\"}}\n{mark}{{\"text\": \"{mark}two\"}}\n{mark}\n");
+    let path = |name: &str| dir.path().join(name);
+    std::fs::write(path("a.jsonl"), &lines).unwrap();
+    std::fs::write(path("b.ndjson"), &lines).unwrap();
+    for name in ["c.json.gz", "d.ndjson.gz"] {
+        let file = std::fs::File::create(path(name)).unwrap();
+        let mut gzip = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+        gzip.write_all(lines.as_bytes()).unwrap();
+        gzip.finish().unwrap();
+    }
+    assert_eq!(texts(dir.path()).unwrap(), ["one", "\u{feff}two"].repeat(4));
+}
+
+/// Python's `json.dumps` writes them.
+#[test]
+fn json_lines_with_nan_and_infinity_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("nan.jsonl");
+    let lines = r#"{"score": NaN, "text": "NaN \" Infinity", "more": [-Infinity, {"a": Infinity}]}
+{"text": NaN}
+{"text": "plain"}
+"#;
+    std::fs::write(&path, lines).unwrap();
+    assert_eq!(texts(&path).unwrap(), ["NaN \" Infinity", "plain"]);
+    for bad in [
+        r#"{"text": "a", "score": NaNa}"#,
+        r#"{"text": "a", "score": +Infinity}"#,
+        r#"{"text": "NaN}"#,
+        r#"{"score": NaN, "text": "\"#,
+        r#"{"score": NaN, "text": 1}"#,
+    ] {
+        std::fs::write(&path, bad).unwrap();
+        let error = texts(&path).unwrap_err().to_string();
+        assert!(error.contains("nan.jsonl: line 1"), "{error}");
+    }
+}
+
+#[test]
+fn parquet_of_every_codec_is_read_or_the_codec_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("shard.parquet");
+    let expected: Vec<String> = (0..300).map(|i| format!("document number {i}")).collect();
+    for codec in [
+        Compression::UNCOMPRESSED,
+        Compression::SNAPPY,
+        Compression::GZIP(Default::default()),
+        Compression::LZ4,
+        Compression::LZ4_RAW,
+        Compression::ZSTD(Default::default()),
+    ] {
+        compressed_text_shard(&path, &expected, codec);
+        assert_eq!(texts(&path).unwrap(), expected, "{codec}");
+    }
+    // The codec of the column `text` in the footer: its path, then field 4, as zigzag.
+    let unread = |codec: u8| {
+        compressed_text_shard(&path, &expected, Compression::UNCOMPRESSED);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let field = b"\x18\x04text\x15\x00";
+        let found = bytes.windows(field.len()).rposition(|w| w == field);
+        bytes[found.unwrap() + field.len() - 1] = 2 * codec;
+        std::fs::write(&path, bytes).unwrap();
+    };
+    let tokenizer = Arc::new(tokenizer());
+    for (codec, name) in [(3, "lzo"), (4, "brotli")] {
+        unread(codec);
+        let message = texts(&path).unwrap_err().to_string();
+        let says = [name, "shard.parquet", "zstd", "write_table"];
+        assert!(says.iter().all(|part| message.contains(part)), "{message}");
+        assert!(!message.contains("damaged"), "{message}");
+        // It is no damage that could be skipped.
+        let skip = json!({"source": path, "on_damage": "skip"});
+        let error = open(&config(skip), &tokenizer).map(drop).unwrap_err();
+        assert!(matches!(error, Error::Codec { .. }), "{error}");
+    }
+}
+
+#[test]
+fn source_that_is_damaged_all_over_is_an_error_where_damage_is_skipped() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, out) = (dir.path().join("source"), dir.path().join("out"));
+    std::fs::create_dir(&source).unwrap();
+    std::fs::write(source.join("a.parquet"), "no parquet").unwrap();
+    std::fs::write(source.join("b.jsonl"), "no JSON\nnor this\n").unwrap();
+    let tokenizer = Arc::new(tokenizer());
+    for fraction in [0.0, 0.5] {
+        let fields = json!({
+            "source": source, "on_damage": "skip", "validation_fraction": fraction, "seq_len": 16,
+        });
+        let error = pack(&config(fields), &tokenizer, &out, 64, &|_| ()).unwrap_err();
+        let message = error.to_string();
+        assert!(matches!(error, Error::NothingRead { .. }), "{message}");
+        assert!(message.contains("passed over"), "{message}");
+        std::fs::remove_dir_all(&out).unwrap();
+    }
+    let text = "a document that can be read, ".repeat(20);
+    json_shard(&source.join("c.json.gz"), &[&text]);
+    let fields = json!({
+        "source": source, "on_damage": "skip", "validation_fraction": 0.0, "seq_len": 16,
+    });
+    let report = pack(&config(fields), &tokenizer, &out, 64, &|_| ()).unwrap();
+    assert!(
+        report.rows > 0 && report.stats.damaged == 3,
+        "{}",
+        report.stats
     );
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 use retort_data::{
     Batch, Cursor, Data, DataConfig, Rank, Result, Shards, stories, train_tokenizer,
@@ -14,12 +15,14 @@ use retort_tokenizer::Tokenizer;
 
 /// Writes `columns` as one parquet file with row groups of `rows` rows.
 pub fn parquet(path: &Path, columns: Vec<(&str, ArrayRef)>, rows: usize) {
+    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(rows));
+    parquet_with(path, columns, properties.build());
+}
+
+fn parquet_with(path: &Path, columns: Vec<(&str, ArrayRef)>, properties: WriterProperties) {
     let batch =
         RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true)))
             .unwrap();
-    let properties = WriterProperties::builder()
-        .set_max_row_group_row_count(Some(rows))
-        .build();
     let file = std::fs::File::create(path).unwrap();
     let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).unwrap();
     writer.write(&batch).unwrap();
@@ -31,6 +34,13 @@ pub fn text_shard<T: AsRef<str>>(path: &Path, texts: &[T], rows: usize) {
     let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
     let column: ArrayRef = Arc::new(StringArray::from(texts));
     parquet(path, vec![("text", column)], rows);
+}
+
+/// Writes a shard with nothing but text, compressed with `codec`.
+pub fn compressed_text_shard(path: &Path, texts: &[String], codec: Compression) {
+    let column: ArrayRef = Arc::new(StringArray::from(texts.to_vec()));
+    let properties = WriterProperties::builder().set_compression(codec);
+    parquet_with(path, vec![("text", column)], properties.build());
 }
 
 /// Writes a shard of JSON lines in gzip.

@@ -69,6 +69,21 @@ impl Tokenizer {
             .map_err(Error::Encoding)
     }
 
+    /// The text that `ids` add to that of `prompt`, which comes before them. Decoded by themselves
+    /// they would be the beginning of a text, where decoders of SentencePiece's drop a space.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Encoding`] if the tokenizer's decoder fails.
+    pub fn decode_continuation(&self, prompt: &[u32], ids: &[u32]) -> Result<String> {
+        let before = self.decode(prompt)?;
+        let mut text = self.decode(&[prompt, ids].concat())?;
+        // They differ where the prompt ends within a character.
+        let same = before.chars().zip(text.chars()).take_while(|(a, b)| a == b);
+        let shared = same.map(|(c, _)| c.len_utf8()).sum();
+        Ok(text.split_off(shared))
+    }
+
     /// The ids that the file's post-processor puts before and after a text, as `transformers`
     /// encodes one; [`encode`](Self::encode) leaves them out.
     ///

@@ -1,5 +1,5 @@
-//! Checkpoints: `checkpoints/step-N/`, a Hugging Face directory (config, safetensors, tokenizer) with the trainer's state
-//! beside it.
+//! Checkpoints: `checkpoints/step-N/`, a Hugging Face directory (config, safetensors, tokenizer, chat template) with the
+//! trainer's state beside it.
 //!
 //! | file | holds |
 //! | --- | --- |

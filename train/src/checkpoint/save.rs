@@ -7,6 +7,7 @@ use std::sync::Arc;
 use burn::optim::ModuleOptimizer;
 use retort_files::AtomicDirectory;
 use retort_format::ModelConfig;
+use retort_format::checkpoint::Companions;
 use retort_model::{Decoder, LoraConfig};
 use retort_tokenizer::Tokenizer;
 
@@ -27,6 +28,8 @@ pub struct CheckpointContents {
     /// The adapters of the model, and the directory of the weights they are beside.
     pub adapters: Option<(LoraConfig, PathBuf)>,
     pub tokenizer: Arc<Tokenizer>,
+    /// Chat template, generation settings and the like.
+    pub companions: Arc<Companions>,
     pub optimizer: ModuleOptimizer,
     /// With `[train.diloco]`.
     pub diloco: Option<DilocoState>,
@@ -104,6 +107,7 @@ fn write_model(directory: &Path, model: &Decoder, contents: &CheckpointContents)
     if let Some((lora, base)) = &contents.adapters {
         retort_model::save_adapters(directory, model, lora, &base.to_string_lossy())?;
     }
+    contents.companions.write(directory)?;
     contents.tokenizer.save(directory)?;
     Ok(())
 }

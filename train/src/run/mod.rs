@@ -1,6 +1,7 @@
 //! From a recipe to a run that is ready to go: data tokenized, model built or loaded,
 //! the run directory opened, new or where it stopped.
 
+mod companions;
 mod model;
 mod resume_check;
 
@@ -16,6 +17,7 @@ use retort_comm::consistency::ConsistencyCheck;
 use retort_comm::flat_parameters::checksum;
 use retort_data::{Data, DocumentProgress};
 use retort_format::ModelConfig;
+use retort_format::checkpoint::Companions;
 use retort_model::Decoder;
 use retort_tokenizer::Tokenizer;
 
@@ -27,6 +29,7 @@ use crate::loss_spike::SpikeDetector;
 use crate::optimizer::optimizer;
 use crate::param_groups::{ParamGroup, param_groups};
 use crate::recipe::{ModelSection, Recipe};
+use companions::companions;
 pub use model::initial_model;
 use model::load_ema;
 pub(crate) use model::{
@@ -53,6 +56,8 @@ pub struct Prepared {
     pub evaluator: Option<Box<dyn Evaluator>>,
     /// The ranks of the run.
     pub group: Arc<ProcessGroup>,
+    /// What a checkpoint carries beside weights and tokenizer; only rank 0 has it.
+    pub(crate) companions: Arc<Companions>,
     pub(crate) model: Decoder,
     /// The average of the weights, without autodiff.
     pub(crate) ema: Option<Decoder>,
@@ -113,12 +118,18 @@ pub fn prepare_distributed(
     }
     StepShare::new(&recipe.train, group.size())?;
     let device = device.clone().autodiff();
-    let tokenizer = Arc::new(Tokenizer::from_file(&recipe.data.tokenizer, None)?);
     let checkpoint = if resume && group.is_main() {
         checkpoint::latest(run)?
     } else {
         None
     };
+    let tokenizer = Arc::new(match &checkpoint {
+        // Where a run began need not be there any more when it goes on.
+        Some(checkpoint) if !recipe.data.tokenizer.exists() => {
+            Tokenizer::from_file(checkpoint, None)?
+        }
+        _ => Tokenizer::from_file(&recipe.data.tokenizer, None)?,
+    });
     let (config, model) = build_model(&recipe, &tokenizer, checkpoint.as_deref(), &device)?;
     check_fit(&config, &tokenizer, recipe.data.seq_len)?;
     let param_groups = param_groups(&recipe.train, model.named_parameters())?;
@@ -166,6 +177,11 @@ pub fn prepare_distributed(
     if group.size() > 1 {
         check_consistency(&group, &recipe, &data, &state, &model)?;
     }
+    let companions = Arc::new(if group.is_main() {
+        companions(&recipe, &tokenizer, checkpoint.as_deref())?
+    } else {
+        Companions::default()
+    });
     if group.is_main() {
         fs::create_dir_all(run).map_err(Error::io(run))?;
         let path = run.join("recipe.toml");
@@ -180,6 +196,7 @@ pub fn prepare_distributed(
         config,
         evaluator: None,
         group,
+        companions,
         model,
         ema,
         param_groups,

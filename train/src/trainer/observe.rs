@@ -100,7 +100,7 @@ impl Running {
                 step: p.state.step,
                 tokens: p.state.tokens,
                 prompt: prompt.clone(),
-                text: p.tokenizer.decode(&more)?,
+                text: p.tokenizer.decode_continuation(&ids, &more)?,
             };
             if let Some(log) = &mut self.log {
                 log.sample(&sample)?;

@@ -88,6 +88,7 @@ impl Running {
             ema: p.ema.clone(),
             adapters: adapters.map(|(lora, base)| (lora.clone(), base.to_owned())),
             tokenizer: p.tokenizer.clone(),
+            companions: p.companions.clone(),
             optimizer,
             diloco,
             state: p.state.clone(),

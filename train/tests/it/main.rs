@@ -1,6 +1,7 @@
 //! Whole runs on a small generated corpus.
 
 mod checkpoints;
+mod companions;
 mod golden;
 mod loss_spike;
 mod options;

@@ -141,7 +141,11 @@ impl<'m> ModelParts<'m> {
             .enumerate()
             .filter(|(_, (_, kind))| special.contains(kind))
             .map(|(id, (piece, kind))| {
-                tokenizer_json::added_token(id, piece, *kind != Type::UserDefined)
+                let own = *kind == Type::UserDefined;
+                let mut token = tokenizer_json::added_token(id, piece, !own);
+                // SentencePiece looks for them where a space is `▁` already.
+                token["normalized"] = own.into();
+                token
             })
             .collect();
         let mut normalizers = Vec::new();

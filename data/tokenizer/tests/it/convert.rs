@@ -231,11 +231,18 @@ fn message(fields: &[Field]) -> Vec<u8> {
 const NORMAL: u64 = 1;
 const UNKNOWN: u64 = 2;
 const CONTROL: u64 = 3;
+const USER_DEFINED: u64 = 4;
 const BYTE: u64 = 6;
 const BPE: u64 = 2;
 
 /// `<unk>`, `<s>`, `</s>`, the 256 bytes, then `pieces` from the best score on.
 fn sentencepiece(pieces: &[&str], model_type: u64, normalizer: &[Field]) -> Vec<u8> {
+    let pieces: Vec<(&str, u64)> = pieces.iter().map(|piece| (*piece, NORMAL)).collect();
+    sentencepiece_of(&pieces, model_type, normalizer)
+}
+
+/// The same with the kind of each piece.
+fn sentencepiece_of(pieces: &[(&str, u64)], model_type: u64, normalizer: &[Field]) -> Vec<u8> {
     let bytes: Vec<String> = (0..=255u8).map(|byte| format!("<0x{byte:02X}>")).collect();
     let special = [("<unk>", UNKNOWN), ("<s>", CONTROL), ("</s>", CONTROL)];
     let all = special
@@ -245,7 +252,7 @@ fn sentencepiece(pieces: &[&str], model_type: u64, normalizer: &[Field]) -> Vec<
         .chain(
             (0..)
                 .zip(pieces)
-                .map(|(n, piece)| (*piece, NORMAL, -(n as f32))),
+                .map(|(n, (piece, kind))| (*piece, *kind, -(n as f32))),
         );
     let mut model = Vec::new();
     for (piece, kind, score) in all {
@@ -316,6 +323,69 @@ fn sentencepiece_merges_by_score_and_spells_the_rest_in_bytes() {
     assert_eq!(
         convert(&path).unwrap().fingerprint(),
         converted.fingerprint()
+    );
+}
+
+/// Gemma has pieces of spaces. SentencePiece looks for a user-defined piece where a space is `▁`
+/// already, takes the longest, and merges it with nothing.
+#[test]
+fn sentencepiece_user_defined_pieces_of_spaces_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let user_defined = ["▁▁", "▁▁▁▁", "<tool>", "▁in", "\t"].map(|p| (p, USER_DEFINED));
+    let normal = ["in", "▁k", "▁▁k", "▁", "k", "i", "n", "<"].map(|p| (p, NORMAL));
+    let pieces = [&user_defined[..], &normal].concat();
+    // No remove_extra_whitespaces, no add_dummy_prefix.
+    let normalizer = [Field::Number(3, 0), Field::Number(4, 0)];
+    let model = sentencepiece_of(&pieces, BPE, &normalizer);
+    let path = written(dir.path(), "tokenizer.model", model);
+    let converted = convert(&path).unwrap();
+    let saved = dir.path().join("out");
+    converted.save(&saved).unwrap();
+    for tokenizer in [converted, Tokenizer::from_file(&saved, None).unwrap()] {
+        for (text, expected) in [
+            ("   ", &["▁▁", "▁"][..]),
+            ("      ", &["▁▁▁▁", "▁▁"]),
+            ("k  k", &["k", "▁▁", "k"]),
+            ("   k", &["▁▁", "▁k"]),
+            (" k", &["▁k"]),
+            ("▁▁", &["▁▁"]),
+            ("  <tool>k", &["▁▁", "<tool>", "k"]),
+            ("k in", &["k", "▁in"]),
+            ("\t \t", &["\t", "▁", "\t"]),
+            // Not the control piece.
+            ("<s>", &["<", "<0x73>", "<0x3E>"]),
+        ] {
+            let ids = tokenizer.encode(text).unwrap();
+            let pieces: Vec<String> = ids.iter().map(|&id| tokenizer.token(id).unwrap()).collect();
+            assert_eq!(pieces, expected, "{text:?}");
+            let spaces = text.replace('▁', " ");
+            assert_eq!(tokenizer.decode(&ids).unwrap(), spaces, "{text:?}");
+        }
+    }
+}
+
+#[test]
+fn text_that_continues_a_prompt_keeps_its_first_space() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = sentencepiece(&PIECES, BPE, &LLAMA);
+    let path = written(dir.path(), "tokenizer.model", model);
+    let tokenizer = convert(&path).unwrap();
+    let begin = tokenizer.id("<s>").unwrap();
+    let ids = tokenizer.encode("the kin hé").unwrap();
+    let text = tokenizer.decode(&ids).unwrap();
+    for n in 0..=ids.len() {
+        let prompt = [&[begin], &ids[..n]].concat();
+        let before = tokenizer.decode(&prompt).unwrap();
+        let more = tokenizer.decode_continuation(&prompt, &ids[n..]).unwrap();
+        // The prompt may end within the two bytes of é.
+        let before = before.trim_end_matches('\u{fffd}');
+        assert_eq!(format!("{before}{more}"), text, "{n}");
+    }
+    assert_eq!(
+        tokenizer
+            .decode_continuation(&ids[..1], &ids[1..2])
+            .unwrap(),
+        " kin"
     );
 }
 

@@ -7,7 +7,7 @@ mod reader;
 mod safetensors;
 mod writer;
 
-pub use companions::copy_companions;
+pub use companions::{Companions, copy_companions};
 pub use json::{write_config, write_json};
 pub use reader::{CheckpointReader, open, stored_precision};
 pub use safetensors::SafetensorsMap;
