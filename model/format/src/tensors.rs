@@ -131,12 +131,13 @@ impl List<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use serde_json::json;
 
     use super::*;
 
-    fn config(model_type: &str, tied: bool) -> ModelConfig {
+    /// A tiny model of two layers.
+    pub(crate) fn config(model_type: &str, tied: bool) -> ModelConfig {
         let v = json!({
             "model_type": model_type, "vocab_size": 40, "hidden_size": 16,
             "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4,

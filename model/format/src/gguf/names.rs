@@ -120,21 +120,8 @@ pub fn optional_gguf_tensors(config: &ModelConfig) -> Vec<TensorSpec> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-
-    fn config(model_type: &str, tied: bool) -> ModelConfig {
-        let v = json!({
-            "model_type": model_type, "vocab_size": 40, "hidden_size": 16,
-            "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4,
-            "tie_word_embeddings": tied,
-        });
-        serde_json::from_value::<ModelConfig>(v)
-            .unwrap()
-            .resolve()
-            .unwrap()
-    }
+    use crate::tensors::tests::config;
 
     #[test]
     fn gguf_order_is_that_of_llama_cpps_converter() {
