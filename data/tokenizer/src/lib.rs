@@ -35,6 +35,7 @@ mod cut;
 mod encode;
 mod error;
 mod merge_pair;
+mod open;
 mod split;
 mod token_bytes;
 mod tokenizer;

@@ -39,41 +39,11 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads `path`, a `tokenizer.json` or a directory that holds one. A directory that holds a
-    /// `qwen.tiktoken` alone, as Qwen-7B's does, is [converted](crate::convert()), and says so.
-    ///
-    /// The end-of-text token is `eot` if given, else the `eos_token` of a `tokenizer_config.json`
-    /// beside the file, else the first of the usual names that the vocabulary has
-    /// (`<|endoftext|>`, `</s>`, `<|im_end|>` …).
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`] if the file cannot be read, [`Error::Invalid`] if it is not a tokenizer, is
-    /// larger than 256 MiB or has no end-of-text token.
-    pub fn from_file(path: impl AsRef<Path>, eot: Option<&str>) -> Result<Self> {
-        let path = path.as_ref();
-        let file = if path.is_dir() {
-            path.join("tokenizer.json")
-        } else {
-            path.to_owned()
-        };
-        let ranks = file.with_file_name("qwen.tiktoken");
-        if path.is_dir() && !file.exists() && ranks.is_file() {
-            tracing::warn!("{}: converted to a tokenizer.json", ranks.display());
-            let converted = crate::convert(&ranks)?;
-            return match eot {
-                Some(eot) => Self::from_parts(
-                    &ranks,
-                    converted.json.to_vec(),
-                    Some(converted.config),
-                    Some(eot),
-                ),
-                None => Ok(converted),
-            };
-        }
-        let json = tokenizer_json::read(&file)?;
-        let config = tokenizer_json::config_beside(&file)?;
-        Self::from_parts(&file, json, config, eot)
+    /// Reads a `tokenizer.json` and the config beside it, as [`from_file`](Self::from_file) does.
+    pub(crate) fn from_json_file(file: &Path, eot: Option<&str>) -> Result<Self> {
+        let json = tokenizer_json::read(file)?;
+        let config = tokenizer_json::config_beside(file)?;
+        Self::from_parts(file, json, config, eot)
     }
 
     /// Builds a tokenizer from the contents of its two files; `path` is for messages.

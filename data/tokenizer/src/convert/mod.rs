@@ -42,7 +42,7 @@ pub fn convert(path: impl AsRef<Path>) -> Result<Tokenizer> {
         .extension()
         .is_some_and(|extension| extension == "json")
     {
-        return Tokenizer::from_file(path, None);
+        return Tokenizer::from_json_file(path, None);
     }
     let bytes = tokenizer_json::read(path)?;
     if bytes.len() > LARGEST_FILE {
